@@ -1,0 +1,156 @@
+"""Files that are whole or absent: atomic writes and checked tensor files.
+
+A tensor file is a safetensors file whose metadata says what it is (`kind`),
+which version of the format wrote it, and the SHA-256 of all that it holds.
+Masks, snapshots and tickets are tensor files; nothing here is pickled.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+FORMAT_VERSION = 1
+
+
+class FileFormatError(ValueError):
+  """A file is damaged, of another kind, or newer than this library."""
+
+
+def write_bytes(
+  path: str | os.PathLike, content: bytes, *, durable: bool = True
+) -> None:
+  """Writes a file under a temporary name, then moves it into place.
+
+  Args:
+    path: where the file goes; its directory is made when it is missing.
+    content: the whole file.
+    durable: whether to wait for the disk, so that the file survives a power
+      cut. Without it the file still survives the end of the process.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  try:
+    with open(temporary, "wb") as file:
+      file.write(content)
+      if durable:
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+  """Writes `value` as indented JSON, atomically."""
+  text = json.dumps(value, indent=2, sort_keys=True)
+  write_bytes(path, (text + "\n").encode())
+
+
+def read_json(path: str | os.PathLike) -> Any:
+  """Reads a JSON file; a damaged one is a `FileFormatError` that names it."""
+  try:
+    return json.loads(pathlib.Path(path).read_bytes())
+  except ValueError as error:
+    raise FileFormatError(f"{path} is damaged: {error}.") from error
+
+
+def write_tensors(
+  path: str | os.PathLike,
+  kind: str,
+  tensors: Mapping[str, np.ndarray],
+  metadata: Mapping[str, Any] | None = None,
+  *,
+  durable: bool = True,
+) -> None:
+  """Writes arrays and JSON metadata as one checked safetensors file.
+
+  Args:
+    path: where the file goes.
+    kind: what the file is, e.g. `"ticket"`; `read_tensors` asks for it.
+    tensors: name -> array.
+    metadata: anything that JSON can hold.
+    durable: see `write_bytes`.
+  """
+  tensors = {
+    # ascontiguousarray alone would turn a scalar into a vector.
+    name: np.ascontiguousarray(value).reshape(np.shape(value))
+    for name, value in tensors.items()
+  }
+  header = {
+    "kind": kind,
+    "format_version": str(FORMAT_VERSION),
+    "metadata": json.dumps(dict(metadata or {}), sort_keys=True),
+  }
+  header["sha256"] = _digest(tensors, header)
+  content = safetensors.numpy.save(tensors, metadata=header)
+  write_bytes(path, content, durable=durable)
+
+
+def read_tensors(
+  path: str | os.PathLike, kind: str
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+  """Reads what `write_tensors` wrote, after checking all of it.
+
+  Args:
+    path: the file.
+    kind: the kind that the caller expects.
+
+  Returns:
+    The arrays by name, and the metadata.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    FileFormatError: the file is truncated, altered, of another kind, or
+      written by a newer version of the format.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(f"There is no {kind} file at {path}.")
+  try:
+    with safetensors.safe_open(path, framework="numpy") as file:
+      header = dict(file.metadata() or {})
+      version = header.get("format_version", "")
+      if version.isdigit() and int(version) > FORMAT_VERSION:
+        raise FileFormatError(
+          f"{path} has format version {version}, and this tf_lottery reads up"
+          f" to {FORMAT_VERSION}. Upgrade tf_lottery to read it."
+        )
+      tensors = {name: file.get_tensor(name) for name in file.keys()}
+  except FileFormatError:
+    raise
+  # The parser raises many types for malformed input, KeyError among them.
+  except Exception as error:
+    raise FileFormatError(
+      f"{path} is not a readable {kind} file: it is truncated or altered"
+      f" ({error}). Restore it from a copy, or make it anew."
+    ) from error
+  if header.get("kind") != kind:
+    raise FileFormatError(
+      f"{path} must be a {kind} file, got kind {header.get('kind')!r}."
+    )
+  if header.pop("sha256", None) != _digest(tensors, header):
+    raise FileFormatError(
+      f"{path} does not match its own checksum: its content was altered."
+      " Restore it from a copy, or make it anew."
+    )
+  return tensors, json.loads(header["metadata"])
+
+
+def _digest(
+  tensors: Mapping[str, np.ndarray], header: Mapping[str, str]
+) -> str:
+  digest = hashlib.sha256(json.dumps(dict(header), sort_keys=True).encode())
+  for name in sorted(tensors):
+    array = tensors[name]
+    digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+    digest.update(array.tobytes() if array.ndim == 0 else array.data)
+  return digest.hexdigest()

@@ -1,0 +1,126 @@
+"""When: the density of each Level, and steps of training.
+
+A schedule is a tuple of densities, one for each Level from 1 on; Level 0 is
+dense. Any falling sequence will do; the functions here make the usual ones.
+"""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+from tf_lottery import masks
+
+Schedule = tuple[float, ...]
+
+
+def geometric(levels: int, rate: float = 0.2) -> Schedule:
+  """Prunes the same fraction of what is left at every Level.
+
+  The density of Level l is `(1 - rate) ** l`, as in iterative magnitude
+  pruning (Frankle and Carbin, arXiv 1803.03635, section 2).
+
+  Args:
+    levels: how often to prune, at least 1.
+    rate: fraction pruned at each Level, in (0, 1). Defaults to `0.2`.
+
+  >>> [round(d, 4) for d in geometric(3)]
+  [0.8, 0.64, 0.512]
+  """
+  _check_levels(levels)
+  if not 0 < rate < 1:
+    raise ValueError(f"rate must be in (0, 1), got {rate}.")
+  return tuple((1 - rate) ** level for level in range(1, levels + 1))
+
+
+def one_shot(density: float) -> Schedule:
+  """Prunes once, straight to `density` in (0, 1].
+
+  >>> one_shot(0.1)
+  (0.1,)
+  """
+  return check_schedule((density,))
+
+
+def linear(levels: int, density: float) -> Schedule:
+  """Falls by equal steps from 1 to `density` in (0, 1).
+
+  >>> linear(2, 0.5)
+  (0.75, 0.5)
+  """
+  _check_levels(levels)
+  masks.check_density(density)
+  return check_schedule(
+    tuple(
+      1 - (1 - density) * level / levels for level in range(1, levels + 1)
+    )
+  )
+
+
+def check_schedule(schedule: Sequence[float]) -> Schedule:
+  """The schedule as a tuple of floats, or a ValueError that says what is off.
+
+  Raises:
+    ValueError: a density is outside (0, 1], or does not fall.
+  """
+  schedule = tuple(float(density) for density in schedule)
+  previous = None
+  for density in schedule:
+    masks.check_density(density)
+    if previous is not None and density >= previous:
+      raise ValueError(
+        "The densities of a schedule must fall from Level to Level, got"
+        f" {density} after {previous}."
+      )
+    previous = density
+  return schedule
+
+
+def _check_levels(levels: int) -> None:
+  if levels < 1:
+    raise ValueError(f"levels must be at least 1, got {levels}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """A point in training, counted in optimizer updates or in epochs.
+
+  Attributes:
+    count: how many, at least 0; epochs may be fractions.
+    unit: `"it"` for iterations (optimizer updates) or `"ep"` for epochs.
+  """
+
+  count: float
+  unit: str = "it"
+
+  @classmethod
+  def parse(cls, text: "str | int | Step") -> "Step":
+    """Reads `"500it"`, `"2ep"`, or a whole number of iterations.
+
+    >>> Step.parse("500it")
+    Step(count=500, unit='it')
+    >>> Step.parse("1.5ep").iterations(steps_per_epoch=100)
+    150
+    """
+    if isinstance(text, Step):
+      return text
+    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
+      return cls(text)
+    match = re.fullmatch(r"(\d+)(it)|(\d+(?:\.\d+)?)(ep)", str(text).strip())
+    if not match:
+      raise ValueError(
+        'A step must be like "500it", "2ep" or a whole number of iterations,'
+        f" got {text!r}."
+      )
+    if match[2]:
+      return cls(int(match[1]))
+    return cls(float(match[3]), "ep")
+
+  def iterations(self, steps_per_epoch: int) -> int:
+    """The step as a count of optimizer updates, rounded to the nearest."""
+    if self.unit == "it":
+      return int(self.count)
+    return round(self.count * steps_per_epoch)
+
+  def __str__(self) -> str:
+    whole = float(self.count).is_integer()
+    return f"{int(self.count) if whole else self.count}{self.unit}"

@@ -1,0 +1,134 @@
+"""The bridge to Keras: the only code that knows a Keras generation.
+
+`keras` (Keras 3, on TensorFlow) is served in place by `keras3.py`; `tf_keras`
+(Keras 2) by `keras2.py`, which extends tfmot's pruning wrapper. Each is
+imported when an object of its generation is met, and not before.
+"""
+
+import importlib
+import types
+from typing import Any
+
+from tf_lottery import prunable as prunable_lib
+from tf_lottery.wrappers import binding as binding_lib
+
+
+def generation_of(target: Any) -> types.ModuleType:
+  """The module that knows the generation of a Keras model or layer.
+
+  Raises:
+    TypeError: the target is of neither generation, or Keras 3 runs on another
+      backend than TensorFlow.
+  """
+  packages = {ancestor.__module__.split(".")[0] for ancestor in type(target).__mro__}
+  if "tf_keras" in packages:
+    return importlib.import_module("tf_lottery.wrappers.keras2")
+  if "keras" not in packages:
+    raise TypeError(
+      "Expected a model or layer of keras (Keras 3) or tf_keras, got"
+      f" {type(target).__module__}.{type(target).__qualname__}."
+    )
+  keras3 = importlib.import_module("tf_lottery.wrappers.keras3")
+  backend = keras3.keras.backend.backend()
+  if backend != "tensorflow":
+    raise TypeError(
+      f"Keras 3 must run on TensorFlow, got the backend {backend!r}. Set"
+      " KERAS_BACKEND=tensorflow before Keras is imported."
+    )
+  return keras3
+
+
+def lottery_prune(
+  target: Any,
+  *,
+  prunable: prunable_lib.Override | None = None,
+  **tfmot_arguments: Any,
+) -> Any:
+  """Makes a Keras model, or one layer, lottery-ready.
+
+  Lottery-ready means: the initial weights are stored, and a mask, at first of
+  ones, is held on each prunable weight, under `fit()` and any loop that uses
+  a Keras optimizer. As `prune_low_magnitude` does in tfmot, but with masks
+  that you set (`prune_and_rewind`), no work in the forward pass, and pruned
+  weights that are zero after every update.
+
+  Keras 3: any built model is made ready in place and returned. tf_keras: a
+  new Sequential or functional model is returned around the same layers, each
+  wrapped in `LotteryPrune`; authors of subclassed models wrap layers.
+
+  Args:
+    target: a built model, or a layer (which may still be unbuilt).
+    prunable: overrides the rules on which weights are pruned: a function of a
+      `Weight` that returns True, False or None (the rules decide), or layer
+      name -> bool. Defaults to `None`.
+    **tfmot_arguments: for tf_keras, the arguments of tfmot's wrapper.
+
+  Returns:
+    The lottery-ready model or layer. What is pruned, and why the rest is not,
+    is shown by `print(bind(model).report)`.
+
+  Raises:
+    TypeError: the target is of no known Keras generation.
+    ValueError: the model is not built, or is a subclassed tf_keras model.
+
+  Example:
+
+  ```python
+  model = lottery_prune(model)
+  model.fit(x, y, epochs=5)
+  prune_and_rewind(model, density=0.2)
+  model.fit(x, y, epochs=5)
+  model = strip_lottery(model)
+  ```
+
+  Reference: Frankle and Carbin, arXiv 1803.03635.
+  """
+  generation = generation_of(target)
+  is_model = hasattr(target, "compile")
+  prune = generation.prune_model if is_model else generation.prune_layer
+  return prune(target, prunable, **tfmot_arguments)
+
+
+def strip_lottery(model: Any) -> Any:
+  """Gives back a plain model of the same generation, the masks applied.
+
+  Keras 3 models are stripped in place; for tf_keras a new model is returned
+  around the same layers. A model that is not lottery-ready, but on which a
+  mask is held, is stripped too.
+
+  Returns:
+    A model without masks: training it again makes it dense.
+  """
+  return generation_of(model).strip(model)
+
+
+def bind(
+  model: Any, *, prunable: prunable_lib.Override | None = None
+) -> binding_lib.Binding:
+  """Sees a Keras model of either generation as named weights.
+
+  Args:
+    model: a built model, lottery-ready or plain.
+    prunable: see `lottery_prune`; a lottery-ready model keeps what was
+      decided then.
+
+  Raises:
+    TypeError: the model is of no known Keras generation.
+    ValueError: the model is not built.
+  """
+  generation = generation_of(model)
+  if not model.built:
+    raise ValueError(
+      f"bind() needs a model whose weights exist, and {model.name!r} is not"
+      " built. Give it an Input, or call it on data once."
+    )
+  return binding_lib.Binding(model, generation, prunable)
+
+
+def store_initial(model: Any) -> None:
+  """Makes the weights of now the initial ones of a lottery-ready model.
+
+  Call it after k steps of training to rewind to step k ("late rewinding",
+  Frankle et al., arXiv 1912.05671) instead of to initialisation.
+  """
+  bind(model).store_initial()

@@ -1,0 +1,323 @@
+"""A Keras model of either generation, seen as named weights.
+
+A `Binding` reads, writes, holds a mask and releases it. What differs between
+the generations is asked of `keras2` or `keras3`, which offer the same
+functions.
+"""
+
+import dataclasses
+import types
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lottery import masks
+from tf_lottery import prunable as prunable_lib
+
+RANDOM = "random/"
+
+
+class HeldMask:
+  """A variable's constraint that keeps its pruned entries at zero.
+
+  Optimizers of both generations apply a variable's constraint right after
+  each update, on every replica, inside and outside of `fit()`.
+
+  Attributes:
+    mask: the tf.Variable that says what is kept: boolean, or float as tfmot
+      has it.
+    inner: the constraint that the variable had before, applied first.
+  """
+
+  def __init__(self, mask: tf.Variable, inner: Any = None):
+    self.mask = mask
+    self.inner = inner
+
+  def __call__(self, weight: Any) -> tf.Tensor:
+    if self.inner is not None:
+      weight = self.inner(weight)
+    return self.apply(tf.convert_to_tensor(weight))
+
+  def apply(self, value: tf.Tensor | tf.IndexedSlices) -> tf.Tensor:
+    """`value` where kept, zero elsewhere; also for sparse gradients."""
+    # Not value * mask: that gives NaN for a pruned infinity, and -0.0.
+    kept = tf.cast(self.mask, tf.bool)
+    if isinstance(value, tf.IndexedSlices):
+      rows = tf.gather(kept, value.indices)
+      values = tf.where(rows, value.values, tf.zeros_like(value.values))
+      return tf.IndexedSlices(values, value.indices, value.dense_shape)
+    return tf.where(kept, value, tf.zeros_like(value))
+
+
+@dataclasses.dataclass
+class Slot:
+  """One weight of the model: its description and its variable."""
+
+  weight: prunable_lib.Weight
+  variable: Any
+  layer: Any
+
+
+class Binding:
+  """One Keras model as named weights: read, write, hold a mask, release.
+
+  Made by `bind`. Keys are the same in every rebuild of the architecture.
+
+  Attributes:
+    model: the Keras model.
+    report: the `PrunableReport` of its weights.
+  """
+
+  def __init__(
+    self,
+    model: Any,
+    generation: types.ModuleType,
+    prunable: prunable_lib.Override | None = None,
+  ):
+    self.model = model
+    self.generation = generation
+    slots = list(walk_weights(model, generation, prunable))
+    self.report = prunable_lib.PrunableReport([slot.weight for slot in slots])
+    self._slots = {slot.weight.key: slot for slot in slots}
+
+  @property
+  def shapes(self) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of the prunable weights."""
+    return {weight.key: weight.shape for weight in self.report.prunable}
+
+  @property
+  def mask(self) -> masks.Mask:
+    """What is held now; everything is kept where nothing is held."""
+    arrays = {}
+    for key, shape in self.shapes.items():
+      held = self._held(key)
+      arrays[key] = (
+        np.ones(shape, bool) if held is None else held.mask.numpy().astype(bool)
+      )
+    return masks.Mask(arrays)
+
+  def read(self, *, random_states: bool = False) -> dict[str, np.ndarray]:
+    """Copies of all weights by key, moving statistics included.
+
+    Args:
+      random_states: whether to add the states of dropout and its like, under
+        keys that begin with `random/`.
+
+    Statistics that differ between replicas (batch normalisation that is not
+    synchronised) are averaged.
+    """
+    values = {
+      key: _read(self.generation.raw(slot.variable))
+      for key, slot in self._slots.items()
+    }
+    if random_states:
+      values |= {
+        f"{RANDOM}{index}": state.numpy()
+        for index, state in enumerate(self.generation.random_states(self.model))
+      }
+    return values
+
+  def write(self, values: Mapping[str, np.ndarray]) -> None:
+    """Assigns weights and random states by key.
+
+    Args:
+      values: some or all of what `read` returned.
+
+    Raises:
+      ValueError: a key is not the model's, or a shape differs.
+    """
+    states = self.generation.random_states(self.model)
+    for key, value in values.items():
+      if key.startswith(RANDOM):
+        states[int(key.removeprefix(RANDOM))].assign(value)
+      else:
+        self._check(key, np.shape(value))
+        self._assign(key, value)
+
+  def hold(self, mask: masks.Mask) -> None:
+    """Zeroes the pruned weights, and keeps them zero after every update.
+
+    Holding again replaces the mask; it never rebuilds or retraces anything.
+
+    Args:
+      mask: its keys must be the prunable weights'.
+
+    Raises:
+      ValueError: the mask is of another architecture.
+    """
+    for key, array in mask.items():
+      self._check(key, array.shape)
+    if mask.keys() != self.shapes.keys():
+      raise ValueError(
+        "A mask must cover the model's prunable weights, got"
+        f" {sorted(mask.keys())}, and the model has {sorted(self.shapes)}."
+      )
+    for key, array in mask.items():
+      held = self._held(key) or self._start_holding(key, array)
+      held.mask.assign(array.astype(held.mask.dtype.as_numpy_dtype))
+      value = _read(self.generation.raw(self._slots[key].variable))
+      self._assign(key, np.where(array, value, np.zeros_like(value)))
+
+  def release(self) -> None:
+    """Stops holding: the weights stay as they are, and may grow again."""
+    for key in self.shapes:
+      held = self._held(key)
+      if held is not None:
+        variable = self._slots[key].variable
+        self.generation.set_constraint(variable, held.inner)
+    self.generation.forget_compiled_steps(self.model)
+
+  def check_held(self) -> None:
+    """Raises RuntimeError unless every pruned weight is 0.0 everywhere."""
+    for key, array in self.mask.items():
+      for value in _replicas(self.generation.raw(self._slots[key].variable)):
+        wrong = np.count_nonzero(value.numpy()[~array])
+        if wrong:
+          raise RuntimeError(
+            f"{wrong} pruned entries of {self.report[key].name} are not zero."
+            " Something wrote to the weight outside of an optimizer; hold the"
+            " mask again after such writes."
+          )
+
+  def initial(self) -> dict[str, np.ndarray]:
+    """The initial weights that `lottery_prune` stored, by key.
+
+    Raises:
+      ValueError: the model is not lottery-ready.
+    """
+    stored = {}
+    for key, slot in self._slots.items():
+      variable = self.generation.initial(slot.layer).get(slot.weight.role)
+      if variable is not None:
+        stored[key] = _read(self.generation.raw(variable))
+    if not stored:
+      raise ValueError(
+        "The model has no initial weights stored. Call lottery_prune(model)"
+        " before training it."
+      )
+    return stored
+
+  def store_initial(self) -> None:
+    """Makes the weights of now the initial ones, to which `rewind` returns."""
+    self.initial()
+    for slot in self._slots.values():
+      variable = self.generation.initial(slot.layer).get(slot.weight.role)
+      if variable is not None:
+        value = _read(self.generation.raw(slot.variable))
+        self.generation.raw(variable).assign(value)
+
+  def _held(self, key: str) -> HeldMask | None:
+    return held_mask(self.generation.raw(self._slots[key].variable)) or (
+      held_mask(self._slots[key].variable)
+    )
+
+  def _start_holding(self, key: str, array: np.ndarray) -> HeldMask:
+    variable = self._slots[key].variable
+    with self.generation.scope_of(variable):
+      mask = tf.Variable(array, trainable=False, name="mask")
+    held = HeldMask(mask, getattr(variable, "constraint", None))
+    self.generation.set_constraint(variable, held)
+    # A train_function traced before would go on without the constraint.
+    self.generation.forget_compiled_steps(self.model)
+    return held
+
+  def _assign(self, key: str, value: np.ndarray) -> None:
+    raw = self.generation.raw(self._slots[key].variable)
+    raw.assign(np.asarray(value, raw.dtype.as_numpy_dtype))
+
+  def _check(self, key: str, shape: tuple[int, ...]) -> None:
+    if key not in self._slots:
+      raise ValueError(
+        f"The model has no weight {key!r}; it has"
+        f" {', '.join(self._slots)}. It is of another architecture."
+      )
+    weight = self.report[key]
+    if tuple(shape) != weight.shape:
+      raise ValueError(
+        f"Weight {key!r} ({weight.name}) has shape {weight.shape} in the"
+        f" model, got shape {tuple(shape)}. It is of another architecture."
+      )
+
+
+def held_mask(variable: Any) -> HeldMask | None:
+  """The `HeldMask` of a variable, None when nothing is held."""
+  constraint = getattr(variable, "constraint", None)
+  return constraint if isinstance(constraint, HeldMask) else None
+
+
+def walk_weights(
+  model: Any,
+  generation: types.ModuleType,
+  prunable: prunable_lib.Override | None = None,
+) -> Iterator[Slot]:
+  """Yields the model's weights, in an order that a rebuild repeats."""
+  ready = any(generation.initial(layer) for layer in walk(model, generation))
+  index = 0
+  for layer in walk(model, generation):
+    variables = generation.own_variables(layer)
+    names = [ancestor.__name__ for ancestor in type(layer).__mro__]
+    for role, variable, trainable in variables:
+      weight = prunable_lib.decide(
+        f"{index}/{role}",
+        layer.name,
+        names,
+        role,
+        tuple(variable.shape),
+        trainable,
+        prunable,
+      )
+      if ready:
+        held = held_mask(generation.raw(variable)) or held_mask(variable)
+        weight = _as_prepared(weight, held is not None)
+      yield Slot(weight, variable, layer)
+    index += bool(variables)
+
+
+def walk(layer: Any, generation: types.ModuleType) -> Iterator[Any]:
+  """Yields a layer and all layers below it once, depth first."""
+  seen = set()
+  stack = [layer]
+  while stack:
+    layer = stack.pop()
+    if id(layer) not in seen:
+      seen.add(id(layer))
+      yield layer
+      stack.extend(reversed(generation.children(layer)))
+
+
+def unique_role(role: str, taken: set[str]) -> str:
+  """`role`, numbered when the layer has another weight of that name."""
+  number = 1
+  unique = role
+  while unique in taken:
+    number += 1
+    unique = f"{role}_{number}"
+  taken.add(unique)
+  return unique
+
+
+def _as_prepared(
+  weight: prunable_lib.Weight, held: bool
+) -> prunable_lib.Weight:
+  """What lottery_prune decided stands, whatever the rules say now."""
+  if weight.prunable == held:
+    return weight
+  reason = (
+    "chosen at lottery_prune()" if held else "excluded at lottery_prune()"
+  )
+  return dataclasses.replace(weight, prunable=held, reason=reason)
+
+
+def _replicas(variable: tf.Variable) -> tuple[tf.Variable, ...]:
+  return getattr(variable, "values", None) or (variable,)
+
+
+def _read(variable: tf.Variable) -> np.ndarray:
+  replicas = _replicas(variable)
+  if len(replicas) == 1 or not variable.dtype.is_floating:
+    return replicas[0].numpy().copy()
+  values = [replica.numpy() for replica in replicas]
+  return np.mean(values, axis=0, dtype=values[0].dtype)
