@@ -53,6 +53,7 @@ class Weight:
     shape: its shape.
     prunable: whether masks cover it.
     reason: why it is prunable or not.
+    trainable: whether optimizers update it.
     is_output: whether it is the last prunable weight, the output layer's.
   """
 
@@ -63,6 +64,7 @@ class Weight:
   shape: tuple[int, ...]
   prunable: bool
   reason: str
+  trainable: bool = True
   is_output: bool = False
 
   @property
@@ -116,8 +118,12 @@ def decide(
   kind, prunable, reason = _rule(class_names, role, shape)
   weight = Weight(key, layer, role, kind, tuple(shape), prunable, reason)
   if not trainable:
-    reason = "not trainable: no optimizer updates it"
-    return dataclasses.replace(weight, prunable=False, reason=reason)
+    return dataclasses.replace(
+      weight,
+      prunable=False,
+      reason="not trainable: no optimizer updates it",
+      trainable=False,
+    )
   wanted = _ask(override, weight)
   if wanted is None or wanted == prunable:
     return weight

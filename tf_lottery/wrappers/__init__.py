@@ -125,6 +125,16 @@ def bind(
   return binding_lib.Binding(model, generation, prunable)
 
 
+def set_seed(seed: int) -> None:
+  """Seeds Python, NumPy, TensorFlow and both Keras generations.
+
+  Both, because a model's generation is known only once it is made, and its
+  initial weights must be the same every time.
+  """
+  for name in ("keras", "tf_keras"):
+    importlib.import_module(name).utils.set_random_seed(seed)
+
+
 def store_initial(model: Any) -> None:
   """Makes the weights of now the initial ones of a lottery-ready model.
 

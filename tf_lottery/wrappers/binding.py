@@ -170,6 +170,16 @@ class Binding:
         self.generation.set_constraint(variable, held.inner)
     self.generation.forget_compiled_steps(self.model)
 
+  def mask_gradient(self, variable: Any, gradient: Any) -> Any:
+    """The gradient of the sparse network: zero where the weight is pruned.
+
+    Args:
+      variable: one of the model's trainable variables.
+      gradient: a tensor, `tf.IndexedSlices` or None.
+    """
+    held = held_mask(self.generation.raw(variable)) or held_mask(variable)
+    return gradient if held is None or gradient is None else held.apply(gradient)
+
   def check_held(self) -> None:
     """Raises RuntimeError unless every pruned weight is 0.0 everywhere."""
     for key, array in self.mask.items():
@@ -199,6 +209,21 @@ class Binding:
         " before training it."
       )
     return stored
+
+  def check_shapes(self, values: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError when a key or a shape is not the model's."""
+    for key, value in values.items():
+      self._check(key, np.shape(value))
+
+  def reset_optimizer(self) -> None:
+    """Has the model's optimizer forget its slots and its iterations."""
+    optimizer = self.model.optimizer
+    with self.generation.scope_of(optimizer.iterations):
+      self.generation.build_optimizer(self.model)
+      fresh = self.generation.fresh_optimizer(self.model)
+    variables = self.generation.optimizer_variables
+    for old, new in zip(variables(optimizer), variables(fresh), strict=True):
+      old.assign(new)
 
   def store_initial(self) -> None:
     """Makes the weights of now the initial ones, to which `rewind` returns."""

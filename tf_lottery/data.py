@@ -1,0 +1,185 @@
+"""Training data: arrays in memory, or a stream, with an order from the seed."""
+
+import hashlib
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+class ArrayData:
+  """Examples in memory: `(x, y)` or `(x, y, sample_weight)`.
+
+  Each part is an array or a (nested) tuple or dict of arrays, whose first
+  axis counts the examples.
+
+  Attributes:
+    arrays: `(x, y, sample_weight)`; the last may be `None`.
+    size: how many examples there are.
+  """
+
+  def __init__(self, parts: tuple[Any, ...]):
+    if not 1 < len(parts) < 4:
+      raise ValueError(
+        "Data must be (x, y) or (x, y, sample_weight), got a tuple of"
+        f" {len(parts)}."
+      )
+    x, y, weight = (*parts, None)[:3]
+    self.arrays = tf.nest.map_structure(_as_array, (x, y, weight))
+    sizes = {len(array) for array in self._flat()}
+    if len(sizes) != 1:
+      raise ValueError(
+        f"All arrays must have the same number of examples, got {sizes}."
+      )
+    self.size = sizes.pop()
+    if not self.size:
+      raise ValueError("Data must have at least one example, got none.")
+
+  def _flat(self) -> list[np.ndarray]:
+    return [a for a in tf.nest.flatten(self.arrays) if a is not None]
+
+  def steps_per_epoch(self, batch_size: int) -> int:
+    """Whole batches an epoch; what is left over waits for the next shuffle."""
+    if batch_size > self.size:
+      raise ValueError(
+        f"batch_size must be at most the number of examples, got {batch_size}"
+        f" for {self.size} examples."
+      )
+    return self.size // batch_size
+
+  def order(self, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch's examples; int32 of shape `(size,)`."""
+    rng = np.random.Generator(np.random.Philox(key=seed, counter=epoch))
+    return rng.permutation(self.size).astype(np.int32)
+
+  def with_class_weight(self, class_weight: Mapping[int, float]) -> "ArrayData":
+    """The same examples, weighted by the class in y (integers or one-hot)."""
+    x, y, weight = self.arrays
+    factors = _class_factors(y, class_weight)
+    weight = factors if weight is None else weight * factors
+    return ArrayData((x, y, weight))
+
+  def batches(self, batch_size: int):
+    """Yields `(x, y, sample_weight)` in the order of the arrays."""
+    for first in range(0, self.size, batch_size):
+      yield tf.nest.map_structure(
+        lambda a: None if a is None else a[first : first + batch_size],
+        self.arrays,
+      )
+
+  def fingerprint(self) -> str:
+    """A hash of every example, for run declarations."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in self._flat():
+      digest.update(f"{array.dtype.str}{array.shape}".encode())
+      digest.update(np.ascontiguousarray(array).data)
+    return f"{self.size} examples {digest.hexdigest()}"
+
+
+class StreamData:
+  """Batches from tf.data, for data that does not fit in memory.
+
+  Attributes:
+    make: epoch -> batched `tf.data.Dataset`.
+  """
+
+  def __init__(self, make: Callable[[int], tf.data.Dataset]):
+    self.make = make
+    self._first = make(0)
+    self._steps = int(self._first.cardinality())
+
+  def steps_per_epoch(self, batch_size: int | None = None) -> int:
+    """Batches an epoch."""
+    del batch_size
+    if self._steps < 1:
+      raise ValueError(
+        "The number of batches of a tf.data.Dataset must be known and finite,"
+        f" got cardinality {self._steps}. Use dataset.take(n) or"
+        " dataset.apply(tf.data.experimental.assert_cardinality(n))."
+      )
+    return self._steps
+
+  def with_class_weight(
+    self, class_weight: Mapping[int, float]
+  ) -> "StreamData":
+    """The same batches, weighted by the class in y (integers)."""
+    table = tf.lookup.StaticHashTable(
+      tf.lookup.KeyValueTensorInitializer(
+        tf.constant(list(class_weight), tf.int64),
+        tf.constant(list(class_weight.values()), tf.float32),
+      ),
+      default_value=1.0,
+    )
+
+    def weigh(x, y, weight=None):
+      factors = table.lookup(tf.reshape(tf.cast(y, tf.int64), [-1]))
+      return x, y, factors if weight is None else weight * factors
+
+    return StreamData(lambda epoch: self.make(epoch).map(weigh))
+
+  def batches(self, batch_size: int | None = None):
+    """Yields the batches of the first epoch."""
+    del batch_size
+    yield from self._first
+
+  def fingerprint(self) -> str:
+    """What a stream's elements look like; their content is not read."""
+    return f"{self._steps} batches of {self._first.element_spec}"
+
+
+Data = ArrayData | StreamData
+
+
+def as_data(value: Any) -> Data:
+  """Reads what a caller gave as data.
+
+  Args:
+    value: `(x, y)` or `(x, y, sample_weight)` of arrays; a batched
+      `tf.data.Dataset`; or a function of the epoch that returns one. A
+      dataset is read from its beginning in each epoch: if its order is drawn
+      anew each time (`reshuffle_each_iteration`), a resumed run cannot
+      repeat it; a function of the epoch can.
+
+  Raises:
+    TypeError: it is none of these.
+  """
+  if isinstance(value, ArrayData | StreamData):
+    return value
+  if isinstance(value, tf.data.Dataset):
+    return StreamData(lambda epoch: value)
+  if isinstance(value, tuple | list):
+    return ArrayData(tuple(value))
+  if callable(value):
+    return StreamData(value)
+  raise TypeError(
+    "Data must be a tuple of arrays, a tf.data.Dataset, or a function of the"
+    f" epoch that returns one, got {type(value).__name__}."
+  )
+
+
+def _as_array(value: Any) -> np.ndarray | None:
+  if value is None:
+    return None
+  array = np.asarray(value)
+  # As Keras does: Python floats are not meant as double precision.
+  return array.astype(np.float32) if array.dtype == np.float64 else array
+
+
+def _class_table(
+  class_weight: Mapping[int, float], classes: int = 0
+) -> np.ndarray:
+  """Class -> weight, 1 for the classes that are not named."""
+  table = np.ones(max(classes, *(label + 1 for label in class_weight)), np.float32)
+  for label, weight in class_weight.items():
+    table[label] = weight
+  return table
+
+
+def _class_factors(
+  y: np.ndarray, class_weight: Mapping[int, float]
+) -> np.ndarray:
+  labels = y.argmax(-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(-1)
+  table = _class_table(class_weight, int(labels.max()) + 1)
+  return table[labels.astype(int)]

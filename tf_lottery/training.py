@@ -1,0 +1,422 @@
+"""One leg of training, compiled once and used for every Round.
+
+The trainer never rebuilds: masks, weights and optimizer slots are variables
+that are assigned. With data in memory, the stretch up to the next evaluation
+is one program that gathers its own batches, under XLA where that is faster.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lottery import data as data_lib
+from tf_lottery import masks
+from tf_lottery import prunable as prunable_lib
+from tf_lottery import rewinding
+from tf_lottery import wrappers
+
+_EVALUATION_BATCH = 1000
+_SLOW_IN_XLA_ON_CPU = ("conv", "depthwise", "recurrent")
+
+
+class Trainer:
+  """Trains one compiled Keras model, again and again, from given weights.
+
+  Args:
+    make_model: returns a compiled model; called inside the strategy's scope,
+      after the seed is set.
+    strategy: a `tf.distribute.Strategy`, or one of `"none"`, `"mirrored"`,
+      `"multi_worker_mirrored"`, `"tpu"`. Defaults to `"none"`.
+    seed: of the initial weights and of dropout.
+    prunable: see `lottery_prune`.
+    jit: whether to compile with XLA. Defaults to `None`: yes, except for
+      convolutional and recurrent networks on a CPU, which XLA slows down.
+
+  Attributes:
+    model: the model.
+    binding: its `Binding`.
+    initial: the `Snapshot` of its initial weights.
+
+  Raises:
+    ValueError: the model is not compiled, or trains by a `train_step` of its
+      own.
+  """
+
+  def __init__(
+    self,
+    make_model: Callable[[], Any],
+    *,
+    strategy: tf.distribute.Strategy | str | None = None,
+    seed: int = 0,
+    prunable: prunable_lib.Override | None = None,
+    jit: bool | None = None,
+  ):
+    self._make_model = make_model
+    self.strategy = resolve_strategy(strategy)
+    self.model = self._made(seed)
+    _check_trainable_here(self.model)
+    self.binding = wrappers.bind(self.model, prunable=prunable)
+    self._keras = self.binding.generation
+    with self.strategy.scope():
+      self._keras.make_randomness_resumable(self.model)
+      self._keras.build_optimizer(self.model)
+      self.binding.hold(masks.Mask.ones(self.binding.shapes))
+      self._fresh_optimizer = self._read_optimizer()
+    self._jit = self._faster_in_xla() if jit is None else jit
+    self._replicas = self.strategy.num_replicas_in_sync
+    self._metrics_built = False
+    self._on_device: dict[int, tuple[Any, Any]] = {}
+    self._compile()
+    self.initial = self.capture(0)
+
+  # Weights and state.
+
+  def draw(self, seed: int) -> dict[str, np.ndarray]:
+    """Initial weights from another seed, by key; the model is left as it is.
+
+    These are the weights of a replicate, or of a random reinitialisation.
+    """
+    drawn = wrappers.bind(self._made(seed), prunable=self._is_prunable)
+    return drawn.read()
+
+  def initialise(self, seed: int) -> None:
+    """Makes `initial` the snapshot of another seed."""
+    model = self._made(seed)
+    with self.strategy.scope():
+      self._keras.make_randomness_resumable(model)
+    drawn = wrappers.bind(model, prunable=self._is_prunable)
+    self.initial = rewinding.Snapshot(0, drawn.read(random_states=True))
+
+  def capture(self, step: int, *, optimizer: bool = False):
+    """A `Snapshot` of the model as it is now."""
+    weights = self.binding.read(random_states=True)
+    slots = self._read_optimizer() if optimizer else None
+    return rewinding.Snapshot(step, weights, slots)
+
+  def restore(
+    self, snapshot: rewinding.Snapshot, mask: masks.Mask, step: int
+  ) -> None:
+    """Puts a snapshot back, and holds a mask on it.
+
+    Args:
+      snapshot: weights and random states; without optimizer variables, the
+        optimizer begins afresh.
+      mask: what is kept.
+      step: where the learning-rate schedule stands.
+    """
+    self.binding.write(snapshot.weights)
+    self.binding.hold(mask)
+    slots = snapshot.optimizer or self._fresh_optimizer
+    variables = self._keras.optimizer_variables(self.model.optimizer)
+    for variable, value in zip(variables, slots, strict=True):
+      variable.assign(value)
+    self.model.optimizer.iterations.assign(step)
+
+  # Training and evaluating.
+
+  def train(
+    self, data: data_lib.Data, start: int, stop: int, *, batch_size: int, seed: int
+  ) -> float:
+    """Trains from step `start` to step `stop`.
+
+    Args:
+      data: what to train on.
+      start: steps made before; the order of the data is that of this step.
+      stop: where to end.
+      batch_size: examples in a step over all replicas (arrays only).
+      seed: of the order of the data.
+
+    Returns:
+      The mean loss over these steps, regularisation included.
+    """
+    self._build_metrics(data)
+    if batch_size % self._replicas:
+      raise ValueError(
+        f"batch_size must be a multiple of the {self._replicas} replicas, got"
+        f" {batch_size}."
+      )
+    total = 0.0
+    per_epoch = data.steps_per_epoch(batch_size)
+    step = start
+    while step < stop:
+      epoch, first = divmod(step, per_epoch)
+      count = min(stop - step, per_epoch - first)
+      if isinstance(data, data_lib.ArrayData):
+        order = tf.constant(data.order(seed, epoch)[: per_epoch * batch_size])
+        order = tf.reshape(order, [per_epoch, batch_size])
+        total += float(self._stretch(self._put(data), order, first, count))
+      else:
+        total += self._stream(data.make(epoch), first, count)
+      step += count
+    return total / max(1, stop - start)
+
+  def evaluate(self, data: data_lib.Data) -> dict[str, float]:
+    """The loss and the compiled metrics on all of the data."""
+    self._build_metrics(data)
+    self.model.reset_metrics()
+    if isinstance(data, data_lib.ArrayData):
+      self._evaluate(self._put(data))
+    else:
+      for batch in data.make(0):
+        self._evaluate_batch(batch)
+    results = self.model.get_metrics_result()
+    return {name: float(value) for name, value in results.items()}
+
+  @property
+  def traces(self) -> int:
+    """How often the training program was traced: once is enough."""
+    programs = (self._stretch_program, self._stream_step)
+    return sum(p.experimental_get_tracing_count() for p in programs)
+
+  # The programs.
+
+  def _compile(self) -> None:
+    alone = self._replicas == 1
+    # A replica's step may not assign variables under XLA, other than by the
+    # optimizer, which stays outside: no moving statistics, no dropout state.
+    stateless = not self._keras.random_states(self.model) and all(
+      weight.trainable for weight in self.binding.report
+    )
+    self._gradients = (
+      tf.function(self._loss_and_gradients, jit_compile=True)
+      if self._jit and not alone and stateless
+      else self._loss_and_gradients
+    )
+    function = functools.partial(
+      tf.function, jit_compile=True if self._jit and alone else None
+    )
+    self._stretch_program = function(self._many_steps)
+    self._stream_step = function(self._distributed_step, reduce_retracing=True)
+    self._evaluate = function(self._evaluate_all)
+    self._evaluate_batch = function(
+      self._distributed_evaluation, reduce_retracing=True
+    )
+
+  def _stretch(self, arrays, order, first: int, count: int) -> tf.Tensor:
+    first = tf.constant(first, tf.int32)
+    return self._stretch_program(arrays, order, first, first + count)
+
+  def _many_steps(self, arrays, order, first, last):
+    def one(step, total):
+      loss = self._distributed_step_on(arrays, order[step])
+      return step + 1, total + loss
+
+    _, total = tf.while_loop(
+      lambda step, _: step < last, one, (first, 0.0), parallel_iterations=1
+    )
+    return total
+
+  def _distributed_step_on(self, arrays, indices):
+    def replica_step():
+      share = indices.shape[0] // self._replicas
+      own = indices[self._replica_id() * share :][:share]
+      return self._update(_gather(arrays, own, on_host=self._replicas > 1))
+
+    return self._sum(self.strategy.run(replica_step))
+
+  def _distributed_step(self, batch):
+    return self._sum(self.strategy.run(self._update, args=(batch,)))
+
+  def _sum(self, losses):
+    # Each replica's loss is its share of the mean over the whole batch.
+    return self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+
+  def _update(self, batch):
+    loss, gradients = self._gradients(batch)
+    pairs = zip(gradients, self.model.trainable_variables, strict=True)
+    self.model.optimizer.apply_gradients(
+      [pair for pair in pairs if pair[0] is not None]
+    )
+    return tf.cast(loss, tf.float32)
+
+  def _loss_and_gradients(self, batch):
+    x, y, sample_weight = _as_triple(batch)
+    variables = [self._keras.raw(v) for v in self.model.trainable_variables]
+    with tf.GradientTape() as tape:
+      predicted = self._keras.forward(self.model, x)
+      loss = self.model.compute_loss(
+        x=x, y=y, y_pred=predicted, sample_weight=sample_weight
+      )
+      scaled = self._keras.scale_loss(self.model.optimizer, loss)
+    gradients = tape.gradient(scaled, variables)
+    gradients = self._keras.unscale_gradients(self.model.optimizer, gradients)
+    return loss, [
+      self.binding.mask_gradient(variable, gradient)
+      for variable, gradient in zip(
+        self.model.trainable_variables, gradients, strict=True
+      )
+    ]
+
+  def _evaluate_all(self, arrays):
+    size = next(a for a in tf.nest.flatten(arrays) if a is not None).shape[0]
+    size_of_batch = min(size, _EVALUATION_BATCH)
+
+    def one(index):
+      first = index * size_of_batch
+      self._distributed_evaluation(
+        tf.nest.map_structure(
+          lambda a: None if a is None else a[first : first + size_of_batch],
+          arrays,
+        ),
+        size_of_batch,
+      )
+      return index + 1
+
+    tf.while_loop(
+      lambda index: index < size // size_of_batch,
+      lambda index: (one(index),),
+      (0,),
+      parallel_iterations=1,
+    )
+    rest = size % size_of_batch
+    if rest:
+      self._distributed_evaluation(
+        tf.nest.map_structure(
+          lambda a: None if a is None else a[-rest:], arrays
+        ),
+        rest,
+      )
+
+  def _distributed_evaluation(self, batch, size: int | None = None):
+    """Each replica takes its share, or all when there is no equal share.
+
+    When all replicas take all, every metric's sums and counts are multiplied
+    alike, and their quotients are right.
+    """
+
+    def replica_step():
+      share = batch
+      if size and size % self._replicas == 0:
+        length = size // self._replicas
+        first = self._replica_id() * length
+        share = tf.nest.map_structure(
+          lambda a: None if a is None else a[first : first + length], batch
+        )
+      self.model.test_step(share)
+
+    self.strategy.run(replica_step)
+
+  def _replica_id(self):
+    if self._replicas == 1:
+      return 0
+    return tf.distribute.get_replica_context().replica_id_in_sync_group
+
+  # Helpers.
+
+  def _made(self, seed: int) -> Any:
+    wrappers.set_seed(seed)
+    with self.strategy.scope():
+      return self._make_model()
+
+  def _is_prunable(self, weight: prunable_lib.Weight) -> bool:
+    return weight.key in self.binding.shapes
+
+  def _read_optimizer(self) -> tuple[np.ndarray, ...]:
+    variables = self._keras.optimizer_variables(self.model.optimizer)
+    return tuple(variable.numpy() for variable in variables)
+
+  def _faster_in_xla(self) -> bool:
+    if tf.config.list_logical_devices("GPU"):
+      return True
+    kinds = {weight.kind for weight in self.binding.report}
+    return kinds.isdisjoint(_SLOW_IN_XLA_ON_CPU)
+
+  def _build_metrics(self, data: data_lib.Data) -> None:
+    """Has Keras make its metrics' variables before anything is traced."""
+    if self._metrics_built:
+      return
+    batch = _as_triple(next(iter(data.batches(self._replicas))))
+    batch = tf.nest.map_structure(
+      lambda a: None if a is None else tf.convert_to_tensor(a), batch
+    )
+    with self.strategy.scope():
+      self.strategy.run(self.model.test_step, args=(batch,))
+    self._metrics_built = True
+
+  def _put(self, data: data_lib.ArrayData) -> Any:
+    """The arrays as tensors, put on the device once."""
+    if id(data) not in self._on_device:
+      device = "CPU:0" if self._replicas > 1 else None
+      with tf.device(device):
+        tensors = tf.nest.map_structure(
+          lambda a: None if a is None else tf.convert_to_tensor(a), data.arrays
+        )
+      # The data is kept too, so that its id is not given to another.
+      self._on_device[id(data)] = (data, tensors)
+    return self._on_device[id(data)][1]
+
+  def _stream(self, dataset, first: int, count: int) -> float:
+    dataset = dataset.skip(first).take(count)
+    if self._replicas > 1:
+      dataset = self.strategy.experimental_distribute_dataset(dataset)
+    losses = [self._stream_step(batch) for batch in dataset]
+    return float(np.sum([loss.numpy() for loss in losses], dtype=np.float64))
+
+
+def resolve_strategy(
+  strategy: tf.distribute.Strategy | str | None,
+) -> tf.distribute.Strategy:
+  """A strategy object from its name; `None` and `"none"` are one device.
+
+  Raises:
+    ValueError: there is no strategy of that name.
+  """
+  if isinstance(strategy, tf.distribute.Strategy):
+    return strategy
+  makers = {
+    "none": tf.distribute.get_strategy,
+    "mirrored": _mirrored,
+    "multi_worker_mirrored": tf.distribute.MultiWorkerMirroredStrategy,
+    "tpu": _tpu,
+  }
+  if (strategy or "none") not in makers:
+    raise ValueError(
+      f"strategy must be a tf.distribute.Strategy or one of {sorted(makers)},"
+      f" got {strategy!r}."
+    )
+  return makers[strategy or "none"]()
+
+
+def _mirrored() -> tf.distribute.Strategy:
+  devices = tf.config.list_logical_devices("GPU")
+  # Left to itself, it would take one of several logical CPUs only.
+  devices = devices or tf.config.list_logical_devices("CPU")
+  return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def _tpu() -> tf.distribute.Strategy:
+  resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+  tf.config.experimental_connect_to_cluster(resolver)
+  tf.tpu.experimental.initialize_tpu_system(resolver)
+  return tf.distribute.TPUStrategy(resolver)
+
+
+def _check_trainable_here(model: Any) -> None:
+  if getattr(model, "optimizer", None) is None:
+    raise ValueError(
+      "make_model must return a compiled model. Call model.compile(optimizer,"
+      " loss, metrics) in it."
+    )
+  home = type(model).train_step.__module__.split(".")[0]
+  if home not in ("keras", "tf_keras"):
+    raise ValueError(
+      f"{type(model).__name__} trains by a train_step of its own, which"
+      " cannot be compiled into one program here. Use lottery_prune(model),"
+      " model.fit() and prune_and_rewind(model) instead."
+    )
+
+
+def _as_triple(batch: Any) -> tuple[Any, Any, Any]:
+  x, y, sample_weight = (*batch, None)[:3]
+  return x, y, sample_weight
+
+
+def _gather(arrays: Any, indices: tf.Tensor, *, on_host: bool) -> Any:
+  # On the host, only the batch travels to each replica's device.
+  with tf.device("CPU:0" if on_host else None):
+    return tf.nest.map_structure(
+      lambda a: None if a is None else tf.gather(a, indices), arrays
+    )
