@@ -93,6 +93,9 @@ class Trainer:
   def capture(self, step: int, *, optimizer: bool = False):
     """A `Snapshot` of the model as it is now."""
     weights = self.binding.read(random_states=True)
+    if self._replicas > 1:
+      # What was averaged goes on from the average, resumed or not.
+      self.binding.write(weights)
     slots = self._read_optimizer() if optimizer else None
     return rewinding.Snapshot(step, weights, slots)
 
@@ -380,7 +383,10 @@ def resolve_strategy(
   return makers[strategy or "none"]()
 
 
+@functools.cache
 def _mirrored() -> tf.distribute.Strategy:
+  # One in a process: two over the same devices would number their collective
+  # operations alike, and take each other's gradients.
   devices = tf.config.list_logical_devices("GPU")
   # Left to itself, it would take one of several logical CPUs only.
   devices = devices or tf.config.list_logical_devices("CPU")
