@@ -171,7 +171,9 @@ def _class_table(
   class_weight: Mapping[int, float], classes: int = 0
 ) -> np.ndarray:
   """Class -> weight, 1 for the classes that are not named."""
-  table = np.ones(max(classes, *(label + 1 for label in class_weight)), np.float32)
+  table = np.ones(
+    max(classes, *(label + 1 for label in class_weight)), np.float32
+  )
   for label, weight in class_weight.items():
     table[label] = weight
   return table

@@ -90,7 +90,7 @@ def write_tensors(
     "format_version": str(FORMAT_VERSION),
     "metadata": json.dumps(dict(metadata or {}), sort_keys=True),
   }
-  header["sha256"] = _digest(tensors, header)
+  header["sha256"] = digest(tensors, header)
   content = safetensors.numpy.save(tensors, metadata=header)
   write_bytes(path, content, durable=durable)
 
@@ -137,7 +137,7 @@ def read_tensors(
     raise FileFormatError(
       f"{path} must be a {kind} file, got kind {header.get('kind')!r}."
     )
-  if header.pop("sha256", None) != _digest(tensors, header):
+  if header.pop("sha256", None) != digest(tensors, header):
     raise FileFormatError(
       f"{path} does not match its own checksum: its content was altered."
       " Restore it from a copy, or make it anew."
@@ -145,12 +145,13 @@ def read_tensors(
   return tensors, json.loads(header["metadata"])
 
 
-def _digest(
-  tensors: Mapping[str, np.ndarray], header: Mapping[str, str]
+def digest(
+  tensors: Mapping[str, np.ndarray], header: Mapping[str, str] | None = None
 ) -> str:
-  digest = hashlib.sha256(json.dumps(dict(header), sort_keys=True).encode())
+  """SHA-256 of arrays, with their names and shapes, and of a header."""
+  hashed = hashlib.sha256(json.dumps(header or {}, sort_keys=True).encode())
   for name in sorted(tensors):
-    array = tensors[name]
-    digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-    digest.update(array.tobytes() if array.ndim == 0 else array.data)
-  return digest.hexdigest()
+    array = np.asarray(tensors[name])
+    hashed.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+    hashed.update(array.tobytes())
+  return hashed.hexdigest()

@@ -38,7 +38,6 @@ class Mask(Mapping[str, np.ndarray]):
   when they have the same keys and the same entries.
 
   Example:
-
   >>> mask = Mask({"0/kernel": [[True, False], [True, True]]})
   >>> mask.density
   0.75

@@ -150,7 +150,11 @@ def _rule(
     return kind, True, f"the {role} of a {known} layer"
   if kind == "depthwise" or role == "depthwise_kernel":
     if len(shape) > 1:
-      return kind, False, "depthwise kernels are small; choose it with prunable="
+      return (
+        kind,
+        False,
+        "depthwise kernels are small; choose it with prunable=",
+      )
   return kind, False, f"a {role}, not the work of a {known} layer"
 
 

@@ -30,6 +30,10 @@ class Snapshot:
   weights: Mapping[str, np.ndarray]
   optimizer: tuple[np.ndarray, ...] | None = None
 
+  def fingerprint(self) -> str:
+    """A hash of all weights, for run declarations."""
+    return files.digest(self.weights)
+
   def save(self, path: str | os.PathLike, *, durable: bool = True) -> None:
     """Saves the snapshot as a checked safetensors file."""
     tensors = {f"weights/{key}": array for key, array in self.weights.items()}
@@ -184,7 +188,6 @@ def prune_and_rewind(
     ValueError: the model is not lottery-ready, or density rose.
 
   Example:
-
   ```python
   model = lottery_prune(model)
   for density in geometric(levels=5):

@@ -50,9 +50,7 @@ def linear(levels: int, density: float) -> Schedule:
   _check_levels(levels)
   masks.check_density(density)
   return check_schedule(
-    tuple(
-      1 - (1 - density) * level / levels for level in range(1, levels + 1)
-    )
+    tuple(1 - (1 - density) * level / levels for level in range(1, levels + 1))
   )
 
 

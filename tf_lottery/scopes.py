@@ -241,9 +241,7 @@ def _keep_highest(
   return kept
 
 
-def _check_scores(
-  scores: Mapping[str, np.ndarray], mask: masks.Mask
-) -> None:
+def _check_scores(scores: Mapping[str, np.ndarray], mask: masks.Mask) -> None:
   for key, shape in mask.shapes.items():
     if key not in scores:
       raise ValueError(f"The criterion gave no score for {key!r}.")

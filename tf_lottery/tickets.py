@@ -23,7 +23,6 @@ class Ticket:
     provenance: how it was found, as JSON can hold it.
 
   Example:
-
   ```python
   ticket = result.smallest_matching(tolerance=0.005)
   ticket.save("ticket.safetensors")
@@ -95,9 +94,7 @@ class Ticket:
   def _covers(self, weight) -> bool:
     return weight.key in self.mask
 
-  def shuffled(
-    self, weights: Mapping[str, np.ndarray], seed: int
-  ) -> "Ticket":
+  def shuffled(self, weights: Mapping[str, np.ndarray], seed: int) -> "Ticket":
     """A control: the same counts in each weight, at places drawn anew.
 
     Args:

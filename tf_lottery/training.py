@@ -121,7 +121,13 @@ class Trainer:
   # Training and evaluating.
 
   def train(
-    self, data: data_lib.Data, start: int, stop: int, *, batch_size: int, seed: int
+    self,
+    data: data_lib.Data,
+    start: int,
+    stop: int,
+    *,
+    batch_size: int,
+    seed: int,
   ) -> float:
     """Trains from step `start` to step `stop`.
 

@@ -20,7 +20,9 @@ def generation_of(target: Any) -> types.ModuleType:
     TypeError: the target is of neither generation, or Keras 3 runs on another
       backend than TensorFlow.
   """
-  packages = {ancestor.__module__.split(".")[0] for ancestor in type(target).__mro__}
+  packages = {
+    ancestor.__module__.split(".")[0] for ancestor in type(target).__mro__
+  }
   if "tf_keras" in packages:
     return importlib.import_module("tf_lottery.wrappers.keras2")
   if "keras" not in packages:
@@ -72,7 +74,6 @@ def lottery_prune(
     ValueError: the model is not built, or is a subclassed tf_keras model.
 
   Example:
-
   ```python
   model = lottery_prune(model)
   model.fit(x, y, epochs=5)

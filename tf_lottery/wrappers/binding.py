@@ -178,7 +178,9 @@ class Binding:
       gradient: a tensor, `tf.IndexedSlices` or None.
     """
     held = held_mask(self.generation.raw(variable)) or held_mask(variable)
-    return gradient if held is None or gradient is None else held.apply(gradient)
+    return (
+      gradient if held is None or gradient is None else held.apply(gradient)
+    )
 
   def check_held(self) -> None:
     """Raises RuntimeError unless every pruned weight is 0.0 everywhere."""

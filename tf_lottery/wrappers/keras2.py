@@ -61,7 +61,6 @@ class LotteryPrune(pruning_wrapper.PruneLowMagnitude):
     initial: role -> variable, of every weight of the wrapped layer.
 
   Example:
-
   ```python
   layer = LotteryPrune(tf_keras.layers.Dense(10))
   layer.build((None, 784))                 # stores the initial weights
@@ -149,9 +148,11 @@ class LotteryPrune(pruning_wrapper.PruneLowMagnitude):
     """
     variables = self._own_weights()
     for role, array in mask.items():
-      held = binding_lib.held_mask(raw(variables[role])) if (
-        role in variables
-      ) else None
+      held = (
+        binding_lib.held_mask(raw(variables[role]))
+        if (role in variables)
+        else None
+      )
       if held is None:
         raise ValueError(
           f"{self.layer.name!r} has no prunable weight {role!r}; it has"
@@ -182,9 +183,7 @@ class LotteryPrune(pruning_wrapper.PruneLowMagnitude):
     }
 
 
-def relative_role(
-  slot: binding_lib.Slot, layer: tf_keras.layers.Layer
-) -> str:
+def relative_role(slot: binding_lib.Slot, layer: tf_keras.layers.Layer) -> str:
   """A weight's name in a wrapped layer; a sublayer's comes with its number."""
   return slot.weight.role if slot.layer is layer else slot.weight.key
 

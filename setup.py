@@ -1,0 +1,39 @@
+"""Installs tf_lottery."""
+
+import pathlib
+
+import setuptools
+
+setuptools.setup(
+  name="tf-lottery",
+  version="0.1.0",
+  description="Find, prove and ship winning lottery tickets in Keras models.",
+  long_description=pathlib.Path(__file__)
+  .with_name("README.md")
+  .read_text(encoding="utf-8"),
+  long_description_content_type="text/markdown",
+  author="The tf_lottery authors",
+  license="Apache-2.0",
+  packages=setuptools.find_packages(include=["tf_lottery", "tf_lottery.*"]),
+  python_requires=">=3.11",
+  install_requires=[
+    "absl-py",
+    # tensorflow_datasets imports it and does not declare it.
+    "importlib_resources",
+    "keras>=3.10",
+    "ml-collections",
+    "numpy",
+    "safetensors",
+    "scikit-learn",
+    "tensorflow>=2.19",
+    "tensorflow-datasets",
+    "tensorflow-model-optimization>=0.8",
+    "tf-keras>=2.19",
+    "tqdm",
+  ],
+  extras_require={
+    "gpu": ["tensorflow[and-cuda]"],
+    "test": ["hypothesis", "pytest"],
+    "dev": ["hypothesis", "pre-commit", "pytest", "ruff"],
+  },
+)

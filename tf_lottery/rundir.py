@@ -1,0 +1,163 @@
+"""The run directory: where a run's files lie, and what makes one resume.
+
+```
+RUN/
+  declaration.json        what was asked for; another one is refused
+  lock                    held while a process works here
+  rewind.safetensors      the snapshot to which Rounds rewind
+  level_00/ level_01/ ... one directory for each leg of training:
+    ticket.safetensors      mask and start weights
+    checkpoint.safetensors  while it trains: where to go on
+    metrics.jsonl           one line for each evaluation
+    final.safetensors       weights at the end
+    round.json              its record; written last, so it marks the leg done
+  tensorboard/            event files
+```
+
+This is the only module that builds these paths.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+from tf_lottery import files
+
+
+class LegDirectory:
+  """The files of one leg of training.
+
+  Args:
+    path: the directory; made when something is written.
+    writes: whether this process writes; the others of a cluster only read.
+  """
+
+  def __init__(self, path: pathlib.Path, *, writes: bool = True):
+    self.path = path
+    self.writes = writes
+    self.ticket = path / "ticket.safetensors"
+    self.checkpoint = path / "checkpoint.safetensors"
+    self.final = path / "final.safetensors"
+    self.tensorboard = path.parent / "tensorboard" / path.name
+    self._metrics = path / "metrics.jsonl"
+    self._record = path / "round.json"
+
+  @property
+  def is_done(self) -> bool:
+    """Whether the leg was trained to its end."""
+    return self._record.is_file()
+
+  def read_record(self) -> dict[str, Any]:
+    """What `finish` wrote."""
+    return files.read_json(self._record)
+
+  def finish(self, record: Mapping[str, Any]) -> None:
+    """Marks the leg as done, once all its other files are written."""
+    if self.writes:
+      files.write_json(self._record, dict(record))
+      self.checkpoint.unlink(missing_ok=True)
+
+  def append_metrics(self, row: Mapping[str, float]) -> None:
+    """Adds one line to the metrics."""
+    if self.writes:
+      self.path.mkdir(parents=True, exist_ok=True)
+      with open(self._metrics, "a", encoding="utf-8") as file:
+        file.write(json.dumps(dict(row)) + "\n")
+
+  def read_metrics(self) -> list[dict[str, float]]:
+    """All lines; one that a killed process left half-written is left out."""
+    if not self._metrics.is_file():
+      return []
+    rows = []
+    for line in self._metrics.read_text(encoding="utf-8").splitlines():
+      with contextlib.suppress(ValueError):
+        rows.append(json.loads(line))
+    return rows
+
+  def keep_metrics_up_to(self, step: int) -> None:
+    """Drops the lines that come after the checkpoint at `step`."""
+    rows = [row for row in self.read_metrics() if row["step"] <= step]
+    if self.writes and self._metrics.is_file():
+      lines = "".join(json.dumps(row) + "\n" for row in rows)
+      files.write_bytes(self._metrics, lines.encode())
+
+
+class RunDirectory:
+  """The directory of one run.
+
+  Args:
+    path: where; made when it is missing.
+    writes: whether this process writes.
+  """
+
+  def __init__(self, path: str | os.PathLike, *, writes: bool = True):
+    self.path = pathlib.Path(path)
+    self.writes = writes
+    self.rewind = self.path / "rewind.safetensors"
+    self._declaration = self.path / "declaration.json"
+
+  def leg(self, name: str) -> LegDirectory:
+    """The directory of a leg, such as `"level_03"`."""
+    return LegDirectory(self.path / name, writes=self.writes)
+
+  def level(self, level: int) -> LegDirectory:
+    """The directory of a Level's leg."""
+    return self.leg(f"level_{level:02d}")
+
+  @contextlib.contextmanager
+  def locked(self) -> Iterator[None]:
+    """Keeps other processes out; the end of the process releases it too.
+
+    Raises:
+      RuntimeError: another process works here.
+    """
+    if not self.writes:
+      yield
+      return
+    self.path.mkdir(parents=True, exist_ok=True)
+    with open(self.path / "lock", "a", encoding="utf-8") as lock:
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        raise RuntimeError(
+          f"Another process works in the run directory {self.path}. Wait for"
+          " it to end, or give another run_dir."
+        ) from None
+      yield
+
+  def declare(self, declaration: Mapping[str, Any]) -> None:
+    """Writes what the run is to do, or checks that it is the same as before.
+
+    Raises:
+      ValueError: the directory holds a run of another declaration; the
+        message names each field that differs, with both values.
+    """
+    # Through JSON, so that tuples compare equal to the lists they become.
+    declaration = json.loads(json.dumps(dict(declaration)))
+    if not self._declaration.is_file():
+      if self.writes:
+        files.write_json(self._declaration, declaration)
+      return
+    before = files.read_json(self._declaration)
+    differing = [
+      f"{field}: it was {_short(before.get(field))}, now"
+      f" {_short(declaration.get(field))}"
+      for field in sorted(before.keys() | declaration.keys())
+      if before.get(field) != declaration.get(field)
+    ]
+    if differing:
+      raise ValueError(
+        f"The run directory {self.path} holds another run:\n  "
+        + "\n  ".join(differing)
+        + "\nGive another run_dir, or the same arguments as before to resume."
+      )
+
+
+def _short(value: Any) -> str:
+  text = json.dumps(value)
+  return text if len(text) <= 200 else text[:200] + "..."
