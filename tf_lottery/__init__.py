@@ -7,6 +7,8 @@ Reference: Frankle and Carbin, "The Lottery Ticket Hypothesis", arXiv
 from tf_lottery.files import FileFormatError
 from tf_lottery.masks import Mask
 from tf_lottery.prunable import PrunableReport
+from tf_lottery.results import Round
+from tf_lottery.results import SearchResult
 from tf_lottery.rewinding import Rewind
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.rewinding import prune_and_rewind
@@ -19,8 +21,6 @@ from tf_lottery.schedules import one_shot
 from tf_lottery.scopes import erdos_renyi
 from tf_lottery.scopes import global_
 from tf_lottery.scopes import layerwise
-from tf_lottery.search import Round
-from tf_lottery.search import SearchResult
 from tf_lottery.search import find_ticket
 from tf_lottery.tickets import Ticket
 from tf_lottery.training import Trainer

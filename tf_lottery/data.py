@@ -64,9 +64,9 @@ class ArrayData:
   def batches(self, batch_size: int):
     """Yields `(x, y, sample_weight)` in the order of the arrays."""
     for first in range(0, self.size, batch_size):
+      part = slice(first, first + batch_size)
       yield tf.nest.map_structure(
-        lambda a: None if a is None else a[first : first + batch_size],
-        self.arrays,
+        lambda a, part=part: None if a is None else a[part], self.arrays
       )
 
   def fingerprint(self) -> str:

@@ -124,7 +124,7 @@ def read_tensors(
           f"{path} has format version {version}, and this tf_lottery reads up"
           f" to {FORMAT_VERSION}. Upgrade tf_lottery to read it."
         )
-      tensors = {name: file.get_tensor(name) for name in file.keys()}
+      tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
   except FileFormatError:
     raise
   # The parser raises many types for malformed input, KeyError among them.

@@ -142,20 +142,16 @@ def _rule(
     return (
       "other",
       False,
-      f"layers of class {class_names[0]} are not known; choose it with"
-      " prunable=",
+      f"layers of class {class_names[0]} are not known: choose it by prunable=",
     )
   kind, roles = by_name[known]
   if role in roles:
     return kind, True, f"the {role} of a {known} layer"
-  if kind == "depthwise" or role == "depthwise_kernel":
-    if len(shape) > 1:
-      return (
-        kind,
-        False,
-        "depthwise kernels are small; choose it with prunable=",
-      )
-  return kind, False, f"a {role}, not the work of a {known} layer"
+  if role == "depthwise_kernel":
+    return kind, False, "depthwise kernels are small: choose it by prunable="
+  if len(shape) < 2:
+    return kind, False, "a vector or scalar, such as a bias or a scale"
+  return kind, False, f"a {role} does not do the work of a {known} layer"
 
 
 def _ask(override: Override | None, weight: Weight) -> bool | None:
@@ -211,8 +207,9 @@ class PrunableReport(Sequence[Weight]):
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [
-      "  ".join(cell.ljust(width) for cell, width in zip(row, widths))
-      + f"  {row[3]}"
+      "  ".join(
+        cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)
+      )
       for row in rows
     ]
     pruned = sum(weight.size for weight in self.prunable)

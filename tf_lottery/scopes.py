@@ -42,6 +42,7 @@ class Global:
   def __call__(
     self, weights: Sequence[prunable.Weight], density: float
   ) -> list[Group]:
+    """The groups and budgets for a density."""
     _check_patterns(self.exempt, weights)
     competing = [
       weight
@@ -78,6 +79,7 @@ class Layerwise:
   def __call__(
     self, weights: Sequence[prunable.Weight], density: float
   ) -> list[Group]:
+    """The groups and budgets for a density."""
     _check_patterns([pattern for pattern, _ in self.rates], weights)
     return [
       Group(
@@ -138,6 +140,7 @@ class ErdosRenyiKernel:
   def __call__(
     self, weights: Sequence[prunable.Weight], density: float
   ) -> list[Group]:
+    """The groups and budgets for a density."""
     sizes = np.array([weight.size for weight in weights], float)
     raw = np.array([sum(weight.shape) for weight in weights], float) / sizes
     densities = _scale_to_budget(raw, sizes, density)
@@ -201,8 +204,9 @@ def select(
 
   >>> import numpy as np
   >>> weight = prunable.Weight("w", "w", "kernel", "dense", (4,), True, "")
-  >>> select({"w": np.array([0.1, 0.9, 0.2, 0.5])}, masks.Mask.ones({"w": (4,)}),
-  ...        0.5, global_(), [weight])["w"]
+  >>> scores = {"w": np.array([0.1, 0.9, 0.2, 0.5])}
+  >>> mask = masks.Mask.ones({"w": (4,)})
+  >>> select(scores, mask, 0.5, global_(), [weight])["w"]
   array([False,  True, False,  True])
   """
   masks.check_density(density)

@@ -1,11 +1,8 @@
 """The search: train, score, select, rewind, Level after Level."""
 
 import dataclasses
-import functools
-import importlib.metadata
 import logging
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -14,15 +11,17 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tqdm
 
 from tf_lottery import criteria as criteria_lib
 from tf_lottery import data as data_lib
+from tf_lottery import declarations
+from tf_lottery import distribution
 from tf_lottery import legs
 from tf_lottery import masks
 from tf_lottery import prunable as prunable_lib
+from tf_lottery import results
 from tf_lottery import rewinding
 from tf_lottery import rundir
 from tf_lottery import schedules
@@ -32,124 +31,6 @@ from tf_lottery import training
 from tf_lottery.wrappers import binding as binding_lib
 
 _log = logging.getLogger("tf_lottery")
-
-
-@dataclasses.dataclass(frozen=True)
-class Round:
-  """One Level's work and record.
-
-  Attributes:
-    level: how often the network has been pruned; 0 is dense.
-    density: fraction of the prunable weights kept.
-    metrics: of the last evaluation: `val_accuracy`, `test_accuracy`, ...
-    seconds: of training and evaluation.
-    steps: how many optimizer updates it trained.
-    directory: where its files lie.
-  """
-
-  level: int
-  density: float
-  metrics: Mapping[str, float]
-  seconds: float
-  steps: int
-  directory: rundir.LegDirectory = dataclasses.field(repr=False)
-
-  @property
-  def ticket(self) -> tickets.Ticket:
-    """Its mask and start weights, read from disk."""
-    return tickets.Ticket.load(self.directory.ticket)
-
-  @property
-  def final(self) -> rewinding.Snapshot:
-    """Its weights after training, read from disk."""
-    return rewinding.Snapshot.load(self.directory.final)
-
-  @property
-  def history(self) -> list[dict[str, float]]:
-    """One row for each evaluation, read from disk."""
-    return self.directory.read_metrics()
-
-
-class SearchResult:
-  """What `find_ticket` found.
-
-  Attributes:
-    rounds: one `Round` for each Level, the dense one first.
-    monitor: the validation metric that tickets are chosen by.
-    trainer: the trainer, compiled; for further trainings.
-  """
-
-  def __init__(self, search: "_Search", rounds: Sequence[Round]):
-    self.rounds = tuple(rounds)
-    self.monitor = search.monitor
-    self.trainer = search.trainer
-    self._search = search
-
-  def smallest_matching(self, tolerance: float = 0.005) -> tickets.Ticket:
-    """The smallest ticket whose validation accuracy matches the dense one.
-
-    Args:
-      tolerance: how far below the dense network's value (above, for a loss)
-        the ticket's may be, in units of the metric. Defaults to `0.005`, half
-        a point of accuracy.
-
-    Returns:
-      The ticket of the lowest density within the tolerance; that of Level 0,
-      the dense network, if there is no other. Its provenance names the Level.
-    """
-    return self.rounds[self.smallest_matching_level(tolerance)].ticket
-
-  def smallest_matching_level(self, tolerance: float = 0.005) -> int:
-    """The Level of `smallest_matching`."""
-    name = f"val_{self.monitor}"
-    dense = self.rounds[0].metrics[name]
-    sign = -1 if _lower_is_better(self.monitor) else 1
-    return max(
-      round_.level
-      for round_ in self.rounds
-      if sign * (round_.metrics[name] - dense) >= -tolerance or not round_.level
-    )
-
-  def train(
-    self, ticket: tickets.Ticket, name: str, *, steps: int | None = None
-  ) -> Round:
-    """Trains a ticket from its start weights, as long as the final training.
-
-    For a ticket found with a short `search_steps`, and for controls. Done
-    once: the same name in the same run directory is read back.
-
-    Args:
-      ticket: what to train.
-      name: the directory of the training in the run directory.
-      steps: optimizer updates. Defaults to those of the final training.
-    """
-    return self._search.train_ticket(ticket, name, steps)
-
-  def __str__(self) -> str:
-    return "\n".join(
-      [header(self.monitor), *(row(r, self.monitor) for r in self.rounds)]
-    )
-
-
-def header(monitor: str = "accuracy") -> str:
-  """The head of the table that `row` gives lines of."""
-  return (
-    f"level  density  {'val ' + monitor:>14}  {'test ' + monitor:>14}  seconds"
-  )
-
-
-def row(round_: Round, monitor: str = "accuracy") -> str:
-  """One Round as a line of a table."""
-  cells = [
-    f"{round_.metrics[name]:14.4f}"
-    if name in round_.metrics
-    else " " * 13 + "-"
-    for name in (f"val_{monitor}", f"test_{monitor}")
-  ]
-  return (
-    f"{round_.level:5d}  {round_.density:7.2%}  {cells[0]}  {cells[1]}"
-    f"  {round_.seconds:7.1f}"
-  )
 
 
 def find_ticket(
@@ -175,8 +56,8 @@ def find_ticket(
   seed: int = 0,
   run_dir: str | os.PathLike | None = None,
   progress: bool | None = None,
-  on_round: Callable[[Round], None] | None = None,
-) -> SearchResult:
+  on_round: Callable[[results.Round], None] | None = None,
+) -> results.SearchResult:
   """Finds winning tickets by iterative pruning with rewinding.
 
   Trains the dense network, prunes it by the criterion, rewinds what is left,
@@ -262,7 +143,8 @@ def find_ticket(
     criterion=criteria_lib.get(criterion),
     scope=scope or scopes.global_(),
     rewind=rewind or rewinding.to_init(),
-    monitor=monitor or _default_monitor(trainer, protocol),
+    monitor=monitor
+    or results.default_monitor(trainer.evaluate(protocol.validation)),
     run_dir=run_dir,
     progress=progress,
   )
@@ -303,10 +185,12 @@ class _Search:
       )
       run_dir = self._temporary.name
     self.directory = rundir.RunDirectory(
-      run_dir, writes=_is_chief(trainer.strategy)
+      run_dir, writes=distribution.is_chief(trainer.strategy)
     )
 
-  def run(self, on_round: Callable[[Round], None]) -> SearchResult:
+  def run(
+    self, on_round: Callable[[results.Round], None]
+  ) -> results.SearchResult:
     """Trains, scores, selects and rewinds, Level after Level."""
     weights = self.trainer.binding.report.prunable
     # Refuses a scope that fits no layer before anything is trained.
@@ -321,14 +205,16 @@ class _Search:
           mask = self._next_mask(rounds[-1], mask, self.schedule[level - 1])
           snapshot = self._rewound(rounds[-1])
         rounds.append(self._round(level, snapshot, mask))
-        _log.info("%s", row(rounds[-1], self.monitor))
+        _log.info("%s", results.row(rounds[-1], self.monitor))
         on_round(rounds[-1])
-    return SearchResult(self, rounds)
+    return results.SearchResult(
+      rounds, self.monitor, self.trainer, self.train_ticket
+    )
 
   def train_ticket(
     self, ticket: tickets.Ticket, name: str, steps: int | None
-  ) -> Round:
-    """See `SearchResult.train`."""
+  ) -> results.Round:
+    """See `results.SearchResult.train`."""
     directory = self.directory.leg(name)
     start = ticket.provenance.get("step", 0)
     stop = self.steps if steps is None else start + steps
@@ -345,7 +231,7 @@ class _Search:
 
   def _round(
     self, level: int, snapshot: rewinding.Snapshot, mask: masks.Mask
-  ) -> Round:
+  ) -> results.Round:
     start, stop = self._leg_of(level)
     leg = legs.Leg(
       snapshot,
@@ -361,7 +247,7 @@ class _Search:
       "step": start,
       "seed": self.protocol.seed,
       "weights": [weight.name for weight in self.trainer.binding.report],
-      "versions": versions(),
+      "versions": declarations.versions(),
     }
     return self._trained(level, leg, self.directory.level(level), provenance)
 
@@ -371,13 +257,13 @@ class _Search:
     leg: legs.Leg,
     directory: rundir.LegDirectory,
     provenance: Mapping[str, Any],
-  ) -> Round:
+  ) -> results.Round:
     """Trains a leg unless it is done, and returns its record."""
     if not directory.is_done:
       record = self._train(level, leg, directory, provenance)
     else:
       record = directory.read_record()
-    return Round(
+    return results.Round(
       level,
       record["density"],
       record["metrics"],
@@ -416,13 +302,13 @@ class _Search:
       "wall_seconds": time.perf_counter() - began,
       "steps": leg.stop - leg.start,
       "seed": self.protocol.seed,
-      "versions": versions(),
+      "versions": declarations.versions(),
     }
     directory.finish(record)
     return record
 
   def _next_mask(
-    self, previous: Round, mask: masks.Mask, density: float
+    self, previous: results.Round, mask: masks.Mask, density: float
   ) -> masks.Mask:
     """The mask of the next Level, from the weights at the end of this one."""
     done = self.directory.level(previous.level + 1).ticket
@@ -448,7 +334,7 @@ class _Search:
         )
     return pruned
 
-  def _rewound(self, previous: Round) -> rewinding.Snapshot:
+  def _rewound(self, previous: results.Round) -> rewinding.Snapshot:
     if self.rewind.weights is None:
       final = previous.final
       keep = self.rewind.keep_optimizer
@@ -467,17 +353,10 @@ class _Search:
     if self.directory.writes:
       snapshot.save(self.directory.rewind)
 
-  def _leg_of(self, level: int) -> tuple[int, int]:
-    if not level:
-      # Refuses a step beyond the end before anything is trained.
-      self.rewind.leg(self.search_steps, self.protocol.steps_per_epoch)
-      return 0, self.search_steps
-    return self.rewind.leg(self.search_steps, self.protocol.steps_per_epoch)
-
   def _declaration(self) -> dict[str, Any]:
     protocol = self.protocol
     return {
-      **self._model_declaration(),
+      **declarations.of_model(self.trainer),
       "train_data": protocol.train.fingerprint(),
       "validation_data": protocol.validation.fingerprint(),
       "test_data": protocol.test.fingerprint() if protocol.test else None,
@@ -486,51 +365,19 @@ class _Search:
       "search_steps": self.search_steps,
       "evaluate_every": protocol.evaluate_every,
       "schedule": self.schedule,
-      "criterion": _name(self.criterion),
-      "scope": _name(self.scope),
-      "rewind": str(self.rewind),
+      "criterion": declarations.plain(self.criterion),
+      "scope": declarations.plain(self.scope),
+      "rewind": declarations.plain(self.rewind),
       "monitor": self.monitor,
       "seed": protocol.seed,
-      "replicas": self.trainer.strategy.num_replicas_in_sync,
     }
 
-  def _model_declaration(self) -> dict[str, Any]:
-    model = self.trainer.model
-    optimizer = {
-      name: value
-      for name, value in model.optimizer.get_config().items()
-      if name != "name"
-    }
-    return {
-      "model": [
-        f"{type(layer).__name__}"
-        for layer in binding_lib.walk(model, self.trainer.binding.generation)
-      ],
-      "weights": [
-        [weight.key, list(weight.shape), weight.prunable]
-        for weight in self.trainer.binding.report
-      ],
-      "initial": self.trainer.initial.fingerprint(),
-      "optimizer": _plain(
-        {"class": type(model.optimizer).__name__, **optimizer}
-      ),
-      "loss": _name(model.loss),
-    }
-
-
-def versions() -> dict[str, str]:
-  """What the results depend on besides the declaration."""
-  packages = ("tensorflow", "keras", "tf-keras", "numpy")
-  return {
-    "python": platform.python_version(),
-    "machine": platform.machine(),
-    **_package_versions(packages),
-  }
-
-
-@functools.cache
-def _package_versions(packages: tuple[str, ...]) -> dict[str, str]:
-  return {name: importlib.metadata.version(name) for name in packages}
+  def _leg_of(self, level: int) -> tuple[int, int]:
+    if not level:
+      # Refuses a step beyond the end before anything is trained.
+      self.rewind.leg(self.search_steps, self.protocol.steps_per_epoch)
+      return 0, self.search_steps
+    return self.rewind.leg(self.search_steps, self.protocol.steps_per_epoch)
 
 
 def _trainer(make_model, strategy, seed, prunable, jit) -> training.Trainer:
@@ -561,45 +408,5 @@ def _check_positive(name: str, value: float) -> None:
     raise ValueError(f"{name} must be greater than 0, got {value}.")
 
 
-def _default_monitor(trainer: training.Trainer, protocol: legs.Protocol) -> str:
-  names = list(trainer.evaluate(protocol.validation))
-  accuracies = [name for name in names if "acc" in name]
-  others = [name for name in names if name != "loss"]
-  return (accuracies + others + names)[0]
-
-
-def _lower_is_better(monitor: str) -> bool:
-  return any(word in monitor for word in ("loss", "error", "perplexity"))
-
-
-def _is_chief(strategy: tf.distribute.Strategy) -> bool:
-  resolver = strategy.cluster_resolver
-  if resolver is None or resolver.task_type in (None, "chief"):
-    return True
-  return resolver.task_type == "worker" and resolver.task_id == 0
-
-
-def _name(value: Any) -> Any:
-  """A function, object or structure as a declaration shows it."""
-  if dataclasses.is_dataclass(value):
-    return {"name": type(value).__name__, **dataclasses.asdict(value)}
-  if isinstance(value, functools.partial):
-    return [_name(value.func), _plain(value.args), _plain(value.keywords)]
-  if hasattr(value, "__qualname__"):
-    return f"{value.__module__}.{value.__qualname__}"
-  if hasattr(value, "get_config"):
-    return _plain({"class": type(value).__name__, **value.get_config()})
-  return _plain(value)
-
-
-def _plain(value: Any) -> Any:
-  """What JSON can hold, without the addresses that a repr may show."""
-  if isinstance(value, Mapping):
-    return {str(key): _plain(item) for key, item in value.items()}
-  if isinstance(value, list | tuple):
-    return [_plain(item) for item in value]
-  if value is None or isinstance(value, bool | int | str):
-    return value
-  if isinstance(value, float | np.floating):
-    return float(value)
-  return _name(value) if callable(value) else type(value).__name__
+def _monitor(trainer: training.Trainer, protocol: legs.Protocol) -> str:
+  return results.default_monitor(trainer.evaluate(protocol.validation))

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lottery import data as data_lib
+from tf_lottery import distribution
 from tf_lottery import masks
 from tf_lottery import prunable as prunable_lib
 from tf_lottery import rewinding
@@ -55,7 +56,7 @@ class Trainer:
     jit: bool | None = None,
   ):
     self._make_model = make_model
-    self.strategy = resolve_strategy(strategy)
+    self.strategy = distribution.resolve_strategy(strategy)
     self.model = self._made(seed)
     _check_trainable_here(self.model)
     self.binding = wrappers.bind(self.model, prunable=prunable)
@@ -363,47 +364,6 @@ class Trainer:
       dataset = self.strategy.experimental_distribute_dataset(dataset)
     losses = [self._stream_step(batch) for batch in dataset]
     return float(np.sum([loss.numpy() for loss in losses], dtype=np.float64))
-
-
-def resolve_strategy(
-  strategy: tf.distribute.Strategy | str | None,
-) -> tf.distribute.Strategy:
-  """A strategy object from its name; `None` and `"none"` are one device.
-
-  Raises:
-    ValueError: there is no strategy of that name.
-  """
-  if isinstance(strategy, tf.distribute.Strategy):
-    return strategy
-  makers = {
-    "none": tf.distribute.get_strategy,
-    "mirrored": _mirrored,
-    "multi_worker_mirrored": tf.distribute.MultiWorkerMirroredStrategy,
-    "tpu": _tpu,
-  }
-  if (strategy or "none") not in makers:
-    raise ValueError(
-      f"strategy must be a tf.distribute.Strategy or one of {sorted(makers)},"
-      f" got {strategy!r}."
-    )
-  return makers[strategy or "none"]()
-
-
-@functools.cache
-def _mirrored() -> tf.distribute.Strategy:
-  # One in a process: two over the same devices would number their collective
-  # operations alike, and take each other's gradients.
-  devices = tf.config.list_logical_devices("GPU")
-  # Left to itself, it would take one of several logical CPUs only.
-  devices = devices or tf.config.list_logical_devices("CPU")
-  return tf.distribute.MirroredStrategy([device.name for device in devices])
-
-
-def _tpu() -> tf.distribute.Strategy:
-  resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
-  tf.config.experimental_connect_to_cluster(resolver)
-  tf.tpu.experimental.initialize_tpu_system(resolver)
-  return tf.distribute.TPUStrategy(resolver)
 
 
 def _check_trainable_here(model: Any) -> None:

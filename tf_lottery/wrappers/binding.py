@@ -37,6 +37,7 @@ class HeldMask:
     self.inner = inner
 
   def __call__(self, weight: Any) -> tf.Tensor:
+    """What the optimizer assigns after an update."""
     if self.inner is not None:
       weight = self.inner(weight)
     return self.apply(tf.convert_to_tensor(weight))

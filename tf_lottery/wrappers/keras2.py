@@ -154,9 +154,14 @@ class LotteryPrune(pruning_wrapper.PruneLowMagnitude):
         else None
       )
       if held is None:
+        prunable = [
+          name
+          for name, variable in variables.items()
+          if binding_lib.held_mask(raw(variable))
+        ]
         raise ValueError(
           f"{self.layer.name!r} has no prunable weight {role!r}; it has"
-          f" {[r for r, v in variables.items() if binding_lib.held_mask(raw(v))]}."
+          f" {prunable}."
         )
       if np.shape(array) != tuple(held.mask.shape):
         raise ValueError(
