@@ -7,6 +7,7 @@ again goes on where it stopped, or shows what is there.
 """
 
 import dataclasses
+import logging
 import os
 import pathlib
 import sys
@@ -36,6 +37,8 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {argv[1:]}.")
   config = _CONFIG.value
+  # The table says what the library would log.
+  logging.getLogger("tf_lottery").setLevel(logging.WARNING)
   try:
     data = workloads.load_data(
       config.data, seed=config.seed, data_dir=config.data_dir
@@ -103,7 +106,8 @@ def _print_controls(config, result: tf_lottery.SearchResult) -> None:
     levels = range(1, len(result.rounds))
   print("Test accuracy of the tickets, and of the same networks with one thing")
   print("destroyed: other initial weights, or the mask shuffled in each layer.")
-  print("level  density  " + "  ".join(f"{n:>13}" for n in _columns(config)))
+  columns = ["ticket", *config.controls]
+  print("level  density  " + "  ".join(f"{name:>13}" for name in columns))
   for level in levels:
     rounds = [result.rounds[level]]
     rounds += [_control(config, result, level, c) for c in config.controls]
@@ -111,10 +115,6 @@ def _print_controls(config, result: tf_lottery.SearchResult) -> None:
     print(
       f"{level:5d}  {rounds[0].density:7.2%}  " + "  ".join(cells), flush=True
     )
-
-
-def _columns(config) -> list[str]:
-  return ["ticket", *config.controls]
 
 
 def _control(config, result, level: int, control: str) -> tf_lottery.Round:
