@@ -25,6 +25,8 @@ setuptools.setup(
     "numpy",
     "safetensors",
     "scikit-learn",
+    # tensorflow_model_optimization imports distutils, which Python 3.12 lacks.
+    "setuptools",
     "tensorflow>=2.19",
     "tensorflow-datasets",
     "tensorflow-model-optimization>=0.8",

@@ -236,10 +236,11 @@ class Trainer:
 
   def _update(self, batch):
     loss, gradients = self._gradients(batch)
+    optimizer = self.model.optimizer
+    if self._replicas > 1:
+      gradients = self._keras.clip_together(optimizer, gradients)
     pairs = zip(gradients, self.model.trainable_variables, strict=True)
-    self.model.optimizer.apply_gradients(
-      [pair for pair in pairs if pair[0] is not None]
-    )
+    optimizer.apply_gradients([p for p in pairs if p[0] is not None])
     return tf.cast(loss, tf.float32)
 
   def _loss_and_gradients(self, batch):
@@ -263,6 +264,9 @@ class Trainer:
   def _evaluate_all(self, arrays):
     size = next(a for a in tf.nest.flatten(arrays) if a is not None).shape[0]
     size_of_batch = min(size, _EVALUATION_BATCH)
+    # Where replicas cannot share equally, each takes all: then every metric's
+    # sums and counts are multiplied alike, and their quotients are right.
+    shared = size % self._replicas == size_of_batch % self._replicas == 0
 
     def one(index):
       first = index * size_of_batch
@@ -271,7 +275,7 @@ class Trainer:
           lambda a: None if a is None else a[first : first + size_of_batch],
           arrays,
         ),
-        size_of_batch,
+        share=size_of_batch // self._replicas if shared else None,
       )
       return index + 1
 
@@ -287,25 +291,20 @@ class Trainer:
         tf.nest.map_structure(
           lambda a: None if a is None else a[-rest:], arrays
         ),
-        rest,
+        share=rest // self._replicas if shared else None,
       )
 
-  def _distributed_evaluation(self, batch, size: int | None = None):
-    """Each replica takes its share, or all when there is no equal share.
-
-    When all replicas take all, every metric's sums and counts are multiplied
-    alike, and their quotients are right.
-    """
+  def _distributed_evaluation(self, batch, share: int | None = None):
+    """Updates the metrics; each replica takes its share, or the whole batch."""
 
     def replica_step():
-      share = batch
-      if size and size % self._replicas == 0:
-        length = size // self._replicas
-        first = self._replica_id() * length
-        share = tf.nest.map_structure(
-          lambda a: None if a is None else a[first : first + length], batch
+      own = batch
+      if share is not None:
+        first = self._replica_id() * share
+        own = tf.nest.map_structure(
+          lambda a: None if a is None else a[first : first + share], batch
         )
-      self.model.test_step(share)
+      self.model.test_step(own)
 
     self.strategy.run(replica_step)
 

@@ -9,6 +9,7 @@ import contextlib
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +33,12 @@ def _environment_kept(name: str):
       os.environ[name] = before
 
 
-with _environment_kept("TF_USE_LEGACY_KERAS"):
+with (
+  _environment_kept("TF_USE_LEGACY_KERAS"),
+  warnings.catch_warnings(),
+):
+  # tfmot 0.8 compares versions by distutils.
+  warnings.simplefilter("ignore", DeprecationWarning)
   tf.keras.layers  # noqa: B018  Resolved now, tf.keras stays what it was.
   from tensorflow_model_optimization.python.core.sparsity.keras import (
     pruning_wrapper,
@@ -317,6 +323,12 @@ def unscale_gradients(optimizer: Any, gradients: list) -> list:
   return gradients
 
 
+def clip_together(optimizer: Any, gradients: list) -> list:
+  """Nothing to do: tf_keras's optimizers add up first, and clip the sum."""
+  del optimizer
+  return gradients
+
+
 # Preparing and stripping.
 
 
@@ -371,21 +383,16 @@ def strip(model: tf_keras.Model) -> tf_keras.Model:
   binding.release()
 
   def unwrap(layer):
-    if isinstance(layer, tf_keras.Model):
+    if _is_rebuildable(layer):
       return _rebuild(layer, unwrap)
     if not isinstance(layer, LotteryPrune):
-      return layer
+      return _with_attributes_replaced(layer, unwrap)
     for below in binding_lib.walk(layer.layer, _GENERATION):
       vars(below).pop(_INITIAL, None)
     vars(layer.layer).pop("get_prunable_weights", None)
     return layer.layer
 
-  if _is_rebuildable(model):
-    return _rebuild(model, unwrap)
-  for name, value in list(vars(model).items()):
-    if isinstance(value, LotteryPrune):
-      setattr(model, name, unwrap(value))
-  return model
+  return unwrap(model)
 
 
 def _wrap(layer, chosen: set[int], **kwargs) -> LotteryPrune:
@@ -397,10 +404,49 @@ def _wrap(layer, chosen: set[int], **kwargs) -> LotteryPrune:
   return LotteryPrune(layer, prunable_roles=roles, **kwargs)
 
 
-def _is_rebuildable(model: tf_keras.Model) -> bool:
-  return isinstance(model, tf_keras.Sequential) or getattr(
-    model, "_is_graph_network", False
+def _is_rebuildable(layer: tf_keras.layers.Layer) -> bool:
+  return isinstance(layer, tf_keras.Sequential) or getattr(
+    layer, "_is_graph_network", False
   )
+
+
+def _is_prepared(layer: tf_keras.layers.Layer) -> bool:
+  return any(
+    isinstance(below, LotteryPrune)
+    for below in binding_lib.walk(layer, _GENERATION)
+  )
+
+
+def _with_attributes_replaced(layer, replace):
+  """A subclassed model or layer, with `replace` applied below it, in place."""
+  if not _is_prepared(layer):
+    return layer
+  for name, value in list(vars(layer).items()):
+    # Also those that stay are set anew: setting puts a layer last, and the
+    # order of the layers must remain.
+    if not name.startswith("_self_") and _holds_layers(value):
+      setattr(layer, name, _map_layers(replace, value))
+  forget_compiled_steps(layer)
+  return layer
+
+
+def _holds_layers(value: Any) -> bool:
+  if isinstance(value, Mapping):
+    value = list(value.values())
+  if isinstance(value, list | tuple):
+    return any(_holds_layers(element) for element in value)
+  return isinstance(value, tf_keras.layers.Layer) and not isinstance(
+    value, tf_keras.metrics.Metric
+  )
+
+
+def _map_layers(replace: Any, value: Any) -> Any:
+  if isinstance(value, Mapping):
+    return {key: _map_layers(replace, below) for key, below in value.items()}
+  if isinstance(value, list | tuple):
+    mapped = [_map_layers(replace, below) for below in value]
+    return tuple(mapped) if isinstance(value, tuple) else mapped
+  return replace(value) if isinstance(value, tf_keras.layers.Layer) else value
 
 
 def _rebuild(model: tf_keras.Model, replace: Any) -> tf_keras.Model:
@@ -411,8 +457,10 @@ def _rebuild(model: tf_keras.Model, replace: Any) -> tf_keras.Model:
       " lottery_prune(layer) in its __init__, or use a Keras 3 model, which is"
       " made ready in place."
     )
-  rebuilt = tf_keras.models.clone_model(model, clone_function=replace)
-  compiled = getattr(model, "_compile_config", None)
-  if model.optimizer is not None and compiled is not None:
-    rebuilt.compile(**compiled.config)
+  # A model remembers the scope it was made in, and trains under it.
+  with model.distribute_strategy.scope():
+    rebuilt = tf_keras.models.clone_model(model, clone_function=replace)
+    compiled = getattr(model, "_compile_config", None)
+    if model.optimizer is not None and compiled is not None:
+      rebuilt.compile(**compiled.config)
   return rebuilt

@@ -196,6 +196,24 @@ def unscale_gradients(optimizer: Any, gradients: list) -> list:
   return gradients
 
 
+def clip_together(optimizer: Any, gradients: list) -> list:
+  """Clips the sum over all replicas, where the optimizer is to clip.
+
+  Keras 3's optimizers clip each replica's share before they add up, so that
+  training would depend on the number of replicas. The sum, once clipped, is
+  handed to them in equal shares, which their own clipping leaves alone.
+  """
+  limits = ("clipnorm", "global_clipnorm", "clipvalue")
+  if all(getattr(optimizer, limit, None) is None for limit in limits):
+    return gradients
+  context = tf.distribute.get_replica_context()
+  present = [g for g in gradients if g is not None]
+  summed = context.all_reduce(tf.distribute.ReduceOp.SUM, present)
+  clipped = iter(optimizer._clip_gradients(summed))
+  shares = context.num_replicas_in_sync
+  return [None if g is None else next(clipped) / shares for g in gradients]
+
+
 # Preparing and stripping.
 
 
