@@ -42,23 +42,24 @@ class ArrayData:
 
   def steps_per_epoch(self, batch_size: int) -> int:
     """Whole batches an epoch; what is left over waits for the next shuffle."""
-    if batch_size > self.size:
+    if not 0 < batch_size <= self.size:
       raise ValueError(
-        f"batch_size must be at most the number of examples, got {batch_size}"
-        f" for {self.size} examples."
+        "batch_size must be at least 1 and at most the number of examples, got"
+        f" {batch_size} for {self.size} examples."
       )
     return self.size // batch_size
 
   def order(self, seed: int, epoch: int) -> np.ndarray:
     """The order of an epoch's examples; int32 of shape `(size,)`."""
-    rng = np.random.Generator(np.random.Philox(key=seed, counter=epoch))
+    # In the key, not the counter: streams of near counters overlap.
+    rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     return rng.permutation(self.size).astype(np.int32)
 
   def with_class_weight(self, class_weight: Mapping[int, float]) -> "ArrayData":
     """The same examples, weighted by the class in y (integers or one-hot)."""
     x, y, weight = self.arrays
     factors = _class_factors(y, class_weight)
-    weight = factors if weight is None else weight * factors
+    weight = factors if weight is None else weight.reshape(-1) * factors
     return ArrayData((x, y, weight))
 
   def batches(self, batch_size: int):
@@ -72,6 +73,10 @@ class ArrayData:
   def fingerprint(self) -> str:
     """A hash of every example, for run declarations."""
     digest = hashlib.blake2b(digest_size=16)
+    shape = tf.nest.map_structure(
+      lambda a: None if a is None else a.shape, self.arrays
+    )
+    digest.update(str(shape).encode())
     for array in self._flat():
       digest.update(f"{array.dtype.str}{array.shape}".encode())
       digest.update(np.ascontiguousarray(array).data)
@@ -88,6 +93,11 @@ class StreamData:
   def __init__(self, make: Callable[[int], tf.data.Dataset]):
     self.make = make
     self._first = make(0)
+    if not isinstance(self._first, tf.data.Dataset):
+      raise TypeError(
+        "A function given as data must return a tf.data.Dataset, got"
+        f" {type(self._first).__name__}."
+      )
     self._steps = int(self._first.cardinality())
 
   def steps_per_epoch(self, batch_size: int | None = None) -> int:
@@ -115,7 +125,9 @@ class StreamData:
 
     def weigh(x, y, weight=None):
       factors = table.lookup(tf.reshape(tf.cast(y, tf.int64), [-1]))
-      return x, y, factors if weight is None else weight * factors
+      if weight is not None:
+        factors *= tf.cast(tf.reshape(weight, [-1]), tf.float32)
+      return x, y, factors
 
     return StreamData(lambda epoch: self.make(epoch).map(weigh))
 
@@ -163,25 +175,26 @@ def _as_array(value: Any) -> np.ndarray | None:
   if value is None:
     return None
   array = np.asarray(value)
+  if not array.ndim:
+    raise ValueError(
+      f"Data must be arrays, got the number {value!r}. Make lists into arrays"
+      " with np.asarray."
+    )
   # As Keras does: Python floats are not meant as double precision.
   return array.astype(np.float32) if array.dtype == np.float64 else array
-
-
-def _class_table(
-  class_weight: Mapping[int, float], classes: int = 0
-) -> np.ndarray:
-  """Class -> weight, 1 for the classes that are not named."""
-  table = np.ones(
-    max(classes, *(label + 1 for label in class_weight)), np.float32
-  )
-  for label, weight in class_weight.items():
-    table[label] = weight
-  return table
 
 
 def _class_factors(
   y: np.ndarray, class_weight: Mapping[int, float]
 ) -> np.ndarray:
+  """The weight of each example's class, 1 for classes that are not named."""
+  if not isinstance(y, np.ndarray):
+    raise ValueError(
+      "class_weight needs one array of classes as the target, got"
+      f" {type(y).__name__}. Give sample weights instead."
+    )
   labels = y.argmax(-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(-1)
-  table = _class_table(class_weight, int(labels.max()) + 1)
-  return table[labels.astype(int)]
+  factors = np.ones(len(labels), np.float32)
+  for label, weight in class_weight.items():
+    factors[labels == label] = weight
+  return factors

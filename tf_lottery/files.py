@@ -44,9 +44,20 @@ def write_bytes(
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+    if durable:
+      _sync_directory(path.parent)
   except BaseException:
     temporary.unlink(missing_ok=True)
     raise
+
+
+def _sync_directory(path: pathlib.Path) -> None:
+  """Has the disk remember a rename."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
@@ -81,14 +92,17 @@ def write_tensors(
     durable: see `write_bytes`.
   """
   tensors = {
-    # ascontiguousarray alone would turn a scalar into a vector.
-    name: np.ascontiguousarray(value).reshape(np.shape(value))
+    # In the byte order of the file; ascontiguousarray alone would turn a
+    # scalar into a vector.
+    name: np.ascontiguousarray(value, value.dtype.newbyteorder("<")).reshape(
+      value.shape
+    )
     for name, value in tensors.items()
   }
   header = {
     "kind": kind,
     "format_version": str(FORMAT_VERSION),
-    "metadata": json.dumps(dict(metadata or {}), sort_keys=True),
+    "metadata": json.dumps(dict(metadata or {})),
   }
   header["sha256"] = digest(tensors, header)
   content = safetensors.numpy.save(tensors, metadata=header)

@@ -147,10 +147,10 @@ def _rule(
   kind, roles = by_name[known]
   if role in roles:
     return kind, True, f"the {role} of a {known} layer"
-  if role == "depthwise_kernel":
-    return kind, False, "depthwise kernels are small: choose it by prunable="
   if len(shape) < 2:
     return kind, False, "a vector or scalar, such as a bias or a scale"
+  if kind == "depthwise" or role == "depthwise_kernel":
+    return kind, False, "depthwise kernels are small: choose it by prunable="
   return kind, False, f"a {role} does not do the work of a {known} layer"
 
 

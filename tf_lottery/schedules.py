@@ -6,7 +6,7 @@ dense. Any falling sequence will do; the functions here make the usual ones.
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from tf_lottery import masks
 
@@ -29,7 +29,7 @@ def geometric(levels: int, rate: float = 0.2) -> Schedule:
   _check_levels(levels)
   if not 0 < rate < 1:
     raise ValueError(f"rate must be in (0, 1), got {rate}.")
-  return tuple((1 - rate) ** level for level in range(1, levels + 1))
+  return check_schedule((1 - rate) ** level for level in range(1, levels + 1))
 
 
 def one_shot(density: float) -> Schedule:
@@ -49,12 +49,11 @@ def linear(levels: int, density: float) -> Schedule:
   """
   _check_levels(levels)
   masks.check_density(density)
-  return check_schedule(
-    tuple(1 - (1 - density) * level / levels for level in range(1, levels + 1))
-  )
+  falling = (1 - (1 - density) * level / levels for level in range(1, levels))
+  return check_schedule((*falling, density))
 
 
-def check_schedule(schedule: Sequence[float]) -> Schedule:
+def check_schedule(schedule: Iterable[float]) -> Schedule:
   """The schedule as a tuple of floats, or a ValueError that says what is off.
 
   Raises:
@@ -90,6 +89,12 @@ class Step:
   count: float
   unit: str = "it"
 
+  def __post_init__(self):
+    if self.unit not in ("it", "ep") or self.count < 0:
+      raise ValueError(
+        f"A step must be at least 0, in it or ep, got {self.count}{self.unit}."
+      )
+
   @classmethod
   def parse(cls, text: "str | int | Step") -> "Step":
     """Reads `"500it"`, `"2ep"`, or a whole number of iterations.
@@ -101,15 +106,13 @@ class Step:
     """
     if isinstance(text, Step):
       return text
-    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
-      return cls(text)
-    match = re.fullmatch(r"(\d+)(it)|(\d+(?:\.\d+)?)(ep)", str(text).strip())
+    match = re.fullmatch(r"(\d+)(it)?|(\d+(?:\.\d+)?)ep", str(text).strip())
     if not match:
       raise ValueError(
         'A step must be like "500it", "2ep" or a whole number of iterations,'
         f" got {text!r}."
       )
-    if match[2]:
+    if match[1]:
       return cls(int(match[1]))
     return cls(float(match[3]), "ep")
 

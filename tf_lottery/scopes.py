@@ -66,6 +66,8 @@ def global_(exempt: Sequence[str] = ()) -> Global:
   Returns:
     A scope that keeps `round(density * n)` of the n entries that compete.
   """
+  if isinstance(exempt, str):
+    raise TypeError(f"exempt must be a list of patterns, got {exempt!r}.")
   return Global(tuple(exempt))
 
 
@@ -124,13 +126,16 @@ def layerwise(
   """
   if not 0 < rate < 1:
     raise ValueError(f"rate must be in (0, 1), got {rate}.")
-  for pattern, value in (rates or {}).items():
+  rates = rates or {}
+  if not isinstance(rates, Mapping):
+    raise TypeError(f"rates must map patterns to rates, got {rates!r}.")
+  for pattern, value in rates.items():
     if not 0 <= value < 1:
       raise ValueError(
         f"The rates of layerwise() must be in [0, 1), got {value} for"
         f" {pattern!r}."
       )
-  return Layerwise(rate, tuple((rates or {}).items()))
+  return Layerwise(rate, tuple(rates.items()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,13 +146,9 @@ class ErdosRenyiKernel:
     self, weights: Sequence[prunable.Weight], density: float
   ) -> list[Group]:
     """The groups and budgets for a density."""
-    sizes = np.array([weight.size for weight in weights], float)
-    raw = np.array([sum(weight.shape) for weight in weights], float) / sizes
-    densities = _scale_to_budget(raw, sizes, density)
-    exact = densities * sizes
-    keep = np.floor(exact).astype(int)
-    missing = round(density * sizes.sum()) - keep.sum()
-    keep[np.argsort(keep - exact, kind="stable")[:missing]] += 1
+    sizes = np.array([weight.size for weight in weights])
+    shares = np.array([sum(weight.shape) for weight in weights])
+    keep = _apportion(shares, sizes, round(density * sizes.sum()))
     return [
       Group((weight.key,), int(count))
       for weight, count in zip(weights, keep, strict=True)
@@ -164,19 +165,27 @@ def erdos_renyi() -> ErdosRenyiKernel:
   return ErdosRenyiKernel()
 
 
-def _scale_to_budget(
-  raw: np.ndarray, sizes: np.ndarray, density: float
-) -> np.ndarray:
-  """`min(1, eps * raw)` with the eps that meets the density exactly."""
-  dense = np.zeros(len(raw), bool)
-  while True:
-    budget = density * sizes.sum() - sizes[dense].sum()
-    weight = (raw * sizes)[~dense].sum()
-    scaled = np.where(dense, 1.0, raw * budget / weight if weight else 1.0)
-    overfull = (scaled > 1) & ~dense
-    if not overfull.any():
-      return scaled
-    dense |= overfull
+def _apportion(shares: np.ndarray, sizes: np.ndarray, total: int) -> np.ndarray:
+  """Whole counts in proportion to `shares`, at most `sizes`, that add up.
+
+  They are `min(size, round(level * share))` for the level that gives the
+  total, so that no count rises when the total falls.
+  """
+
+  def counts(level: float) -> np.ndarray:
+    return np.minimum(sizes, np.floor(level * shares + 0.5)).astype(int)
+
+  low, high = 0.0, float((sizes / shares).max()) + 1
+  while low < (middle := (low + high) / 2) < high:
+    if counts(middle).sum() < total:
+      low = middle
+    else:
+      high = middle
+  keep = counts(high)
+  # Those that round up at this very level; the last of them yield.
+  tied = np.flatnonzero(keep > counts(low))
+  keep[tied[len(tied) - (keep.sum() - total) :]] -= 1
+  return keep
 
 
 def select(

@@ -3,9 +3,11 @@
 import dataclasses
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -143,8 +145,7 @@ def find_ticket(
     criterion=criteria_lib.get(criterion),
     scope=scope or scopes.global_(),
     rewind=rewind or rewinding.to_init(),
-    monitor=monitor
-    or results.default_monitor(trainer.evaluate(protocol.validation)),
+    monitor=_monitor(monitor, trainer.evaluate(protocol.validation)),
     run_dir=run_dir,
     progress=progress,
   )
@@ -170,6 +171,7 @@ class _Search:
     progress: bool | None,
   ):
     self.trainer = trainer
+    self.initial = trainer.initial
     self.protocol = protocol
     self.steps = steps
     self.search_steps = search_steps
@@ -180,10 +182,8 @@ class _Search:
     self.monitor = monitor
     self._progress = sys.stderr.isatty() if progress is None else progress
     if run_dir is None:
-      self._temporary = tempfile.TemporaryDirectory(
-        prefix="tf_lottery-", ignore_cleanup_errors=True
-      )
-      run_dir = self._temporary.name
+      run_dir = tempfile.mkdtemp(prefix="tf_lottery-")
+      weakref.finalize(self, shutil.rmtree, run_dir, ignore_errors=True)
     self.directory = rundir.RunDirectory(
       run_dir, writes=distribution.is_chief(trainer.strategy)
     )
@@ -193,12 +193,16 @@ class _Search:
   ) -> results.SearchResult:
     """Trains, scores, selects and rewinds, Level after Level."""
     weights = self.trainer.binding.report.prunable
+    if not weights:
+      raise ValueError(
+        f"The model has no prunable weight:\n{self.trainer.binding.report}"
+      )
     # Refuses a scope that fits no layer before anything is trained.
     self.scope(weights, self.schedule[-1])
     with self.directory.locked():
       self.directory.declare(self._declaration())
       mask = masks.Mask.ones(self.trainer.binding.shapes)
-      snapshot = self.trainer.initial
+      snapshot = self.initial
       rounds = []
       for level in range(len(self.schedule) + 1):
         if level:
@@ -220,7 +224,7 @@ class _Search:
     stop = self.steps if steps is None else start + steps
     random_states = {
       key: value
-      for key, value in self.trainer.initial.weights.items()
+      for key, value in self.initial.weights.items()
       if key.startswith(binding_lib.RANDOM)
     }
     snapshot = rewinding.Snapshot(start, {**ticket.start, **random_states})
@@ -340,7 +344,7 @@ class _Search:
       keep = self.rewind.keep_optimizer
       return final if keep else dataclasses.replace(final, optimizer=None)
     if self._rewind_step() is None:
-      return self.trainer.initial
+      return self.initial
     return rewinding.Snapshot.load(self.directory.rewind)
 
   def _rewind_step(self) -> int | None:
@@ -408,5 +412,11 @@ def _check_positive(name: str, value: float) -> None:
     raise ValueError(f"{name} must be greater than 0, got {value}.")
 
 
-def _monitor(trainer: training.Trainer, protocol: legs.Protocol) -> str:
-  return results.default_monitor(trainer.evaluate(protocol.validation))
+def _monitor(monitor: str | None, metrics: Mapping[str, float]) -> str:
+  if monitor is None:
+    return results.default_monitor(metrics)
+  if monitor not in metrics:
+    raise ValueError(
+      f"monitor must be one of {sorted(metrics)}, got {monitor!r}."
+    )
+  return monitor

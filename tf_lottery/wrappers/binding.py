@@ -27,12 +27,12 @@ class HeldMask:
   each update, on every replica, inside and outside of `fit()`.
 
   Attributes:
-    mask: the tf.Variable that says what is kept: boolean, or float as tfmot
-      has it.
+    mask: the variable, of TensorFlow or Keras, that says what is kept:
+      boolean, or float as tfmot has it.
     inner: the constraint that the variable had before, applied first.
   """
 
-  def __init__(self, mask: tf.Variable, inner: Any = None):
+  def __init__(self, mask: Any, inner: Any = None):
     self.mask = mask
     self.inner = inner
 
@@ -158,7 +158,7 @@ class Binding:
       )
     for key, array in mask.items():
       held = self._held(key) or self._start_holding(key, array)
-      held.mask.assign(array.astype(held.mask.dtype.as_numpy_dtype))
+      held.mask.assign(tf.cast(array, held.mask.dtype))
       value = _read(self.generation.raw(self._slots[key].variable))
       self._assign(key, np.where(array, value, np.zeros_like(value)))
 

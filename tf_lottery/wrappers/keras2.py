@@ -338,7 +338,7 @@ def prune_layer(
   **kwargs: Any,
 ) -> LotteryPrune:
   """Wraps one layer."""
-  if isinstance(layer, LotteryPrune):
+  if _is_prepared(layer):
     return layer
   if prunable is not None and not layer.built:
     raise ValueError(
@@ -367,13 +367,20 @@ def prune_model(
   chosen = {id(slot.variable) for slot in slots if slot.weight.prunable}
 
   def wrap(layer):
-    if isinstance(layer, LotteryPrune) or not layer.weights:
+    if _is_rebuildable(layer):
+      return _rebuild(layer, wrap)
+    if not layer.weights or _is_prepared(layer):
       return layer
     if isinstance(layer, tf_keras.Model):
-      return _rebuild(layer, wrap)
+      raise ValueError(
+        f"{type(layer).__name__} is a subclassed tf_keras model, which cannot"
+        " be rebuilt around wrapped layers. Wrap its layers with"
+        " lottery_prune(layer) in its __init__, or use a Keras 3 model, which"
+        " is made ready in place."
+      )
     return _wrap(layer, chosen, **kwargs)
 
-  return _rebuild(model, wrap)
+  return wrap(model)
 
 
 def strip(model: tf_keras.Model) -> tf_keras.Model:
@@ -425,8 +432,8 @@ def _with_attributes_replaced(layer, replace):
     # Also those that stay are set anew: setting puts a layer last, and the
     # order of the layers must remain.
     if not name.startswith("_self_") and _holds_layers(value):
+      delattr(layer, name)
       setattr(layer, name, _map_layers(replace, value))
-  forget_compiled_steps(layer)
   return layer
 
 
@@ -450,17 +457,12 @@ def _map_layers(replace: Any, value: Any) -> Any:
 
 
 def _rebuild(model: tf_keras.Model, replace: Any) -> tf_keras.Model:
-  if not _is_rebuildable(model):
-    raise ValueError(
-      f"{type(model).__name__} is a subclassed tf_keras model, which cannot be"
-      " rebuilt around wrapped layers. Wrap its layers with"
-      " lottery_prune(layer) in its __init__, or use a Keras 3 model, which is"
-      " made ready in place."
-    )
   # A model remembers the scope it was made in, and trains under it.
   with model.distribute_strategy.scope():
     rebuilt = tf_keras.models.clone_model(model, clone_function=replace)
     compiled = getattr(model, "_compile_config", None)
     if model.optimizer is not None and compiled is not None:
-      rebuilt.compile(**compiled.config)
+      # The optimizer itself: a name or a wrapped one would begin afresh.
+      config = {**compiled.config, "optimizer": model.optimizer}
+      rebuilt.compile(**config)
   return rebuilt

@@ -12,7 +12,8 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.models.functional import Functional  # has no public name
+from keras.src.backend import AutocastScope  # these have no public names
+from keras.src.models.functional import Functional
 
 from tf_lottery import prunable as prunable_lib
 from tf_lottery.wrappers import binding as binding_lib
@@ -37,12 +38,10 @@ class LotteryState(keras.layers.Layer):
       for role in prunable_roles
     }
     self.initial = {
-      role: self._add(f"initial_{role}", value.shape, value.dtype, "zeros")
+      role: self._add(f"initial_{role}", value.shape, value.dtype, _copy(value))
       for role, value in roles.items()
     }
     self.built = True
-    for role, value in roles.items():
-      self.initial[role].assign(value.value)
 
   def _add(self, name, shape, dtype, initializer):
     return self.add_weight(
@@ -53,6 +52,12 @@ class LotteryState(keras.layers.Layer):
       trainable=False,
       autocast=False,
     )
+
+
+def _copy(variable):
+  # Not the value itself: where Keras traces shapes, as before a subclassed
+  # model's first call, it makes all variables later, in their order.
+  return lambda shape, dtype=None: tf.identity(variable.value)
 
 
 class _RestoresLottery:
@@ -168,8 +173,10 @@ def forward(model: keras.Model, x: Any) -> Any:
 
 
 def build_optimizer(model: keras.Model) -> None:
-  """Makes the optimizer's variables."""
-  model.optimizer.build(model.trainable_variables)
+  """Makes the optimizer's variables, once."""
+  # A LossScaleOptimizer would make its own again.
+  if not model.optimizer.built:
+    model.optimizer.build(model.trainable_variables)
 
 
 def optimizer_variables(optimizer: Any) -> list[tf.Variable]:
@@ -287,11 +294,12 @@ def _attach_state(slots: list[binding_lib.Slot]) -> None:
   layer = slots[0].layer
   variables = {slot.weight.role: slot.variable for slot in slots}
   chosen = [slot.weight.role for slot in slots if slot.weight.prunable]
-  with scope_of(slots[0].variable):
+  # Where a model's call builds its layers, variables would come cast.
+  with scope_of(slots[0].variable), AutocastScope(None):
     state = LotteryState(variables, chosen)
   for role, mask in state.masks.items():
     variable = variables[role]
-    held = binding_lib.HeldMask(mask.value, variable.constraint)
+    held = binding_lib.HeldMask(mask, variable.constraint)
     set_constraint(variable, held)
   # Around Keras's tracking, so that layer.weights stays what it was; Keras's
   # saving finds the attribute, and tf.train.Checkpoint the dependency.

@@ -1,0 +1,38 @@
+"""What all tests share: two devices, both Keras generations, strategies."""
+
+import importlib
+
+import pytest
+import tensorflow as tf
+
+from tf_lottery import distribution
+
+# Before anything makes TensorFlow initialise: two replicas on one CPU.
+tf.config.set_logical_device_configuration(
+  tf.config.list_physical_devices("CPU")[0],
+  [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+
+
+@pytest.fixture(scope="session", params=["keras", "tf_keras"])
+def keras(request):
+  """The module of each Keras generation."""
+  return importlib.import_module(request.param)
+
+
+@pytest.fixture(scope="session")
+def keras3():
+  """The module of Keras 3."""
+  return importlib.import_module("keras")
+
+
+@pytest.fixture(scope="session")
+def tf_keras():
+  """The module of Keras 2."""
+  return importlib.import_module("tf_keras")
+
+
+@pytest.fixture(scope="session", params=["none", "mirrored"])
+def strategy(request):
+  """One device, and two replicas; one object each in a process."""
+  return distribution.resolve_strategy(request.param)
