@@ -17,6 +17,7 @@ import safetensors
 import safetensors.numpy
 
 FORMAT_VERSION = 1
+_HEADER = "tf_lottery"
 
 
 class FileFormatError(ValueError):
@@ -101,11 +102,15 @@ def write_tensors(
   }
   header = {
     "kind": kind,
-    "format_version": str(FORMAT_VERSION),
-    "metadata": json.dumps(dict(metadata or {})),
+    "format_version": FORMAT_VERSION,
+    "metadata": dict(metadata or {}),
   }
   header["sha256"] = digest(tensors, header)
-  content = safetensors.numpy.save(tensors, metadata=header)
+  # One entry: safetensors would write several in an order of its own, and
+  # the same content must give the same bytes.
+  content = safetensors.numpy.save(
+    tensors, metadata={_HEADER: json.dumps(header)}
+  )
   write_bytes(path, content, durable=durable)
 
 
@@ -131,17 +136,12 @@ def read_tensors(
     raise FileNotFoundError(f"There is no {kind} file at {path}.")
   try:
     with safetensors.safe_open(path, framework="numpy") as file:
-      header = dict(file.metadata() or {})
-      version = header.get("format_version", "")
-      if version.isdigit() and int(version) > FORMAT_VERSION:
-        raise FileFormatError(
-          f"{path} has format version {version}, and this tf_lottery reads up"
-          f" to {FORMAT_VERSION}. Upgrade tf_lottery to read it."
-        )
+      header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
+      _check_version(path, header.get("format_version", 0))
       tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
   except FileFormatError:
     raise
-  # The parser raises many types for malformed input, KeyError among them.
+  # The parsers raise many types for malformed input, KeyError among them.
   except Exception as error:
     raise FileFormatError(
       f"{path} is not a readable {kind} file: it is truncated or altered"
@@ -156,11 +156,19 @@ def read_tensors(
       f"{path} does not match its own checksum: its content was altered."
       " Restore it from a copy, or make it anew."
     )
-  return tensors, json.loads(header["metadata"])
+  return tensors, header["metadata"]
+
+
+def _check_version(path: pathlib.Path, version: int) -> None:
+  if version > FORMAT_VERSION:
+    raise FileFormatError(
+      f"{path} has format version {version}, and this tf_lottery reads up to"
+      f" {FORMAT_VERSION}. Upgrade tf_lottery to read it."
+    )
 
 
 def digest(
-  tensors: Mapping[str, np.ndarray], header: Mapping[str, str] | None = None
+  tensors: Mapping[str, np.ndarray], header: Mapping[str, Any] | None = None
 ) -> str:
   """SHA-256 of arrays, with their names and shapes, and of a header."""
   hashed = hashlib.sha256(json.dumps(header or {}, sort_keys=True).encode())

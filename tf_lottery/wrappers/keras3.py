@@ -305,7 +305,9 @@ def _attach_state(slots: list[binding_lib.Slot]) -> None:
   # saving finds the attribute, and tf.train.Checkpoint the dependency.
   object.__setattr__(layer, _STATE, state)
   dependency = tf.Module()
-  dependency.state = state
+  # Its dictionaries, plain: TensorFlow does not look into Keras's tracked ones.
+  dependency.masks = dict(state.masks)
+  dependency.initial = dict(state.initial)
   layer._track_trackable(dependency, "lottery_state", overwrite=True)
 
 
