@@ -35,6 +35,8 @@ _DATA_DIR = flags.DEFINE_string(
   "data_dir", None, "Where tfds keeps its data. Defaults to tfds's default."
 )
 
+# Examples in each part of the published sets.
+COUNTS = {"train": 60_000, "t10k": 10_000}
 _FILES = (
   "train-images-idx3-ubyte",
   "train-labels-idx1-ubyte",
@@ -79,14 +81,11 @@ def idx_builder(
       del dl_manager
       return {
         split: self._generate_examples(
-          count,
+          COUNTS[part],
           files / f"{part}-images-idx3-ubyte",
           files / f"{part}-labels-idx1-ubyte",
         )
-        for split, part, count in (
-          ("train", "train", 60_000),
-          ("test", "t10k", 10_000),
-        )
+        for split, part in (("train", "train"), ("test", "t10k"))
       }
 
   FromFiles.name = name

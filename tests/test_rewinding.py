@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+import tf_lottery
+from tf_lottery import rewinding
+
+
+def snapshot(optimizer=None):
+  weights = {
+    "0/kernel": np.array([[1.5, -2.0]], np.float32),
+    "random/0": np.array([3, 4], np.uint32),
+  }
+  return rewinding.Snapshot(7, weights, optimizer)
+
+
+@pytest.mark.parametrize(
+  "optimizer", [None, (), (np.array(7, np.int64), np.ones((1, 2)))]
+)
+def test_a_snapshot_comes_back_from_disk(tmp_path, optimizer):
+  before = snapshot(optimizer)
+  before.save(tmp_path / "s")
+  after = rewinding.Snapshot.load(tmp_path / "s")
+  assert after.step == 7
+  assert after.fingerprint() == before.fingerprint()
+  assert (after.optimizer is None) == (optimizer is None)
+  for mine, theirs in zip(after.optimizer or (), optimizer or (), strict=True):
+    np.testing.assert_array_equal(mine, theirs)
+    assert mine.dtype == theirs.dtype
+
+
+def test_a_fingerprint_changes_with_any_weight():
+  other = dict(snapshot().weights)
+  other["0/kernel"] = np.array([[1.5, -2.5]], np.float32)
+  changed = rewinding.Snapshot(7, other)
+  assert changed.fingerprint() != snapshot().fingerprint()
+
+
+@pytest.mark.parametrize(
+  ("rewind", "expected"),
+  [
+    (tf_lottery.to_init(), (0, 100)),
+    (tf_lottery.to_step("30it"), (30, 100)),
+    (tf_lottery.to_step("1.5ep"), (15, 100)),
+    (rewinding.learning_rate(), (0, 100)),
+    (rewinding.learning_rate("2ep"), (20, 100)),
+    (rewinding.finetune(), (100, 200)),
+  ],
+)
+def test_legs(rewind, expected):
+  assert rewind.leg(100, steps_per_epoch=10) == expected
+
+
+def test_a_step_beyond_the_end_is_refused():
+  with pytest.raises(ValueError, match="got 10ep = 100 iterations of 100"):
+    tf_lottery.to_step("10ep").leg(100, steps_per_epoch=10)
+
+
+def test_what_is_kept():
+  assert tf_lottery.to_init().weights == tf_lottery.Step(0)
+  assert not tf_lottery.to_init().keep_optimizer
+  assert tf_lottery.to_step(5, keep_optimizer=True).keep_optimizer
+  assert rewinding.learning_rate().weights is None
