@@ -200,8 +200,9 @@ class Trainer:
     )
     self._stretch_program = function(self._many_steps)
     self._stream_step = function(self._distributed_step, reduce_retracing=True)
-    self._evaluate = function(self._evaluate_all)
-    self._evaluate_batch = function(
+    # Not by XLA: its matrix products of large batches are slower on a CPU.
+    self._evaluate = tf.function(self._evaluate_all)
+    self._evaluate_batch = tf.function(
       self._distributed_evaluation, reduce_retracing=True
     )
 

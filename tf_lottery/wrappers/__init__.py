@@ -1,16 +1,23 @@
 """The bridge to Keras: the only code that knows a Keras generation.
 
 `keras` (Keras 3, on TensorFlow) is served in place by `keras3.py`; `tf_keras`
-(Keras 2) by `keras2.py`, which extends tfmot's pruning wrapper. Each is
+(Keras 2) by `keras2.py`, which extends tfmot's pruning wrapper. The latter is
 imported when an object of its generation is met, and not before.
 """
 
 import importlib
+import sys
 import types
 from typing import Any
 
 from tf_lottery import prunable as prunable_lib
 from tf_lottery.wrappers import binding as binding_lib
+
+if "keras" in sys.modules:
+  # TensorFlow has imported it already, unless it was told to use tf_keras.
+  # Keras 3 loads a file only when its classes are registered; tf_keras would
+  # import them.
+  importlib.import_module("tf_lottery.wrappers.keras3")
 
 
 def generation_of(target: Any) -> types.ModuleType:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf_keras
+from tf_keras.src.engine.functional import Functional  # has no public name
 
 from tf_lottery import prunable as prunable_lib
 from tf_lottery.wrappers import binding as binding_lib
@@ -192,6 +193,26 @@ class LotteryPrune(pruning_wrapper.PruneLowMagnitude):
       "sparsity_m_by_n": self.sparsity_m_by_n,
       "prunable_roles": self.prunable_roles,
     }
+
+
+@tf_keras.utils.register_keras_serializable("tf_lottery")
+class LotterySequential(tf_keras.Sequential):
+  """A lottery-ready `tf_keras.Sequential`.
+
+  Its own class, because tf_keras imports the module of a file's outermost
+  class only, and must find `LotteryPrune` registered.
+  """
+
+
+@tf_keras.utils.register_keras_serializable("tf_lottery")
+class LotteryFunctional(Functional):
+  """A lottery-ready functional model; see `LotterySequential`."""
+
+
+_READY_CLASSES = {
+  tf_keras.Sequential: LotterySequential,
+  Functional: LotteryFunctional,
+}
 
 
 def relative_role(slot: binding_lib.Slot, layer: tf_keras.layers.Layer) -> str:
@@ -380,7 +401,9 @@ def prune_model(
       )
     return _wrap(layer, chosen, **kwargs)
 
-  return wrap(model)
+  ready = wrap(model)
+  ready.__class__ = _READY_CLASSES.get(type(ready), type(ready))
+  return ready
 
 
 def strip(model: tf_keras.Model) -> tf_keras.Model:
@@ -460,6 +483,8 @@ def _rebuild(model: tf_keras.Model, replace: Any) -> tf_keras.Model:
   # A model remembers the scope it was made in, and trains under it.
   with model.distribute_strategy.scope():
     rebuilt = tf_keras.models.clone_model(model, clone_function=replace)
+    if type(rebuilt) is LotteryFunctional:
+      rebuilt.__class__ = Functional
     compiled = getattr(model, "_compile_config", None)
     if model.optimizer is not None and compiled is not None:
       # The optimizer itself: a name or a wrapped one would begin afresh.

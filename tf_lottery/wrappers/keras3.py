@@ -272,7 +272,7 @@ def strip(model: keras.Model) -> keras.Model:
     if _STATE in vars(layer):
       # Not delattr: Keras's would look the state up among its own.
       vars(layer).pop(_STATE)
-      layer._self_unconditional_dependency_names.pop("lottery_state", None)
+      layer._delete_tracking("lottery_state")
     if _PLAIN_BUILD in vars(layer):
       object.__setattr__(layer, "build", vars(layer).pop(_PLAIN_BUILD))
   if isinstance(model, _RestoresLottery):
