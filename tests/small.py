@@ -3,11 +3,14 @@
 python -m tests.small RUN_DIR
 """
 
+import os
 import sys
 
 import numpy as np
 
 import tf_lottery
+
+REWIND = tf_lottery.to_step("6it", keep_optimizer=True)
 
 
 def examples(count, seed=0):
@@ -76,9 +79,11 @@ def search(
 
 
 if __name__ == "__main__":
+  in_cluster = "TF_CONFIG" in os.environ
   search(
     sys.argv[1],
-    rewind=tf_lottery.to_step("6it", keep_optimizer=True),
-    steps=2000,
-    dropout=0.2,
+    rewind=REWIND,
+    steps=40 if in_cluster else 2000,
+    dropout=0.0 if in_cluster else 0.2,
+    strategy="multi_worker_mirrored" if in_cluster else None,
   )

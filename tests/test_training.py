@@ -5,7 +5,6 @@ import tensorflow as tf
 import tf_keras
 
 from tf_lottery import data as data_lib
-from tf_lottery import distribution
 from tf_lottery import masks
 from tf_lottery import training
 
@@ -354,14 +353,3 @@ def test_a_batch_must_divide_among_the_replicas():
   trainer = training.Trainer(lambda: dense_model(keras), strategy="mirrored")
   with pytest.raises(ValueError, match="multiple of the 2 replicas, got 9"):
     trainer.train(data_lib.as_data(examples()), 0, 1, batch_size=9, seed=0)
-
-
-def test_strategies_by_name_and_by_object():
-  mirrored = distribution.resolve_strategy("mirrored")
-  assert mirrored.num_replicas_in_sync == 2
-  assert distribution.resolve_strategy(mirrored) is mirrored
-  for name in (None, "none"):
-    assert distribution.resolve_strategy(name).num_replicas_in_sync == 1
-  with pytest.raises(ValueError, match="got 'horovod'"):
-    distribution.resolve_strategy("horovod")
-  assert distribution.is_chief(mirrored)

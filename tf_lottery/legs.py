@@ -71,15 +71,16 @@ def run(
   leg: Leg,
   directory: rundir.LegDirectory,
   bar: tqdm.tqdm,
-) -> list[dict[str, float]]:
+) -> tuple[list[dict[str, float]], rewinding.Snapshot]:
   """Trains a leg to its end, or on from its last checkpoint.
 
   A checkpoint is written at the end of each epoch. The weights at the end go
   to the directory; the caller marks it as done.
 
   Returns:
-    One row for each evaluation: `step`, `seconds`, the training `loss` since
-    the boundary before, and `val_*` and `test_*` metrics.
+    One row for each evaluation (`step`, `seconds`, the training `loss` since
+    the boundary before, and `val_*` and `test_*` metrics), and the snapshot at
+    the end.
 
   Raises:
     RuntimeError: a pruned weight is not zero at the end.
@@ -118,7 +119,7 @@ def run(
   if directory.writes:
     final.save(directory.final)
     write_events(directory, history)
-  return history
+  return history, final
 
 
 def write_events(

@@ -172,6 +172,8 @@ class _Search:
   ):
     self.trainer = trainer
     self.initial = trainer.initial
+    self._final: rewinding.Snapshot | None = None
+    self._captured: rewinding.Snapshot | None = None
     self.protocol = protocol
     self.steps = steps
     self.search_steps = search_steps
@@ -263,10 +265,10 @@ class _Search:
     provenance: Mapping[str, Any],
   ) -> results.Round:
     """Trains a leg unless it is done, and returns its record."""
-    if not directory.is_done:
-      record = self._train(level, leg, directory, provenance)
+    if directory.is_done:
+      record, self._final = directory.read_record(), None
     else:
-      record = directory.read_record()
+      record = self._train(level, leg, directory, provenance)
     return results.Round(
       level,
       record["density"],
@@ -292,7 +294,9 @@ class _Search:
       leave=False,
       disable=not self._progress,
     ) as bar:
-      history = legs.run(self.trainer, self.protocol, leg, directory, bar)
+      history, self._final = legs.run(
+        self.trainer, self.protocol, leg, directory, bar
+      )
     last = {
       name: value
       for name, value in history[-1].items()
@@ -319,7 +323,7 @@ class _Search:
     if done.is_file():
       return tickets.Ticket.load(done).mask
     binding = self.trainer.binding
-    binding.write(previous.final.weights)
+    binding.write(self._final_of(previous).weights)
     scores = self.criterion(
       binding,
       mask,
@@ -340,12 +344,12 @@ class _Search:
 
   def _rewound(self, previous: results.Round) -> rewinding.Snapshot:
     if self.rewind.weights is None:
-      final = previous.final
+      final = self._final_of(previous)
       keep = self.rewind.keep_optimizer
       return final if keep else dataclasses.replace(final, optimizer=None)
     if self._rewind_step() is None:
       return self.initial
-    return rewinding.Snapshot.load(self.directory.rewind)
+    return self._captured or rewinding.Snapshot.load(self.directory.rewind)
 
   def _rewind_step(self) -> int | None:
     """The step at which to capture on Level 0; None for its very start."""
@@ -353,7 +357,15 @@ class _Search:
       return None
     return self.rewind.weights.iterations(self.protocol.steps_per_epoch) or None
 
+  def _final_of(self, previous: results.Round) -> rewinding.Snapshot:
+    """The weights at the end of a Round, from memory if it was just trained.
+
+    In a cluster only the chief writes, and the others must not read too soon.
+    """
+    return self._final or previous.final
+
   def _save_rewind(self, snapshot: rewinding.Snapshot) -> None:
+    self._captured = snapshot
     if self.directory.writes:
       snapshot.save(self.directory.rewind)
 
