@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
 
 def _search(config, data) -> tf_lottery.SearchResult:
   recipe = dataclasses.replace(
-    workloads.RECIPES[config.recipe], learning_rate=config.learning_rate
+    workloads.recipe(config.recipe), learning_rate=config.learning_rate
   )
   print(
     f"{config.recipe} ({config.keras}) on {config.data}:"

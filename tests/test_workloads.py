@@ -94,6 +94,11 @@ def test_a_missing_idx_file_is_named(tmp_path):
     prepare_data.unpack(tmp_path, tmp_path)
 
 
+def test_unknown_recipes_are_refused():
+  with pytest.raises(ValueError, match=r"'conv2', 'lenet_300_100'.*'vgg'"):
+    workloads.recipe("vgg")
+
+
 @pytest.mark.parametrize("keras", ["keras", "tf_keras"])
 @pytest.mark.parametrize(
   ("name", "shape", "prunable"),
@@ -105,7 +110,7 @@ def test_a_missing_idx_file_is_named(tmp_path):
   ],
 )
 def test_the_models_have_the_papers_sizes(keras, name, shape, prunable):
-  recipe = workloads.RECIPES[name]
+  recipe = workloads.recipe(name)
   model = recipe.make_model(shape, keras=keras)
   weights = tf_lottery.bind(model).report.prunable
   assert sum(weight.size for weight in weights) == prunable
@@ -126,7 +131,7 @@ def test_the_models_have_the_papers_sizes(keras, name, shape, prunable):
 )
 def test_the_recipes_prune_as_the_paper(name, shape, ladder):
   """Density in percent at some Levels, from the paper's figures."""
-  recipe = workloads.RECIPES[name]
+  recipe = workloads.recipe(name)
   weights = tf_lottery.bind(recipe.make_model(shape)).report.prunable
   total = sum(weight.size for weight in weights)
   for level, expected in ladder.items():

@@ -239,7 +239,7 @@ def _sequential(
 
 _PAPER = "Frankle and Carbin, arXiv 1803.03635, figure 2"
 
-RECIPES: Mapping[str, Recipe] = {
+_RECIPES: Mapping[str, Recipe] = {
   "lenet_300_100": Recipe(
     lenet_300_100, 1.2e-3, 60, 50_000, {"output": 0.1}, _PAPER
   ),
@@ -247,3 +247,14 @@ RECIPES: Mapping[str, Recipe] = {
     conv2, 2e-4, 60, 20_000, {"output": 0.1, "conv": 0.1}, _PAPER
   ),
 }
+
+
+def recipe(name: str) -> Recipe:
+  """The recipe of a network of the paper.
+
+  Raises:
+    ValueError: there is no recipe of that name.
+  """
+  if name not in _RECIPES:
+    raise ValueError(f"recipe must be one of {sorted(_RECIPES)}, got {name!r}.")
+  return _RECIPES[name]

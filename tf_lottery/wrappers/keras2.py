@@ -102,6 +102,13 @@ class LotteryPrune(pruning_wrapper.PruneLowMagnitude):
     return chosen
 
   def build(self, input_shape=None):
+    # tf_keras's Wrapper, before tfmot's: the wrapped layer alone.
+    tf_keras.layers.Wrapper.build(self, input_shape)
+    if self.layer.weights:
+      self._prepare(input_shape)
+
+  def _prepare(self, input_shape=None):
+    """Makes the variables beside the wrapped layer's."""
     super().build(input_shape)
     for weight, mask, _ in self.pruning_vars:
       inner = getattr(weight, "constraint", None)
@@ -127,7 +134,21 @@ class LotteryPrune(pruning_wrapper.PruneLowMagnitude):
     accepted = inspect.signature(self.layer.call).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
       kwargs = {name: v for name, v in kwargs.items() if name in accepted}
-    return self.layer(inputs, *args, **kwargs)
+    outputs = self.layer(inputs, *args, **kwargs)
+    if len(self.initial) != len(self._own_weights()):
+      self._prepare_late()
+    return outputs
+
+  def _prepare_late(self):
+    if self.initial:
+      raise ValueError(
+        f"{self.layer.name!r} made some of its weights in build() and others"
+        " when it was called. Make them all in build(), or call lottery_prune"
+        " on the model, once that is built."
+      )
+    # Attention, for one, makes its weights when it is called.
+    with tf.init_scope():
+      self._prepare()
 
   def compute_mask(self, inputs, mask=None):
     return self.layer.compute_mask(inputs, mask)

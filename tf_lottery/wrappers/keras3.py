@@ -236,6 +236,8 @@ def prune_model(
   _attach_states(model, prunable)
   if type(model) in _READY_CLASSES:
     model.__class__ = _READY_CLASSES[type(model)]
+    for layer in binding_lib.walk(model, _GENERATION):
+      vars(layer).pop("get_build_config", None)
   elif not isinstance(model, _RestoresLottery):
     object.__setattr__(model, "get_build_config", _refuse_to_save)
   forget_compiled_steps(model)
@@ -260,6 +262,8 @@ def prune_layer(
 
     object.__setattr__(layer, _PLAIN_BUILD, plain_build)
     object.__setattr__(layer, "build", build)
+  # Asked only of what is written into a file: not below a subclassed model.
+  object.__setattr__(layer, "get_build_config", _refuse_to_save_layer)
   return layer
 
 
@@ -275,9 +279,9 @@ def strip(model: keras.Model) -> keras.Model:
       layer._delete_tracking("lottery_state")
     if _PLAIN_BUILD in vars(layer):
       object.__setattr__(layer, "build", vars(layer).pop(_PLAIN_BUILD))
+    vars(layer).pop("get_build_config", None)
   if isinstance(model, _RestoresLottery):
     model.__class__ = model.plain_class
-  vars(model).pop("get_build_config", None)
   return model
 
 
@@ -322,4 +326,13 @@ def _refuse_to_save():
     " weights. Save a ticket, Ticket.from_model(model).save(path); or wrap the"
     " layers with lottery_prune(layer) in the model's __init__ instead; or"
     " save strip_lottery(model)."
+  )
+
+
+def _refuse_to_save_layer():
+  raise ValueError(
+    "A .keras file of a model built from layers on which lottery_prune(layer)"
+    " was called would lose their masks and initial weights. Call"
+    " lottery_prune(model) on the built model too, which keeps them, or save a"
+    " ticket, Ticket.from_model(model).save(path)."
   )
