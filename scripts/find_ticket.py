@@ -50,6 +50,7 @@ def main(argv: list[str]) -> None:
   path = pathlib.Path(config.run_dir) / "ticket.safetensors"
   ticket.save(path)
   _print_choice(config, result)
+  _print_full_training(config, result)
   print(f"Its mask and start weights are in {path}.\n")
   _print_controls(config, result)
 
@@ -95,6 +96,18 @@ def _print_choice(config, result: tf_lottery.SearchResult) -> None:
     f" accuracy {chosen.metrics['test_accuracy']:.1%}; dense"
     f" {dense.metrics['test_accuracy']:.1%}."
   )
+
+
+def _print_full_training(config, result: tf_lottery.SearchResult) -> None:
+  """After a short search: the dense network and the ticket, trained fully."""
+  if config.search_steps is None:
+    return
+  level = result.smallest_matching_level(config.tolerance)
+  names = {0: "dense", level: "ticket"}
+  for number, name in sorted(names.items()):
+    full = result.train(result.rounds[number].ticket, f"full_{number:02d}")
+    accuracy = full.metrics["test_accuracy"]
+    print(f"Trained for {full.steps:,} steps, {name}: {accuracy:.1%}.")
 
 
 def _print_controls(config, result: tf_lottery.SearchResult) -> None:

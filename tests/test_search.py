@@ -120,6 +120,12 @@ def test_training_a_ticket_again_repeats_its_round(found):
     np.testing.assert_array_equal(again.final.weights[key], value)
 
 
+def test_a_name_stands_for_one_ticket(found):
+  found.train(found.rounds[1].ticket, "mine", steps=4)
+  with pytest.raises(ValueError, match="mine holds the training of another"):
+    found.train(found.rounds[2].ticket, "mine", steps=4)
+
+
 def test_controls_change_what_they_say_and_train(found):
   round_ = found.rounds[2]
   ticket = round_.ticket
@@ -250,6 +256,8 @@ def test_another_declaration_is_refused(found, change, field):
   ("change", "message"),
   [
     ({"steps": 0}, "steps must be greater than 0, got 0"),
+    ({"search_steps": 0}, "search_steps must be .* got 0"),
+    ({"search_steps": 21}, "search_steps must be .* 20 steps, got 21"),
     ({"epochs": 1}, "either epochs or steps, got epochs=1 and steps=20"),
     ({"batch_size": 1000}, "batch_size must be at least 1 .* got 1000"),
     ({"schedule": (0.5, 0.6)}, "must fall .* got 0.6 after 0.5"),

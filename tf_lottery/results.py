@@ -99,7 +99,8 @@ class SearchResult:
     """Trains a ticket from its start weights, as long as the final training.
 
     For a ticket found with a short `search_steps`, and for controls. Done
-    once: the same name in the same run directory is read back.
+    once: the same name in the same run directory is read back; the same name
+    for another ticket is refused.
 
     Args:
       ticket: what to train.

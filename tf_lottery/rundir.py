@@ -22,6 +22,9 @@ import fcntl
 import json
 import os
 import pathlib
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
@@ -156,6 +159,13 @@ class RunDirectory:
         + "\n  ".join(differing)
         + "\nGive another run_dir, or the same arguments as before to resume."
       )
+
+
+def temporary() -> RunDirectory:
+  """A run directory that is deleted along with the object."""
+  directory = RunDirectory(tempfile.mkdtemp(prefix="tf_lottery-"))
+  weakref.finalize(directory, shutil.rmtree, directory.path, ignore_errors=True)
+  return directory
 
 
 def _short(value: Any) -> str:

@@ -3,11 +3,8 @@
 import dataclasses
 import logging
 import os
-import shutil
 import sys
-import tempfile
 import time
-import weakref
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -124,7 +121,12 @@ def find_ticket(
   per_epoch = train.steps_per_epoch(batch_size)
   steps = _length(epochs, steps, per_epoch)
   every = schedules.Step.parse(evaluate_every).iterations(per_epoch)
-  _check_positive("search_steps", search_steps or steps)
+  search_steps = steps if search_steps is None else search_steps
+  if not 0 < search_steps <= steps:
+    raise ValueError(
+      "search_steps must be at least 1 and at most the length of the final"
+      f" training, {steps} steps, got {search_steps}."
+    )
   _check_positive("evaluate_every", every)
   trainer = _trainer(make_model, strategy, seed, prunable, jit)
   protocol = legs.Protocol(
@@ -140,67 +142,58 @@ def find_ticket(
     trainer=trainer,
     protocol=protocol,
     steps=steps,
-    search_steps=min(search_steps or steps, steps),
+    search_steps=search_steps,
     schedule=schedules.check_schedule(schedule or schedules.geometric(10)),
     criterion=criteria_lib.get(criterion),
     scope=scope or scopes.global_(),
     rewind=rewind or rewinding.to_init(),
     monitor=_monitor(monitor, trainer.evaluate(protocol.validation)),
-    run_dir=run_dir,
-    progress=progress,
+    directory=_directory(run_dir, trainer),
+    progress=sys.stderr.isatty() if progress is None else progress,
   )
   return search.run(on_round or (lambda round_: None))
 
 
+@dataclasses.dataclass(kw_only=True)
 class _Search:
-  """One search: its settings, and the loop over Levels."""
+  """One search: its settings, and the loop over Levels.
 
-  def __init__(
-    self,
-    *,
-    trainer: training.Trainer,
-    protocol: legs.Protocol,
-    steps: int,
-    search_steps: int,
-    schedule: schedules.Schedule,
-    criterion: criteria_lib.Criterion,
-    scope: scopes.Scope,
-    rewind: rewinding.Rewind,
-    monitor: str,
-    run_dir: str | os.PathLike | None,
-    progress: bool | None,
-  ):
-    self.trainer = trainer
-    self.initial = trainer.initial
+  `search_steps` is the length of a Level's training, `steps` that of the final
+  one; the other fields are `find_ticket`'s arguments, with defaults filled in.
+  """
+
+  trainer: training.Trainer
+  protocol: legs.Protocol
+  steps: int
+  search_steps: int
+  schedule: schedules.Schedule
+  criterion: criteria_lib.Criterion
+  scope: scopes.Scope
+  rewind: rewinding.Rewind
+  monitor: str
+  directory: rundir.RunDirectory
+  progress: bool
+
+  def __post_init__(self):
+    self.initial = self.trainer.initial
+    # Of the leg just trained, and of Level 0: in a cluster only the chief
+    # writes, and the others must not read too soon.
     self._final: rewinding.Snapshot | None = None
     self._captured: rewinding.Snapshot | None = None
-    self.protocol = protocol
-    self.steps = steps
-    self.search_steps = search_steps
-    self.schedule = schedule
-    self.criterion = criterion
-    self.scope = scope
-    self.rewind = rewind
-    self.monitor = monitor
-    self._progress = sys.stderr.isatty() if progress is None else progress
-    if run_dir is None:
-      run_dir = tempfile.mkdtemp(prefix="tf_lottery-")
-      weakref.finalize(self, shutil.rmtree, run_dir, ignore_errors=True)
-    self.directory = rundir.RunDirectory(
-      run_dir, writes=distribution.is_chief(trainer.strategy)
-    )
+    # Before anything is trained: does the scope fit, and the step exist?
+    self.scope(self._prunable(), self.schedule[-1])
+    self._span(1, self.search_steps)
+
+  def _prunable(self) -> tuple[prunable_lib.Weight, ...]:
+    report = self.trainer.binding.report
+    if not report.prunable:
+      raise ValueError(f"The model has no prunable weight:\n{report}")
+    return report.prunable
 
   def run(
     self, on_round: Callable[[results.Round], None]
   ) -> results.SearchResult:
     """Trains, scores, selects and rewinds, Level after Level."""
-    weights = self.trainer.binding.report.prunable
-    if not weights:
-      raise ValueError(
-        f"The model has no prunable weight:\n{self.trainer.binding.report}"
-      )
-    # Refuses a scope that fits no layer before anything is trained.
-    self.scope(weights, self.schedule[-1])
     with self.directory.locked():
       self.directory.declare(self._declaration())
       mask = masks.Mask.ones(self.trainer.binding.shapes)
@@ -221,9 +214,10 @@ class _Search:
     self, ticket: tickets.Ticket, name: str, steps: int | None
   ) -> results.Round:
     """See `results.SearchResult.train`."""
-    directory = self.directory.leg(name)
-    start = ticket.provenance.get("step", 0)
-    stop = self.steps if steps is None else start + steps
+    level = ticket.provenance.get("level", 0)
+    start, stop = self._span(level, self.steps)
+    if steps is not None:
+      stop = start + steps
     random_states = {
       key: value
       for key, value in self.initial.weights.items()
@@ -231,14 +225,14 @@ class _Search:
     }
     snapshot = rewinding.Snapshot(start, {**ticket.start, **random_states})
     leg = legs.Leg(snapshot, ticket.mask, start, stop)
-    level = ticket.provenance.get("level", 0)
+    directory = self.directory.leg(name)
     with self.directory.locked():
       return self._trained(level, leg, directory, ticket.provenance)
 
   def _round(
     self, level: int, snapshot: rewinding.Snapshot, mask: masks.Mask
   ) -> results.Round:
-    start, stop = self._leg_of(level)
+    start, stop = self._span(level, self.search_steps)
     leg = legs.Leg(
       snapshot,
       mask,
@@ -265,10 +259,24 @@ class _Search:
     provenance: Mapping[str, Any],
   ) -> results.Round:
     """Trains a leg unless it is done, and returns its record."""
+    start = {
+      key: value
+      for key, value in leg.snapshot.weights.items()
+      if not key.startswith(binding_lib.RANDOM)
+    }
+    ticket = tickets.Ticket(leg.mask, start, provenance)
+    if not directory.ticket.is_file():
+      if directory.writes:
+        ticket.save(directory.ticket)
+    elif not ticket.equals(tickets.Ticket.load(directory.ticket)):
+      raise ValueError(
+        f"{directory.path} holds the training of another ticket. Give another"
+        " name."
+      )
     if directory.is_done:
       record, self._final = directory.read_record(), None
     else:
-      record = self._train(level, leg, directory, provenance)
+      record = self._train(level, leg, directory)
     return results.Round(
       level,
       record["density"],
@@ -278,21 +286,16 @@ class _Search:
       directory,
     )
 
-  def _train(self, level, leg, directory, provenance) -> dict[str, Any]:
+  def _train(
+    self, level: int, leg: legs.Leg, directory: rundir.LegDirectory
+  ) -> dict[str, Any]:
     began = time.perf_counter()
-    start = {
-      key: value
-      for key, value in leg.snapshot.weights.items()
-      if not key.startswith(binding_lib.RANDOM)
-    }
-    if directory.writes and not directory.ticket.is_file():
-      tickets.Ticket(leg.mask, start, provenance).save(directory.ticket)
     with tqdm.tqdm(
       total=leg.stop - leg.start,
       desc=directory.path.name,
       unit="it",
       leave=False,
-      disable=not self._progress,
+      disable=not self.progress,
     ) as bar:
       history, self._final = legs.run(
         self.trainer, self.protocol, leg, directory, bar
@@ -323,7 +326,7 @@ class _Search:
     if done.is_file():
       return tickets.Ticket.load(done).mask
     binding = self.trainer.binding
-    binding.write(self._final_of(previous).weights)
+    binding.write((self._final or previous.final).weights)
     scores = self.criterion(
       binding,
       mask,
@@ -344,7 +347,7 @@ class _Search:
 
   def _rewound(self, previous: results.Round) -> rewinding.Snapshot:
     if self.rewind.weights is None:
-      final = self._final_of(previous)
+      final = self._final or previous.final
       keep = self.rewind.keep_optimizer
       return final if keep else dataclasses.replace(final, optimizer=None)
     if self._rewind_step() is None:
@@ -356,13 +359,6 @@ class _Search:
     if self.rewind.weights is None:
       return None
     return self.rewind.weights.iterations(self.protocol.steps_per_epoch) or None
-
-  def _final_of(self, previous: results.Round) -> rewinding.Snapshot:
-    """The weights at the end of a Round, from memory if it was just trained.
-
-    In a cluster only the chief writes, and the others must not read too soon.
-    """
-    return self._final or previous.final
 
   def _save_rewind(self, snapshot: rewinding.Snapshot) -> None:
     self._captured = snapshot
@@ -388,12 +384,11 @@ class _Search:
       "seed": protocol.seed,
     }
 
-  def _leg_of(self, level: int) -> tuple[int, int]:
+  def _span(self, level: int, steps: int) -> tuple[int, int]:
+    """The first step of a Level's training, and the one at which it ends."""
     if not level:
-      # Refuses a step beyond the end before anything is trained.
-      self.rewind.leg(self.search_steps, self.protocol.steps_per_epoch)
-      return 0, self.search_steps
-    return self.rewind.leg(self.search_steps, self.protocol.steps_per_epoch)
+      return 0, steps
+    return self.rewind.leg(steps, self.protocol.steps_per_epoch)
 
 
 def _trainer(make_model, strategy, seed, prunable, jit) -> training.Trainer:
@@ -403,6 +398,15 @@ def _trainer(make_model, strategy, seed, prunable, jit) -> training.Trainer:
   return training.Trainer(
     make_model, strategy=strategy, seed=seed, prunable=prunable, jit=jit
   )
+
+
+def _directory(
+  run_dir: str | os.PathLike | None, trainer: training.Trainer
+) -> rundir.RunDirectory:
+  if run_dir is None:
+    return rundir.temporary()
+  writes = distribution.is_chief(trainer.strategy)
+  return rundir.RunDirectory(run_dir, writes=writes)
 
 
 def _length(

@@ -65,6 +65,17 @@ class Ticket:
     """Fraction of the prunable weights kept, in [0, 1]."""
     return self.mask.density
 
+  def equals(self, other: "Ticket") -> bool:
+    """Whether mask and start weights are the same, bit for bit."""
+    return (
+      self.mask == other.mask
+      and self.start.keys() == other.start.keys()
+      and all(
+        np.array_equal(value, other.start[key], equal_nan=True)
+        for key, value in self.start.items()
+      )
+    )
+
   def apply(self, model: Any, *, weights: bool = True) -> None:
     """Puts the ticket on a model: start weights, and the mask held.
 
