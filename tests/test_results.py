@@ -28,10 +28,16 @@ def test_the_smallest_matching_level(values, tolerance, level):
   assert result(values).smallest_matching_level(tolerance) == level
 
 
-def test_of_a_loss_lower_is_better():
-  losses = result([0.5, 0.4, 0.6], monitor="loss")
+@pytest.mark.parametrize("monitor", ["loss", "mae", "mean_squared_error"])
+def test_of_losses_and_errors_lower_is_better(monitor):
+  losses = result([0.5, 0.4, 0.6], monitor=monitor)
   assert losses.smallest_matching_level(0.0) == 1
   assert losses.smallest_matching_level(0.2) == 2
+
+
+def test_a_metric_whose_name_does_not_tell_is_refused():
+  with pytest.raises(ValueError, match="'mine' should be high or low"):
+    result([0.5, 0.4], monitor="mine").smallest_matching_level()
 
 
 @pytest.mark.parametrize(
@@ -39,7 +45,7 @@ def test_of_a_loss_lower_is_better():
   [
     (["loss", "auc", "accuracy"], "accuracy"),
     (["loss", "sparse_categorical_accuracy"], "sparse_categorical_accuracy"),
-    (["loss", "auc"], "auc"),
+    (["loss", "auc"], "loss"),
     (["loss"], "loss"),
   ],
 )

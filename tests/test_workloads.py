@@ -38,7 +38,7 @@ def test_data_that_is_not_prepared_says_how_to_at_once(tmp_path):
   lines = str(error.value).splitlines()
   assert len(lines) == 2
   assert str(tmp_path) in lines[0]
-  assert "scripts/prepare_data.py --dataset=cifar10" in lines[1]
+  assert f"--dataset=cifar10 --data_dir={tmp_path} --download" in lines[1]
 
 
 def test_unknown_data_is_refused():

@@ -17,7 +17,10 @@ from tf_lottery.wrappers import binding as binding_lib
 def of_model(trainer: training.Trainer) -> dict[str, Any]:
   """The model, its initial weights, its optimizer and its loss."""
   model = trainer.model
-  optimizer = model.optimizer.get_config()
+  try:
+    optimizer = model.optimizer.get_config()
+  except NotImplementedError:  # a schedule of the user's own, say
+    optimizer = {}
   return {
     "layers": [
       _of_layer(layer)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -86,55 +87,82 @@ def run(
     RuntimeError: a pruned weight is not zero at the end.
   """
   step = _begin(trainer, leg, directory)
-  history = directory.read_metrics()
-  seconds = history[-1]["seconds"] if history else 0.0
   bar.update(step - leg.start)
-  for until in _boundaries(protocol, leg, step):
-    began = time.perf_counter()
-    loss = trainer.train(
-      protocol.train,
-      step,
-      until,
-      batch_size=protocol.batch_size,
-      seed=protocol.seed,
-    )
-    bar.update(until - step)
-    step = until
-    if step == leg.capture_at and leg.on_capture:
-      leg.on_capture(trainer.capture(step, optimizer=leg.keep_optimizer))
-    evaluated = step % protocol.evaluate_every == 0 or step == leg.stop
-    metrics = _evaluate(trainer, protocol) if evaluated else {}
-    seconds += time.perf_counter() - began
-    if evaluated:
-      history.append(
-        {"step": step, "seconds": seconds, "loss": loss, **metrics}
+  with _Recorder(directory, step) as recorder:
+    for until in _boundaries(protocol, leg, step):
+      began = time.perf_counter()
+      loss = trainer.train(
+        protocol.train,
+        step,
+        until,
+        batch_size=protocol.batch_size,
+        seed=protocol.seed,
       )
-      directory.append_metrics(history[-1])
-    if step % protocol.steps_per_epoch == 0 and step < leg.stop:
-      checkpoint = trainer.capture(step, optimizer=True)
-      if directory.writes:
-        checkpoint.save(directory.checkpoint, durable=False)
+      bar.update(until - step)
+      step = until
+      if step == leg.capture_at and leg.on_capture:
+        leg.on_capture(trainer.capture(step, optimizer=leg.keep_optimizer))
+      evaluated = step % protocol.evaluate_every == 0 or step == leg.stop
+      metrics = _evaluate(trainer, protocol) if evaluated else {}
+      recorder.seconds += time.perf_counter() - began
+      if evaluated:
+        recorder.add({"step": step, "loss": loss, **metrics})
+      if step % protocol.steps_per_epoch == 0 and step < leg.stop:
+        checkpoint = trainer.capture(step, optimizer=True)
+        if directory.writes:
+          checkpoint.save(directory.checkpoint, durable=False)
   trainer.binding.check_held()
   final = trainer.capture(step, optimizer=leg.keep_optimizer)
   if directory.writes:
     final.save(directory.final)
-    write_events(directory, history)
-  return history, final
+  return recorder.history, final
 
 
-def write_events(
-  directory: rundir.LegDirectory, history: list[dict[str, float]]
-) -> None:
-  """Writes a leg's metrics as TensorBoard scalars."""
-  # tf.summary.scalar asks for TensorBoard to be installed; this does not.
-  scalar = tf.compat.v1.SummaryMetadata(
-    plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
-  )
-  with tf.summary.create_file_writer(str(directory.tensorboard)).as_default():
-    for row in history:
+class _Recorder:
+  """What a leg tells on its way: lines of metrics, and TensorBoard events.
+
+  Attributes:
+    history: the rows so far, those before the checkpoint included.
+    seconds: of training and evaluation so far.
+  """
+
+  def __init__(self, directory: rundir.LegDirectory, step: int):
+    self._directory = directory
+    directory.keep_metrics_up_to(step)
+    self.history = directory.read_metrics()
+    self.seconds = self.history[-1]["seconds"] if self.history else 0.0
+    self._writer = tf.summary.create_noop_writer()
+    if directory.writes:
+      # Written anew, so that no step is there twice.
+      shutil.rmtree(directory.tensorboard, ignore_errors=True)
+      path = str(directory.tensorboard)
+      self._writer = tf.summary.create_file_writer(path)
+    for row in self.history:
+      self._write_events(row)
+
+  def __enter__(self) -> "_Recorder":
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self._writer.close()
+
+  def add(self, row: dict[str, float]) -> None:
+    """Records one evaluation."""
+    row = {**row, "seconds": self.seconds}
+    self.history.append(row)
+    self._directory.append_metrics(row)
+    self._write_events(row)
+
+  def _write_events(self, row: dict[str, float]) -> None:
+    # tf.summary.scalar asks for TensorBoard to be installed; this does not.
+    scalar = tf.compat.v1.SummaryMetadata(
+      plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
+    )
+    with self._writer.as_default(step=int(row["step"])):
       for name, value in row.items():
         if name != "step":
-          tf.summary.write(name, value, step=int(row["step"]), metadata=scalar)
+          tf.summary.write(name, value, metadata=scalar)
+    self._writer.flush()
 
 
 def _begin(
@@ -149,8 +177,6 @@ def _begin(
   except files.FileFormatError as error:
     _log.warning("Starting the leg again: %s", error)
     snapshot, step = leg.snapshot, leg.start
-  # The metrics of the start itself are nobody's: step > start.
-  directory.keep_metrics_up_to(step)
   trainer.restore(snapshot, leg.mask, step)
   return step
 

@@ -1,7 +1,9 @@
 """What a search leaves: its Rounds, and the choice among them."""
 
 import dataclasses
+import re
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -86,7 +88,7 @@ class SearchResult:
     """The Level of `smallest_matching`."""
     name = f"val_{self.monitor}"
     dense = self.rounds[0].metrics[name]
-    sign = -1 if _lower_is_better(self.monitor) else 1
+    sign = -1 if lower_is_better(self.monitor) else 1
     return max(
       round_.level
       for round_ in self.rounds
@@ -136,12 +138,31 @@ def row(round_: Round, monitor: str = "accuracy") -> str:
   )
 
 
-def default_monitor(metrics: Mapping[str, float]) -> str:
-  """The metric to choose by: an accuracy, else any metric, else the loss."""
-  accuracies = [name for name in metrics if "acc" in name]
-  others = [name for name in metrics if name != "loss"]
-  return (accuracies + others + list(metrics))[0]
+_HIGHER_IS_BETTER = re.compile(
+  "acc|auc|precision|recall|f1|f_?beta|iou|r2|dice"
+)
+_LOWER_IS_BETTER = re.compile(
+  "loss|error|mse|mae|mape|msle|entropy|perplexity|hinge|log_?cosh|divergence"
+)
 
 
-def _lower_is_better(monitor: str) -> bool:
-  return any(word in monitor for word in ("loss", "error", "perplexity"))
+def default_monitor(metrics: Iterable[str]) -> str:
+  """The metric to choose by: an accuracy if there is one, else the loss."""
+  return next((name for name in metrics if "acc" in name), "loss")
+
+
+def lower_is_better(monitor: str) -> bool:
+  """Whether less of a metric is better, by its name.
+
+  Raises:
+    ValueError: the name does not tell.
+  """
+  if _HIGHER_IS_BETTER.search(monitor):
+    return False
+  if _LOWER_IS_BETTER.search(monitor):
+    return True
+  raise ValueError(
+    f"Whether {monitor!r} should be high or low cannot be told from its name."
+    " Name the metric after a known one (name='..._accuracy', '..._error'), or"
+    " choose by monitor='loss'."
+  )

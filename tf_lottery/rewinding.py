@@ -178,8 +178,9 @@ def prune_and_rewind(
     scope: who competes with whom. Defaults to `global_()`.
     batches: data for criteria that need it, `(x, y)` tuples.
     seed: for criteria that draw.
-    reset_optimizer: whether a compiled model's optimizer begins afresh, its
-      learning-rate schedule included. Defaults to `True`, as in the paper.
+    reset_optimizer: whether a compiled model's optimizer begins afresh: its
+      slots, and the position in a learning-rate schedule. A rate that was set
+      by hand or by a callback stays. Defaults to `True`, as in the paper.
 
   Returns:
     The mask that is held now: a subset of the one held before.
@@ -204,8 +205,10 @@ def prune_and_rewind(
   mask = scopes.select(
     scores, mask, density, scope or scopes.global_(), binding.report.prunable
   )
+  optimizer = getattr(model, "optimizer", None)
+  wrappers.check_optimizer(optimizer)
+  if reset_optimizer and optimizer is not None:
+    binding.reset_optimizer()
   binding.write(initial)
   binding.hold(mask)
-  if reset_optimizer and getattr(model, "optimizer", None) is not None:
-    binding.reset_optimizer()
   return mask

@@ -37,11 +37,15 @@ class LegDirectory:
 
   Args:
     path: the directory; made when something is written.
+    run: the run that it belongs to, which may be deleted with its last leg.
     writes: whether this process writes; the others of a cluster only read.
   """
 
-  def __init__(self, path: pathlib.Path, *, writes: bool = True):
+  def __init__(
+    self, path: pathlib.Path, *, run: "RunDirectory", writes: bool = True
+  ):
     self.path = path
+    self.run = run
     self.writes = writes
     self.ticket = path / "ticket.safetensors"
     self.checkpoint = path / "checkpoint.safetensors"
@@ -106,7 +110,7 @@ class RunDirectory:
 
   def leg(self, name: str) -> LegDirectory:
     """The directory of a leg, such as `"level_03"`."""
-    return LegDirectory(self.path / name, writes=self.writes)
+    return LegDirectory(self.path / name, run=self, writes=self.writes)
 
   def level(self, level: int) -> LegDirectory:
     """The directory of a Level's leg."""
@@ -131,6 +135,8 @@ class RunDirectory:
           f"Another process works in the run directory {self.path}. Wait for"
           " it to end, or give another run_dir."
         ) from None
+      for leftover in self.path.rglob(".*.tmp"):
+        leftover.unlink()  # of a process that was killed while it wrote
       yield
 
   def declare(self, declaration: Mapping[str, Any]) -> None:

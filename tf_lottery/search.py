@@ -61,13 +61,16 @@ def find_ticket(
 
   Trains the dense network, prunes it by the criterion, rewinds what is left,
   trains again, and so on down the schedule. Calling it again with the same
-  arguments and `run_dir` goes on where it stopped, bit for bit.
+  arguments and `run_dir` goes on where it stopped, bit for bit: on the same
+  machine, with arrays or a dataset that repeats its order.
 
   Args:
     make_model: returns a compiled Keras model, of Keras 3 or tf_keras; or a
       `Trainer`, whose compiled program is then shared.
     train_data: `(x, y)` or `(x, y, sample_weight)` arrays, nested as the model
-      takes them; or a batched `tf.data.Dataset`; or epoch -> dataset.
+      takes them; or a batched `tf.data.Dataset`; or epoch -> dataset. A
+      dataset that shuffles anew at each iteration cannot be resumed exactly:
+      give a function of the epoch that seeds its shuffle by it.
     validation_data: tickets are chosen by it.
     test_data: only reported.
     epochs: length of the final training, in epochs; or give `steps`.
@@ -86,11 +89,11 @@ def find_ticket(
     rewind: where Rounds start. Defaults to `to_init()`.
     evaluate_every: distance of evaluations. Defaults to `"1ep"`.
     monitor: the metric to choose by. Defaults to the accuracy that the model
-      was compiled with, else its first metric, else its loss.
+      was compiled with, else its loss.
     class_weight: class -> weight in the loss.
-    prunable: see `lottery_prune`.
-    strategy: see `Trainer`; ignored when a `Trainer` is given.
-    jit: see `Trainer`; ignored when a `Trainer` is given.
+    prunable: see `lottery_prune`; not beside a `Trainer`.
+    strategy: see `Trainer`; not beside one.
+    jit: see `Trainer`; not beside one.
     seed: of initial weights, order of the data, dropout, random criteria.
     run_dir: where to keep every Round. Defaults to a temporary directory that
       goes with the result.
@@ -143,7 +146,9 @@ def find_ticket(
     protocol=protocol,
     steps=steps,
     search_steps=search_steps,
-    schedule=schedules.check_schedule(schedule or schedules.geometric(10)),
+    schedule=schedules.geometric(10)
+    if schedule is None
+    else schedules.check_schedule(schedule),
     criterion=criteria_lib.get(criterion),
     scope=scope or scopes.global_(),
     rewind=rewind or rewinding.to_init(),
@@ -218,12 +223,16 @@ class _Search:
     start, stop = self._span(level, self.steps)
     if steps is not None:
       stop = start + steps
-    random_states = {
-      key: value
-      for key, value in self.initial.weights.items()
-      if key.startswith(binding_lib.RANDOM)
-    }
-    snapshot = rewinding.Snapshot(start, {**ticket.start, **random_states})
+    if self.rewind.weights is None and level:
+      before = rewinding.Snapshot.load(self.directory.level(level - 1).final)
+    else:
+      before = self._rewind_snapshot() if level else self.initial
+    # Random states, and slots where they are kept, are those of the Round.
+    snapshot = dataclasses.replace(
+      before, weights={**before.weights, **ticket.start}
+    )
+    if not self.rewind.keep_optimizer:
+      snapshot = dataclasses.replace(snapshot, optimizer=None)
     leg = legs.Leg(snapshot, ticket.mask, start, stop)
     directory = self.directory.leg(name)
     with self.directory.locked():
@@ -275,6 +284,11 @@ class _Search:
       )
     if directory.is_done:
       record, self._final = directory.read_record(), None
+      if record["steps"] != leg.stop - leg.start:
+        raise ValueError(
+          f"{directory.path} holds a training of {record['steps']} steps, and"
+          f" {leg.stop - leg.start} are asked for. Give another name."
+        )
     else:
       record = self._train(level, leg, directory)
     return results.Round(
@@ -346,10 +360,13 @@ class _Search:
     return pruned
 
   def _rewound(self, previous: results.Round) -> rewinding.Snapshot:
-    if self.rewind.weights is None:
-      final = self._final or previous.final
-      keep = self.rewind.keep_optimizer
-      return final if keep else dataclasses.replace(final, optimizer=None)
+    if self.rewind.weights is not None:
+      return self._rewind_snapshot()
+    final = self._final or previous.final
+    keep = self.rewind.keep_optimizer
+    return final if keep else dataclasses.replace(final, optimizer=None)
+
+  def _rewind_snapshot(self) -> rewinding.Snapshot:
     if self._rewind_step() is None:
       return self.initial
     return self._captured or rewinding.Snapshot.load(self.directory.rewind)
@@ -381,6 +398,7 @@ class _Search:
       "scope": declarations.plain(self.scope),
       "rewind": declarations.plain(self.rewind),
       "monitor": self.monitor,
+      "jit": self.trainer.jit,
       "seed": protocol.seed,
     }
 
@@ -393,6 +411,10 @@ class _Search:
 
 def _trainer(make_model, strategy, seed, prunable, jit) -> training.Trainer:
   if isinstance(make_model, training.Trainer):
+    if not strategy is prunable is jit is None:
+      raise ValueError(
+        "strategy, prunable and jit are the Trainer's; leave them out here."
+      )
     make_model.initialise(seed)
     return make_model
   return training.Trainer(
@@ -429,10 +451,10 @@ def _check_positive(name: str, value: float) -> None:
 
 
 def _monitor(monitor: str | None, metrics: Mapping[str, float]) -> str:
-  if monitor is None:
-    return results.default_monitor(metrics)
+  monitor = results.default_monitor(metrics) if monitor is None else monitor
   if monitor not in metrics:
     raise ValueError(
       f"monitor must be one of {sorted(metrics)}, got {monitor!r}."
     )
+  results.lower_is_better(monitor)
   return monitor

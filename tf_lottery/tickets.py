@@ -79,7 +79,10 @@ class Ticket:
   def apply(self, model: Any, *, weights: bool = True) -> None:
     """Puts the ticket on a model: start weights, and the mask held.
 
-    The model may be a rebuilt one, and of the other Keras generation.
+    The model may be a rebuilt one, and of the other Keras generation. On a
+    plain model the mask is held as long as the object lives: a `.keras` file
+    of it has the zeros, not the mask. Apply the ticket to a lottery-ready
+    model for files that keep it; its initial weights are then the ticket's.
 
     Args:
       model: a built model of the ticket's architecture.
@@ -100,6 +103,8 @@ class Ticket:
     binding.check_shapes(self.start)
     if weights:
       binding.write(self.start)
+      if binding.is_ready:
+        binding.store_initial()
     binding.hold(self.mask)
 
   def _covers(self, weight) -> bool:

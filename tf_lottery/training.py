@@ -6,6 +6,7 @@ is one program that gathers its own batches, under XLA where that is faster.
 """
 
 import functools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,11 @@ class Trainer:
     model: the model.
     binding: its `Binding`.
     initial: the `Snapshot` of its initial weights.
+    jit: whether it compiles with XLA.
+
+  Randomness is repeated where it comes from seed generators of layers, as that
+  of Keras's own layers does; a layer that calls `keras.random` without a seed
+  is not repeated.
 
   Raises:
     ValueError: the model is not compiled, or trains by a `train_step` of its
@@ -59,6 +65,7 @@ class Trainer:
     self.strategy = distribution.resolve_strategy(strategy)
     self.model = self._made(seed)
     _check_trainable_here(self.model)
+    wrappers.check_optimizer(self.model.optimizer)
     self.binding = wrappers.bind(self.model, prunable=prunable)
     self._keras = self.binding.generation
     with self.strategy.scope():
@@ -66,12 +73,13 @@ class Trainer:
       self._keras.build_optimizer(self.model)
       self.binding.hold(masks.Mask.ones(self.binding.shapes))
       self._fresh_optimizer = self._read_optimizer()
-    self._jit = self._faster_in_xla() if jit is None else jit
+    self.jit = self._faster_in_xla() if jit is None else jit
     self._replicas = self.strategy.num_replicas_in_sync
     self._metrics_built = False
-    self._on_device: dict[int, tuple[Any, Any]] = {}
+    self._on_device = weakref.WeakKeyDictionary()
+    self._open_stream: tuple[Any, Any] = (None, None)
     self._compile()
-    self.initial = self.capture(0)
+    self._set_initial(self.capture(0))
 
   # Weights and state.
 
@@ -89,7 +97,12 @@ class Trainer:
     with self.strategy.scope():
       self._keras.make_randomness_resumable(model)
     drawn = wrappers.bind(model, prunable=self._is_prunable)
-    self.initial = rewinding.Snapshot(0, drawn.read(random_states=True))
+    weights = drawn.read(random_states=True)
+    self._set_initial(rewinding.Snapshot(0, weights))
+
+  def _set_initial(self, snapshot: rewinding.Snapshot) -> None:
+    self.initial = snapshot
+    self.binding.give_initial(snapshot.weights)
 
   def capture(self, step: int, *, optimizer: bool = False):
     """A `Snapshot` of the model as it is now."""
@@ -117,7 +130,7 @@ class Trainer:
     variables = self._keras.optimizer_variables(self.model.optimizer)
     for variable, value in zip(variables, slots, strict=True):
       variable.assign(value)
-    self.model.optimizer.iterations.assign(step)
+    self._keras.step_variable(self.model.optimizer).assign(step)
 
   # Training and evaluating.
 
@@ -142,6 +155,7 @@ class Trainer:
     Returns:
       The mean loss over these steps, regularisation included.
     """
+    data = data_lib.as_data(data)
     self._build_metrics(data)
     if batch_size % self._replicas:
       raise ValueError(
@@ -159,18 +173,24 @@ class Trainer:
         order = tf.reshape(order, [per_epoch, batch_size])
         total += float(self._stretch(self._put(data), order, first, count))
       else:
-        total += self._stream(data.make(epoch), first, count)
+        total += self._stream(data, epoch, first, count)
       step += count
     return total / max(1, stop - start)
 
   def evaluate(self, data: data_lib.Data) -> dict[str, float]:
     """The loss and the compiled metrics on all of the data."""
+    data = data_lib.as_data(data)
     self._build_metrics(data)
     self.model.reset_metrics()
     if isinstance(data, data_lib.ArrayData):
+      if data.size < self._replicas:
+        raise ValueError(
+          f"Data must have an example for each of {self._replicas} replicas,"
+          f" got {data.size}."
+        )
       self._evaluate(self._put(data))
     else:
-      for batch in data.make(0):
+      for batch in self._distributed(data.make(0)):
         self._evaluate_batch(batch)
     results = self.model.get_metrics_result()
     return {name: float(value) for name, value in results.items()}
@@ -192,11 +212,11 @@ class Trainer:
     )
     self._gradients = (
       tf.function(self._loss_and_gradients, jit_compile=True)
-      if self._jit and not alone and stateless
+      if self.jit and not alone and stateless
       else self._loss_and_gradients
     )
     function = functools.partial(
-      tf.function, jit_compile=True if self._jit and alone else None
+      tf.function, jit_compile=True if self.jit and alone else None
     )
     self._stretch_program = function(self._many_steps)
     self._stream_step = function(self._distributed_step, reduce_retracing=True)
@@ -263,51 +283,32 @@ class Trainer:
     ]
 
   def _evaluate_all(self, arrays):
+    """Updates the metrics by equal parts of the data, one a replica."""
     size = next(a for a in tf.nest.flatten(arrays) if a is not None).shape[0]
-    size_of_batch = min(size, _EVALUATION_BATCH)
-    # Where replicas cannot share equally, each takes all: then every metric's
-    # sums and counts are multiplied alike, and their quotients are right.
-    shared = size % self._replicas == size_of_batch % self._replicas == 0
+    parts = -(-size // _EVALUATION_BATCH) * self._replicas
+
+    def replica_step(index):
+      part = index * self._replicas + self._replica_id()
+      first, last = part * size // parts, (part + 1) * size // parts
+      self.model.test_step(
+        tf.nest.map_structure(
+          lambda a: None if a is None else a[first:last], arrays
+        )
+      )
 
     def one(index):
-      first = index * size_of_batch
-      self._distributed_evaluation(
-        tf.nest.map_structure(
-          lambda a: None if a is None else a[first : first + size_of_batch],
-          arrays,
-        ),
-        share=size_of_batch // self._replicas if shared else None,
-      )
+      self.strategy.run(replica_step, args=(index,))
       return index + 1
 
     tf.while_loop(
-      lambda index: index < size // size_of_batch,
+      lambda index: index * self._replicas < parts,
       lambda index: (one(index),),
       (0,),
       parallel_iterations=1,
     )
-    rest = size % size_of_batch
-    if rest:
-      self._distributed_evaluation(
-        tf.nest.map_structure(
-          lambda a: None if a is None else a[-rest:], arrays
-        ),
-        share=rest // self._replicas if shared else None,
-      )
 
-  def _distributed_evaluation(self, batch, share: int | None = None):
-    """Updates the metrics; each replica takes its share, or the whole batch."""
-
-    def replica_step():
-      own = batch
-      if share is not None:
-        first = self._replica_id() * share
-        own = tf.nest.map_structure(
-          lambda a: None if a is None else a[first : first + share], batch
-        )
-      self.model.test_step(own)
-
-    self.strategy.run(replica_step)
+  def _distributed_evaluation(self, batch):
+    self.strategy.run(self.model.test_step, args=(_as_triple(batch),))
 
   def _replica_id(self):
     if self._replicas == 1:
@@ -348,22 +349,34 @@ class Trainer:
 
   def _put(self, data: data_lib.ArrayData) -> Any:
     """The arrays as tensors, put on the device once."""
-    if id(data) not in self._on_device:
+    if data not in self._on_device:
       device = "CPU:0" if self._replicas > 1 else None
       with tf.device(device):
-        tensors = tf.nest.map_structure(
+        self._on_device[data] = tf.nest.map_structure(
           lambda a: None if a is None else tf.convert_to_tensor(a), data.arrays
         )
-      # The data is kept too, so that its id is not given to another.
-      self._on_device[id(data)] = (data, tensors)
-    return self._on_device[id(data)][1]
+    return self._on_device[data]
 
-  def _stream(self, dataset, first: int, count: int) -> float:
-    dataset = dataset.skip(first).take(count)
-    if self._replicas > 1:
-      dataset = self.strategy.experimental_distribute_dataset(dataset)
-    losses = [self._stream_step(batch) for batch in dataset]
+  def _stream(self, data: data_lib.StreamData, epoch, first, count) -> float:
+    """Trains on batches of an epoch; goes on where it was left, or skips."""
+    key = (data, epoch, first)
+    position, iterator = self._open_stream
+    if position != key:
+      iterator = iter(self._distributed(data.make(epoch).skip(first)))
+    losses = [self._stream_step(next(iterator)) for _ in range(count)]
+    self._open_stream = ((data, epoch, first + count), iterator)
     return float(np.sum([loss.numpy() for loss in losses], dtype=np.float64))
+
+  def _distributed(self, dataset: tf.data.Dataset) -> Any:
+    if self._replicas == 1:
+      return dataset
+    first = tf.nest.flatten(dataset.element_spec)[0].shape
+    if not first.rank or first[0] is None:
+      raise ValueError(
+        f"With {self._replicas} replicas the batches of a dataset must be of"
+        " one size. Use dataset.batch(size, drop_remainder=True)."
+      )
+    return self.strategy.experimental_distribute_dataset(dataset)
 
 
 def _check_trainable_here(model: Any) -> None:

@@ -93,10 +93,11 @@ def _prepared_builder(name: str, data_dir: str | os.PathLike | None) -> Any:
   root = pathlib.Path(data_dir or default_data_dir()) / name
   versions = sorted(root.glob("*/dataset_info.json"))
   if not versions:
+    option = f" --data_dir={data_dir}" if data_dir else ""
     raise FileNotFoundError(
       f"{name} is not prepared in {root.parent}.\nPrepare it with"
-      f" python scripts/prepare_data.py --dataset={name}"
-      " (--from=DIR with local files, or --download)."
+      f" python scripts/prepare_data.py --dataset={name}{option}"
+      " --download (or --from=DIR with local files)."
     )
   # From the directory: tfds would ask the network about a name.
   tfds = importlib.import_module("tensorflow_datasets")

@@ -92,6 +92,7 @@ def lottery_prune(
   Reference: Frankle and Carbin, arXiv 1803.03635.
   """
   generation = generation_of(target)
+  check_optimizer(getattr(target, "optimizer", None))
   is_model = hasattr(target, "compile")
   prune = generation.prune_model if is_model else generation.prune_layer
   return prune(target, prunable, **tfmot_arguments)
@@ -131,6 +132,20 @@ def bind(
       " built. Give it an Input, or call it on data once."
     )
   return binding_lib.Binding(model, generation, prunable)
+
+
+def check_optimizer(optimizer: Any) -> None:
+  """Refuses optimizers under which a mask would not hold.
+
+  Raises:
+    ValueError: the optimizer averages the weights: averages are taken before
+      the mask is applied, and written back at the end.
+  """
+  if getattr(optimizer, "use_ema", False):
+    raise ValueError(
+      "Masks do not hold under an optimizer with use_ema=True, which writes"
+      " averages of unmasked weights back. Use use_ema=False."
+    )
 
 
 def set_seed(seed: int) -> None:

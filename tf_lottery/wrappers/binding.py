@@ -5,6 +5,7 @@ the generations is asked of `keras2` or `keras3`, which offer the same
 functions.
 """
 
+import contextlib
 import dataclasses
 import types
 from collections.abc import Iterator
@@ -80,6 +81,7 @@ class Binding:
   ):
     self.model = model
     self.generation = generation
+    self._given_initial: dict[str, np.ndarray] | None = None
     slots = list(walk_weights(model, generation, prunable))
     self.report = prunable_lib.PrunableReport([slot.weight for slot in slots])
     self._slots = {slot.weight.key: slot for slot in slots}
@@ -169,7 +171,7 @@ class Binding:
       if held is not None:
         variable = self._slots[key].variable
         self.generation.set_constraint(variable, held.inner)
-    self.generation.forget_compiled_steps(self.model)
+    forget_compiled_steps(self.model)
 
   def mask_gradient(self, variable: Any, gradient: Any) -> Any:
     """The gradient of the sparse network: zero where the weight is pruned.
@@ -201,17 +203,38 @@ class Binding:
     Raises:
       ValueError: the model is not lottery-ready.
     """
-    stored = {}
-    for key, slot in self._slots.items():
-      variable = self.generation.initial(slot.layer).get(slot.weight.role)
-      if variable is not None:
-        stored[key] = _read(self.generation.raw(variable))
-    if not stored:
+    if self._given_initial is not None:
+      return dict(self._given_initial)
+    return {
+      key: _read(self.generation.raw(variable))
+      for key, variable in self._initial_variables().items()
+    }
+
+  def give_initial(self, values: Mapping[str, np.ndarray]) -> None:
+    """Has `initial` answer with these, for a model that stores none."""
+    self._given_initial = {
+      key: value for key, value in values.items() if key in self._slots
+    }
+
+  def _initial_variables(self) -> dict[str, Any]:
+    variables = {
+      key: self.generation.initial(slot.layer).get(slot.weight.role)
+      for key, slot in self._slots.items()
+    }
+    missing = [key for key, variable in variables.items() if variable is None]
+    if len(missing) == len(variables):
       raise ValueError(
         "The model has no initial weights stored. Call lottery_prune(model)"
         " before training it."
       )
-    return stored
+    if missing:
+      names = ", ".join(self.report[key].name for key in missing)
+      raise ValueError(
+        f"The model has no initial weights stored of {names}. Call"
+        " lottery_prune(layer) on every layer that owns weights, or all of it"
+        " could not be rewound."
+      )
+    return variables
 
   def check_shapes(self, values: Mapping[str, np.ndarray]) -> None:
     """Raises ValueError when a key or a shape is not the model's."""
@@ -221,35 +244,36 @@ class Binding:
   def reset_optimizer(self) -> None:
     """Has the model's optimizer forget its slots and its iterations."""
     optimizer = self.model.optimizer
-    with self.generation.scope_of(optimizer.iterations):
+    some_weight = next(iter(self._slots.values())).variable
+    with scope_of(self.generation.raw(some_weight)):
       self.generation.build_optimizer(self.model)
-      fresh = self.generation.fresh_optimizer(self.model)
-    variables = self.generation.optimizer_variables
-    for old, new in zip(variables(optimizer), variables(fresh), strict=True):
-      old.assign(new)
+      fresh = _fresh_optimizer(self.model)
+    pairs = zip(_slots_of(optimizer), _slots_of(fresh), strict=True)
+    for old, new in pairs:
+      self.generation.raw(old).assign(self.generation.raw(new))
 
   def store_initial(self) -> None:
     """Makes the weights of now the initial ones, to which `rewind` returns."""
-    self.initial()
-    for slot in self._slots.values():
-      variable = self.generation.initial(slot.layer).get(slot.weight.role)
-      if variable is not None:
-        value = _read(self.generation.raw(slot.variable))
-        self.generation.raw(variable).assign(value)
+    for key, variable in self._initial_variables().items():
+      value = _read(self.generation.raw(self._slots[key].variable))
+      self.generation.raw(variable).assign(value)
+
+  @property
+  def is_ready(self) -> bool:
+    """Whether the model is lottery-ready: it stores initial weights."""
+    return any(self.generation.initial(s.layer) for s in self._slots.values())
 
   def _held(self, key: str) -> HeldMask | None:
-    return held_mask(self.generation.raw(self._slots[key].variable)) or (
-      held_mask(self._slots[key].variable)
-    )
+    return _held_by(self._slots[key].variable, self.generation)
 
   def _start_holding(self, key: str, array: np.ndarray) -> HeldMask:
     variable = self._slots[key].variable
-    with self.generation.scope_of(variable):
+    with scope_of(self.generation.raw(variable)):
       mask = tf.Variable(array, trainable=False, name="mask")
     held = HeldMask(mask, getattr(variable, "constraint", None))
     self.generation.set_constraint(variable, held)
     # A train_function traced before would go on without the constraint.
-    self.generation.forget_compiled_steps(self.model)
+    forget_compiled_steps(self.model)
     return held
 
   def _assign(self, key: str, value: np.ndarray) -> None:
@@ -270,10 +294,42 @@ class Binding:
       )
 
 
+def scope_of(variable: tf.Variable) -> contextlib.AbstractContextManager:
+  """The strategy scope in which a variable was made."""
+  strategy = getattr(variable, "distribute_strategy", None)
+  return strategy.scope() if strategy else contextlib.nullcontext()
+
+
+def forget_compiled_steps(model: Any) -> None:
+  """Has the next `fit()` trace its step anew."""
+  model.train_function = None
+
+
+def _fresh_optimizer(model: Any) -> Any:
+  """An optimizer of the model's kind and settings, with nothing remembered."""
+  config = model.optimizer.get_config()
+  if isinstance(config.get("learning_rate"), dict):
+    # A schedule, perhaps of the user's own class: it is not needed here.
+    config["learning_rate"] = 0.001
+  fresh = type(model.optimizer).from_config(config)
+  fresh.build(model.trainable_variables)
+  return fresh
+
+
+def _slots_of(optimizer: Any) -> list[Any]:
+  """An optimizer's variables but its learning rate, which is set by hand."""
+  rate = getattr(optimizer, "_learning_rate", None)
+  return [variable for variable in optimizer.variables if variable is not rate]
+
+
 def held_mask(variable: Any) -> HeldMask | None:
   """The `HeldMask` of a variable, None when nothing is held."""
   constraint = getattr(variable, "constraint", None)
   return constraint if isinstance(constraint, HeldMask) else None
+
+
+def _held_by(variable: Any, generation: types.ModuleType) -> HeldMask | None:
+  return held_mask(generation.raw(variable)) or held_mask(variable)
 
 
 def walk_weights(
@@ -282,10 +338,15 @@ def walk_weights(
   prunable: prunable_lib.Override | None = None,
 ) -> Iterator[Slot]:
   """Yields the model's weights, in an order that a rebuild repeats."""
-  ready = any(generation.initial(layer) for layer in walk(model, generation))
+  layers = list(walk(model, generation))
+  owned = [generation.own_variables(layer) for layer in layers]
+  decided = any(generation.initial(layer) for layer in layers) or any(
+    _held_by(variable, generation)
+    for variables in owned
+    for _, variable, _ in variables
+  )
   index = 0
-  for layer in walk(model, generation):
-    variables = generation.own_variables(layer)
+  for layer, variables in zip(layers, owned, strict=True):
     names = [ancestor.__name__ for ancestor in type(layer).__mro__]
     for role, variable, trainable in variables:
       weight = prunable_lib.decide(
@@ -297,8 +358,8 @@ def walk_weights(
         trainable,
         prunable,
       )
-      if ready:
-        held = held_mask(generation.raw(variable)) or held_mask(variable)
+      if decided:
+        held = _held_by(variable, generation)
         weight = _as_prepared(weight, held is not None)
       yield Slot(weight, variable, layer)
     index += bool(variables)
@@ -344,8 +405,10 @@ def _replicas(variable: tf.Variable) -> tuple[tf.Variable, ...]:
 
 
 def _read(variable: tf.Variable) -> np.ndarray:
-  replicas = _replicas(variable)
-  if len(replicas) == 1 or not variable.dtype.is_floating:
-    return replicas[0].numpy().copy()
-  values = [replica.numpy() for replica in replicas]
-  return np.mean(values, axis=0, dtype=values[0].dtype)
+  first, *others = (replica.numpy() for replica in _replicas(variable))
+  # The mean of equal numbers is not always that number.
+  if not variable.dtype.is_floating or all(
+    np.array_equal(first, other, equal_nan=True) for other in others
+  ):
+    return first.copy()
+  return np.mean([first, *others], axis=0, dtype=first.dtype)

@@ -130,6 +130,13 @@ class LotteryPrune(pruning_wrapper.PruneLowMagnitude):
     with tf.init_scope():
       self.store_initial()
 
+  def __call__(self, inputs, *args, **kwargs):
+    # By name: tf_keras would not save those that come by position.
+    parameters = list(inspect.signature(self.layer.call).parameters.values())
+    names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    named = dict(zip(names[1:], args, strict=False))
+    return super().__call__(inputs, *args[len(named) :], **named, **kwargs)
+
   def call(self, inputs, *args, **kwargs):
     accepted = inspect.signature(self.layer.call).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
@@ -268,7 +275,7 @@ def own_variables(
     for variable in variables:
       role = variable.name.split("/")[-1].split(":")[0]
       role = binding_lib.unique_role(role, roles)
-      rows.append((role, variable, trainable))
+      rows.append((role, variable, trainable and layer.trainable))
   return rows
 
 
@@ -296,17 +303,6 @@ def set_constraint(variable: tf.Variable, constraint: Any) -> None:
   variable = raw(variable)
   for replica in (variable, *getattr(variable, "values", ())):
     replica._constraint = constraint
-
-
-def scope_of(variable: tf.Variable) -> contextlib.AbstractContextManager:
-  """The strategy scope in which the variable was made."""
-  strategy = getattr(raw(variable), "distribute_strategy", None)
-  return strategy.scope() if strategy else contextlib.nullcontext()
-
-
-def forget_compiled_steps(model: tf_keras.Model) -> None:
-  """Has the next `fit()` trace its step anew."""
-  model.train_function = None
 
 
 def make_randomness_resumable(model: tf_keras.Model) -> None:
@@ -343,12 +339,9 @@ def optimizer_variables(optimizer: Any) -> list[tf.Variable]:
   return list(optimizer.variables)
 
 
-def fresh_optimizer(model: tf_keras.Model) -> Any:
-  """An optimizer like the model's, with nothing remembered."""
-  optimizer = model.optimizer
-  fresh = type(optimizer).from_config(optimizer.get_config())
-  fresh.build(model.trainable_variables)
-  return fresh
+def step_variable(optimizer: Any) -> tf.Variable:
+  """The count of updates, by which learning-rate schedules go."""
+  return optimizer.iterations
 
 
 def scale_loss(optimizer: Any, loss: tf.Tensor) -> tf.Tensor:

@@ -4,7 +4,6 @@ Each layer that owns weights gets a `LotteryState` beside its attributes: not
 among its weights, but found by Keras's saving and by `tf.train.Checkpoint`.
 """
 
-import contextlib
 import functools
 import sys
 from collections.abc import Sequence
@@ -52,6 +51,15 @@ class LotteryState(keras.layers.Layer):
       trainable=False,
       autocast=False,
     )
+
+  def load_own_variables(self, store):
+    """Reads masks and initial weights; a plain model's file has none."""
+    if not store.keys():
+      raise ValueError(
+        "The file holds no masks and initial weights: it is of a plain model."
+        " Load it before lottery_prune()."
+      )
+    super().load_own_variables(store)
 
 
 def _copy(variable):
@@ -122,7 +130,7 @@ def own_variables(
       if is_depthwise and role == "kernel":
         role = "depthwise_kernel"  # tf_keras's name for it
       role = binding_lib.unique_role(role, roles)
-      rows.append((role, variable, trainable))
+      rows.append((role, variable, trainable and variable.trainable))
   return rows
 
 
@@ -151,17 +159,6 @@ def set_constraint(variable: keras.Variable, constraint: Any) -> None:
   variable.constraint = constraint
 
 
-def scope_of(variable: keras.Variable) -> contextlib.AbstractContextManager:
-  """The strategy scope in which the variable was made."""
-  strategy = getattr(raw(variable), "distribute_strategy", None)
-  return strategy.scope() if strategy else contextlib.nullcontext()
-
-
-def forget_compiled_steps(model: keras.Model) -> None:
-  """Has the next `fit()` trace its step anew."""
-  model.train_function = None
-
-
 def make_randomness_resumable(model: keras.Model) -> None:
   """Nothing to do: Keras 3's seed generators have a state already."""
   del model
@@ -184,12 +181,12 @@ def optimizer_variables(optimizer: Any) -> list[tf.Variable]:
   return [variable.value for variable in optimizer.variables]
 
 
-def fresh_optimizer(model: keras.Model) -> Any:
-  """An optimizer like the model's, with nothing remembered."""
-  optimizer = model.optimizer
-  fresh = type(optimizer).from_config(optimizer.get_config())
-  fresh.build(model.trainable_variables)
-  return fresh
+def step_variable(optimizer: Any) -> tf.Variable:
+  """The count of updates, by which learning-rate schedules go."""
+  while hasattr(optimizer, "inner_optimizer"):
+    optimizer = optimizer.inner_optimizer
+  # `iterations` is computed where gradients are accumulated.
+  return optimizer._iterations.value
 
 
 def scale_loss(optimizer: Any, loss: tf.Tensor) -> tf.Tensor:
@@ -210,15 +207,19 @@ def clip_together(optimizer: Any, gradients: list) -> list:
   training would depend on the number of replicas. The sum, once clipped, is
   handed to them in equal shares, which their own clipping leaves alone.
   """
+  inner = getattr(optimizer, "inner_optimizer", optimizer)
   limits = ("clipnorm", "global_clipnorm", "clipvalue")
-  if all(getattr(optimizer, limit, None) is None for limit in limits):
+  if all(getattr(inner, limit, None) is None for limit in limits):
     return gradients
   context = tf.distribute.get_replica_context()
-  present = [g for g in gradients if g is not None]
+  scale = 1.0 if inner is optimizer else optimizer.dynamic_scale.value
+  present = [
+    tf.convert_to_tensor(g) / scale for g in gradients if g is not None
+  ]
   summed = context.all_reduce(tf.distribute.ReduceOp.SUM, present)
-  clipped = iter(optimizer._clip_gradients(summed))
-  shares = context.num_replicas_in_sync
-  return [None if g is None else next(clipped) / shares for g in gradients]
+  factor = scale / context.num_replicas_in_sync
+  clipped = (g * factor for g in inner._clip_gradients(summed))
+  return [None if g is None else next(clipped) for g in gradients]
 
 
 # Preparing and stripping.
@@ -240,7 +241,7 @@ def prune_model(
       vars(layer).pop("get_build_config", None)
   elif not isinstance(model, _RestoresLottery):
     object.__setattr__(model, "get_build_config", _refuse_to_save)
-  forget_compiled_steps(model)
+  binding_lib.forget_compiled_steps(model)
   return model
 
 
@@ -280,8 +281,8 @@ def strip(model: keras.Model) -> keras.Model:
     if _PLAIN_BUILD in vars(layer):
       object.__setattr__(layer, "build", vars(layer).pop(_PLAIN_BUILD))
     vars(layer).pop("get_build_config", None)
-  if isinstance(model, _RestoresLottery):
-    model.__class__ = model.plain_class
+    if isinstance(layer, _RestoresLottery):
+      layer.__class__ = layer.plain_class
   return model
 
 
@@ -299,7 +300,8 @@ def _attach_state(slots: list[binding_lib.Slot]) -> None:
   variables = {slot.weight.role: slot.variable for slot in slots}
   chosen = [slot.weight.role for slot in slots if slot.weight.prunable]
   # Where a model's call builds its layers, variables would come cast.
-  with scope_of(slots[0].variable), AutocastScope(None):
+  scope = binding_lib.scope_of(raw(slots[0].variable))
+  with scope, AutocastScope(None):
     state = LotteryState(variables, chosen)
   for role, mask in state.masks.items():
     variable = variables[role]
