@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import pathlib
@@ -13,6 +14,8 @@ import tf_keras
 
 import tf_lottery
 from tests import small
+from tf_lottery import rewinding
+from tf_lottery import rundir
 
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
 
@@ -120,10 +123,46 @@ def test_training_a_ticket_again_repeats_its_round(found):
     np.testing.assert_array_equal(again.final.weights[key], value)
 
 
+def test_training_a_ticket_again_repeats_late_rewinding_too(tmp_path):
+  rewind = tf_lottery.to_step(6, keep_optimizer=True)
+  result = small.search(tmp_path, rewind=rewind, levels=1, dropout=0.3)
+  round_ = result.rounds[1]
+  again = result.train(round_.ticket, "again")
+  assert again.steps == round_.steps == 14
+  for key, value in round_.final.weights.items():
+    np.testing.assert_array_equal(again.final.weights[key], value)
+
+
+def test_a_fine_tuned_ticket_can_be_trained_again(tmp_path):
+  result = small.search(tmp_path, rewind=rewinding.finetune(), levels=1)
+  again = result.train(result.rounds[1].ticket, "again")
+  assert again.metrics == result.rounds[1].metrics
+
+
+def test_a_criterion_can_ask_for_the_initial_weights(found, tmp_path):
+  def movement(binding, mask, batches, seed):
+    now, then = binding.read(), binding.initial()
+    return {key: np.abs(now[key] - then[key]) for key in mask}
+
+  result = small.search(
+    tmp_path, trainer=found.trainer, seed=5, criterion=movement, levels=1
+  )
+  before, after = result.rounds
+  moved = {
+    key: np.abs(before.final.weights[key] - before.ticket.start[key])
+    for key in after.ticket.mask
+  }
+  kept = [moved[key][mask] for key, mask in after.ticket.mask.items()]
+  gone = [moved[key][~mask] for key, mask in after.ticket.mask.items()]
+  assert np.concatenate(kept).min() >= np.concatenate(gone).max()
+
+
 def test_a_name_stands_for_one_ticket(found):
   found.train(found.rounds[1].ticket, "mine", steps=4)
   with pytest.raises(ValueError, match="mine holds the training of another"):
     found.train(found.rounds[2].ticket, "mine", steps=4)
+  with pytest.raises(ValueError, match="training of 4 steps, and 5 are"):
+    found.train(found.rounds[1].ticket, "mine", steps=5)
 
 
 def test_controls_change_what_they_say_and_train(found):
@@ -147,9 +186,12 @@ def test_the_result_prints_a_table(found):
 def test_without_a_run_dir_files_go_with_the_result():
   result = small.search(None, levels=1)
   directory = result.rounds[0].directory.path.parent
-  assert result.rounds[1].ticket.density == 0.5
-  assert directory.exists()
+  round_ = result.rounds[1]
   del result
+  assert round_.ticket.density == 0.5
+  assert directory.exists()
+  del round_
+  gc.collect()
   assert not directory.exists()
 
 
@@ -182,8 +224,6 @@ def test_rewinding_to_step_k_repeats_the_dense_training(tmp_path):
 
 @pytest.mark.parametrize("method", ["learning_rate", "finetune"])
 def test_methods_that_keep_the_trained_weights(method):
-  from tf_lottery import rewinding
-
   result = small.search(None, rewind=getattr(rewinding, method)())
   trained = result.rounds[0].final.weights
   start = result.rounds[1].ticket
@@ -243,6 +283,7 @@ def test_random_criterion_and_a_function_of_ones_own(tmp_path):
     ({"learning_rate": 0.5}, "optimizer"),
     ({"activation": "tanh"}, "layers"),
     ({"data_seed": 1}, "train_data"),
+    ({"jit": False}, "jit"),
   ],
 )
 def test_another_declaration_is_refused(found, change, field):
@@ -265,6 +306,7 @@ def test_another_declaration_is_refused(found, change, field):
     ({"scope": tf_lottery.global_(["fc9"])}, "'fc9', which matches no"),
     ({"criterion": "gradient"}, "got 'gradient'"),
     ({"evaluate_every": 0}, "evaluate_every must be greater than 0"),
+    ({"schedule": np.array([0.5, 0.0])}, "density must be .* got 0.0"),
     ({"monitor": "f1"}, "monitor must be one of .* got 'f1'"),
   ],
 )
@@ -273,9 +315,25 @@ def test_bad_arguments_are_refused_at_once(change, message):
     small.search(None, **change)
 
 
-def test_a_second_process_is_refused(tmp_path):
-  from tf_lottery import rundir
+def test_a_trainer_brings_its_own_strategy(found):
+  with pytest.raises(ValueError, match="are the Trainer's"):
+    small.search(None, trainer=found.trainer, jit=False)
 
+
+def test_a_model_without_prunable_weights_is_refused():
+  with pytest.raises(ValueError, match=r"no prunable weight:[\s\S]*kernel"):
+    small.search(None, prunable=lambda weight: False)
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+  (tmp_path / "level_00").mkdir()
+  leftover = tmp_path / "level_00" / ".ticket.safetensors.1.tmp"
+  leftover.write_bytes(b"half a file")
+  small.search(tmp_path, levels=1)
+  assert not leftover.exists()
+
+
+def test_a_second_process_is_refused(tmp_path):
   with (
     rundir.RunDirectory(tmp_path).locked(),
     pytest.raises(RuntimeError, match="Another process works in"),

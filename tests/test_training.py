@@ -353,3 +353,104 @@ def test_a_batch_must_divide_among_the_replicas():
   trainer = training.Trainer(lambda: dense_model(keras), strategy="mirrored")
   with pytest.raises(ValueError, match="multiple of the 2 replicas, got 9"):
     trainer.train(data_lib.as_data(examples()), 0, 1, batch_size=9, seed=0)
+
+
+def test_counting_metrics_count_each_example_once(library, strategy):
+  x, y = examples(1003)
+
+  def make():
+    model = library.Sequential(
+      [library.Input((6,)), library.layers.Dense(1, activation="sigmoid")]
+    )
+    model.compile(
+      "sgd", "binary_crossentropy", metrics=[library.metrics.TruePositives()]
+    )
+    return model
+
+  trainer = training.Trainer(make, strategy=strategy)
+  ours = trainer.evaluate((x, y))
+  plain = make()
+  plain.set_weights(trainer.model.get_weights())
+  expected = plain.evaluate(x, y, verbose=0)
+  assert list(ours.values()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_clipped_embeddings_under_replicas(library, strategy):
+  def make():
+    model = library.Sequential(
+      [
+        library.Input((3,), dtype="int32"),
+        library.layers.Embedding(10, 4),
+        library.layers.Flatten(),
+        library.layers.Dense(2),
+      ]
+    )
+    optimizer = library.optimizers.SGD(0.5, global_clipnorm=0.01)
+    model.compile(
+      optimizer, library.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    return model
+
+  trainer = training.Trainer(make, strategy=strategy)
+  x = np.arange(96 * 3).reshape(96, 3) % 10
+  _, weights = leg(trainer, data_lib.as_data((x, examples()[1])))
+  trainer.binding.check_held()
+  assert np.any(weights["0/embeddings"])
+
+
+def test_gradient_accumulation(library):
+  if library is tf_keras:
+    pytest.skip("tf_keras has none")
+  make = lambda: dense_model(  # noqa: E731
+    library,
+    optimizer=library.optimizers.SGD(0.1, gradient_accumulation_steps=4),
+  )
+  trainer = training.Trainer(make)
+  data = data_lib.as_data(examples())
+  before = trainer.evaluate(data)["loss"]
+  leg(trainer, data, stop=3)
+  key = "1/bias"
+  assert not np.any(trainer.binding.read()[key])
+  leg(trainer, data, stop=40)
+  assert trainer.evaluate(data)["loss"] < before
+
+
+def test_optimizers_that_average_weights_are_refused(library):
+  optimizer = library.optimizers.SGD(0.1, use_ema=True)
+  with pytest.raises(ValueError, match="use_ema=False"):
+    training.Trainer(lambda: dense_model(library, optimizer=optimizer))
+
+
+def test_a_shuffled_stream_is_read_once_an_epoch(library):
+  """Evaluations cut an epoch; each example still comes once."""
+  x, y = examples()
+  seen = []
+
+  def record(example):
+    seen.append(float(example))
+    return example
+
+  def remember(x, y):
+    tf.py_function(record, [x[0]], tf.float32)
+    return x, y
+
+  dataset = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(96)
+  dataset = dataset.map(remember).batch(12)
+  trainer = training.Trainer(lambda: dense_model(library))
+  data = data_lib.as_data(dataset)
+  trainer.evaluate(data)
+  seen.clear()
+  for start in (0, 3, 6):
+    trainer.train(data, start, min(8, start + 3), batch_size=12, seed=0)
+  assert sorted(seen) == sorted(x[:, 0].tolist())
+
+
+def test_frozen_layers_are_not_pruned(library):
+  def make():
+    model = dense_model(library)
+    model.layers[-2].trainable = False
+    return model
+
+  trainer = training.Trainer(make)
+  assert list(trainer.binding.shapes) == ["1/kernel"]
+  assert "not trainable" in trainer.binding.report["0/kernel"].reason

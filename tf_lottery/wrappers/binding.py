@@ -49,9 +49,9 @@ class HeldMask:
     kept = tf.cast(self.mask, tf.bool)
     if isinstance(value, tf.IndexedSlices):
       rows = tf.gather(kept, value.indices)
-      values = tf.where(rows, value.values, tf.zeros_like(value.values))
+      values = tf.where(rows, value.values, tf.zeros([], value.dtype))
       return tf.IndexedSlices(values, value.indices, value.dense_shape)
-    return tf.where(kept, value, tf.zeros_like(value))
+    return tf.where(kept, value, tf.zeros([], value.dtype))
 
 
 @dataclasses.dataclass

@@ -1,0 +1,353 @@
+"""The competitors of `benchmark.py --suite=train`.
+
+Each is a function of the task and of `pause`, and runs in a process of its
+own: it trains an epoch, calls `pause()`, trains the next, and so on, until
+`pause()` raises. Imports are inside the functions, so that no process holds a
+competitor's libraries but its own.
+"""
+
+import dataclasses
+import functools
+import importlib
+import itertools
+import pathlib
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+BATCH_SIZE = 60
+DENSITY = 0.2
+VALIDATION_SIZE = 5000
+# Of workloads.py -> learning rate of Adam.
+LEARNING_RATES = {"lenet_300_100": 1.2e-3, "conv2": 2e-4}
+
+Pause = Callable[..., None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """What every competitor is given.
+
+  Attributes:
+    x: images, float32.
+    y: labels, int32.
+    repeats: how often an epoch will be asked for.
+    directory: a place for files.
+  """
+
+  x: np.ndarray
+  y: np.ndarray
+  repeats: int
+  directory: pathlib.Path
+
+  @classmethod
+  def load(cls, directory: pathlib.Path, repeats: int) -> "Task":
+    """Reads what `prepare` wrote."""
+    x, y = (np.load(directory / f"{part}.npy") for part in "xy")
+    return cls(x, y, repeats, directory)
+
+  def tenth(self) -> "Task":
+    """The same with a tenth of the examples."""
+    size = len(self.x) // 10
+    return dataclasses.replace(self, x=self.x[:size], y=self.y[:size])
+
+  @property
+  def steps(self) -> int:
+    """Steps in an epoch."""
+    return len(self.x) // BATCH_SIZE
+
+
+def prepare(directory: pathlib.Path, data_dir: str | None, smoke: bool) -> str:
+  """Writes the data for all competitors to a directory; says what it is."""
+  from tf_lottery import workloads
+
+  try:
+    splits = workloads.load_data("fashion_mnist", data_dir=data_dir)
+    # All 60,000: how well anything generalises is not asked here.
+    parts = zip(splits.train, splits.validation, strict=True)
+    x, y = map(np.concatenate, parts)
+    name = "Fashion-MNIST"
+  except FileNotFoundError:
+    rng = np.random.default_rng(0)
+    x = rng.random((60_000, 28, 28), np.float32)
+    y = rng.integers(0, 10, 60_000).astype(np.int32)
+    name = "random data of Fashion-MNIST's shape (it is not prepared for tfds)"
+  size = 20 * BATCH_SIZE if smoke else len(x)
+  np.save(directory / "x.npy", x[:size])
+  np.save(directory / "y.npy", y[:size])
+  return f"{name}, {size:,} examples"
+
+
+# The competitors.
+
+
+def trainer(task: Task, pause: Pause, network: str, keras: str) -> None:
+  """Our own loop, with a mask held."""
+  from tf_lottery import data
+  from tf_lottery import masks
+  from tf_lottery import training
+
+  ours = training.Trainer(lambda: _compiled(task, network, keras))
+  mask = masks.Mask.random(ours.binding.shapes, DENSITY, seed=0)
+  ours.restore(ours.initial, mask, 0)
+  examples = data.as_data((task.x, task.y))
+  for epoch in itertools.count():
+    ours.train(examples, 0, task.steps, batch_size=BATCH_SIZE, seed=epoch)
+    pause()
+
+
+def fit(task: Task, pause: Pause, network: str, keras: str) -> None:
+  """Plain Keras: one `fit()`, so that each epoch is one of many."""
+  model = _compiled(task, network, keras)
+  _fit(model, task, [_pausing(keras, pause)])
+
+
+def tfmot_fit(task: Task, pause: Pause) -> None:
+  """Stock tfmot pruning, held at one sparsity, in tf_keras's `fit()`."""
+  import tensorflow_model_optimization as tfmot
+
+  sparsity = tfmot.sparsity.keras
+  model = sparsity.prune_low_magnitude(
+    _compiled(task, "lenet_300_100", "tf_keras"),
+    pruning_schedule=sparsity.ConstantSparsity(1 - DENSITY, begin_step=0),
+  )
+  _compile(model, "lenet_300_100", "tf_keras")
+  callbacks = [sparsity.UpdatePruningStep(), _pausing("tf_keras", pause)]
+  _fit(model, task, callbacks)
+
+
+def floor(task: Task, pause: Pause) -> None:
+  """The bar: an epoch as one XLA loop by hand, without masks and Keras."""
+  import tensorflow as tf
+
+  program = _floor_program(task.steps)
+  x, y = tf.constant(task.x), tf.constant(task.y)
+  for epoch, order in enumerate(_orders(task)):
+    before = tf.constant(epoch * task.steps)
+    float(program(x, y, tf.constant(order), before))
+    pause()
+
+
+def _floor_program(steps: int) -> Callable[..., Any]:
+  import tensorflow as tf
+
+  weights = [tf.Variable(weight) for weight in _initial_weights()]
+  moments = [
+    [tf.Variable(tf.zeros_like(weight)) for weight in weights] for _ in range(2)
+  ]
+
+  def loss_of(x, y):
+    hidden = tf.reshape(x, [BATCH_SIZE, -1])
+    for kernel, bias in _pairs(weights[:-2]):
+      hidden = tf.nn.relu(hidden @ kernel + bias)
+    logits = hidden @ weights[-2] + weights[-1]
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+    return tf.reduce_mean(losses)
+
+  def update(gradients, count):
+    rate = LEARNING_RATES["lenet_300_100"]
+    rate *= tf.sqrt(1 - 0.999**count) / (1 - 0.9**count)
+    for weight, first, second, gradient in zip(
+      weights, *moments, gradients, strict=True
+    ):
+      first.assign_add(0.1 * (gradient - first))
+      second.assign_add(0.001 * (tf.square(gradient) - second))
+      weight.assign_sub(rate * first / (tf.sqrt(second) + 1e-7))
+
+  @tf.function(jit_compile=True)
+  def program(x, y, order, before):
+    def step(index, total):
+      batch = order[index]
+      with tf.GradientTape() as tape:
+        loss = loss_of(tf.gather(x, batch), tf.gather(y, batch))
+      count = tf.cast(before + index + 1, tf.float32)
+      update(tape.gradient(loss, weights), count)
+      return index + 1, total + loss
+
+    return tf.while_loop(lambda index, _: index < steps, step, (0, 0.0))[1]
+
+  return program
+
+
+def torch_prune(task: Task, pause: Pause) -> None:
+  """PyTorch with `torch.nn.utils.prune`; batches are indexed, not loaded."""
+  import torch
+  from torch.nn.utils import prune
+
+  torch.set_flush_denormal(True)  # as TensorFlow does
+  layers = [torch.nn.Flatten()]
+  for kernel, bias in _pairs(_initial_weights()):
+    layer = torch.nn.Linear(*kernel.shape)
+    layer.load_state_dict(
+      {"weight": torch.tensor(kernel.T), "bias": torch.tensor(bias)}
+    )
+    prune.random_unstructured(layer, "weight", amount=1 - DENSITY)
+    layers += [layer, torch.nn.ReLU()]
+  network = torch.nn.Sequential(*layers[:-1])
+  optimizer = torch.optim.Adam(
+    network.parameters(), lr=LEARNING_RATES["lenet_300_100"], eps=1e-7
+  )
+  loss_of = torch.nn.CrossEntropyLoss()
+  x, y = torch.from_numpy(task.x), torch.from_numpy(task.y).long()
+  for order in _orders(task):
+    for batch in torch.from_numpy(order):
+      optimizer.zero_grad()
+      loss_of(network(x[batch]), y[batch]).backward()
+      optimizer.step()
+    pause()
+
+
+def level_bookkeeping(task: Task, pause: Pause) -> None:
+  """What a Level of an epoch takes beside training and evaluation."""
+  import tf_lottery
+
+  tf_lottery.find_ticket(
+    lambda: _compiled(task, "lenet_300_100", "keras", metrics=["accuracy"]),
+    (task.x, task.y),
+    validation_data=(task.x[-VALIDATION_SIZE:], task.y[-VALIDATION_SIZE:]),
+    epochs=1,
+    batch_size=BATCH_SIZE,
+    schedule=tf_lottery.geometric(task.repeats),
+    run_dir=task.directory / "run",
+    progress=False,
+    on_round=lambda round_: pause(uncounted=round_.seconds),
+  )
+
+
+# What they share.
+
+
+def _compiled(
+  task: Task, network: str, keras: str, metrics: list[str] | None = None
+) -> Any:
+  from tf_lottery import workloads
+
+  model = getattr(workloads, network)(task.x.shape[1:], keras=keras)
+  _compile(model, network, keras, metrics)
+  return model
+
+
+def _compile(
+  model: Any, network: str, keras: str, metrics: list[str] | None = None
+) -> None:
+  adam = importlib.import_module(keras).optimizers.Adam
+  model.compile(
+    optimizer=adam(LEARNING_RATES[network]),
+    loss="sparse_categorical_crossentropy",
+    metrics=metrics,
+  )
+
+
+def _fit(model: Any, task: Task, callbacks: list[Any]) -> None:
+  model.fit(
+    task.x,
+    task.y,
+    batch_size=BATCH_SIZE,
+    epochs=task.repeats + 2,
+    verbose=0,
+    callbacks=callbacks,
+  )
+
+
+def _pausing(keras: str, pause: Pause) -> Any:
+  class Pausing(importlib.import_module(keras).callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+      pause()
+
+  return Pausing()
+
+
+def _initial_weights() -> list[np.ndarray]:
+  """LeNet-300-100's kernels, Glorot normal, and biases, in turn."""
+  rng = np.random.default_rng(0)
+  weights = []
+  for inputs, units in itertools.pairwise((784, 300, 100, 10)):
+    kernel = rng.standard_normal((inputs, units), np.float32)
+    scale = np.float32(np.sqrt(2 / (inputs + units)))
+    weights += [kernel * scale, np.zeros(units, np.float32)]
+  return weights
+
+
+def _pairs(weights: list[Any]) -> Iterator[tuple[Any, Any]]:
+  return zip(weights[::2], weights[1::2], strict=True)
+
+
+def _orders(task: Task) -> Iterator[np.ndarray]:
+  """The shuffled batches of each epoch; int32 of shape `(steps, batch)`."""
+  rng = np.random.default_rng(0)
+  size = task.steps * BATCH_SIZE
+  while True:
+    order = rng.permutation(len(task.x))[:size].astype(np.int32)
+    yield order.reshape(-1, BATCH_SIZE)
+
+
+# The suite.
+
+
+def _lenet(competitor: Callable[..., None], keras: str) -> Callable[..., None]:
+  return functools.partial(competitor, network="lenet_300_100", keras=keras)
+
+
+def _conv2(competitor: Callable[..., None]) -> Callable[..., None]:
+  def smaller(task, pause):
+    competitor(task.tenth(), pause, network="conv2", keras="keras")
+
+  return smaller
+
+
+FLOOR = "floor"
+# What is measured in turns; the rows of a group with the floor have a ratio.
+GROUPS: tuple[Mapping[str, Callable[[Task, Pause], None]], ...] = (
+  {
+    FLOOR: floor,
+    "tf_lottery (keras)": _lenet(trainer, "keras"),
+    "tf_lottery (tf_keras)": _lenet(trainer, "tf_keras"),
+    "fit (keras)": _lenet(fit, "keras"),
+    "fit (tf_keras)": _lenet(fit, "tf_keras"),
+    "tfmot + fit (tf_keras)": tfmot_fit,
+    "torch prune": torch_prune,
+  },
+  {
+    "conv2 tf_lottery (keras)": _conv2(trainer),
+    "conv2 fit (keras)": _conv2(fit),
+  },
+  {"level bookkeeping": level_bookkeeping},
+)
+# Whose absence skips a competitor, and does not end the run.
+OPTIONAL = ("tensorflow_model_optimization", "tf_keras", "torch")
+
+
+def targets(results: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+  """Yields each target that could be measured: text, value, whether met.
+
+  Args:
+    results: name -> `Result`.
+  """
+  ours, fitted = "tf_lottery (keras)", "fit (keras)"
+  for text, name, other, limit in (
+    ("an epoch is at most 1.15 x the floor's", ours, FLOOR, 1.15),
+    (
+      "tfmot + fit takes at least 4 x as long",
+      "tfmot + fit (tf_keras)",
+      ours,
+      4,
+    ),
+    ("fit (keras) takes at least 3 x as long", fitted, ours, 3),
+    (
+      "Conv-2 is no slower than fit (keras)",
+      f"conv2 {ours}",
+      f"conv2 {fitted}",
+      1,
+    ),
+  ):
+    if name in results and other in results:
+      ratio = results[name].over(results[other])
+      met = ratio >= limit if "at least" in text else ratio <= limit
+      yield text, f"{ratio:.2f} x", met
+  memory = results[ours].peak_rss_mb / results[fitted].peak_rss_mb
+  yield "peak memory is at most 1.3 x fit's", f"{memory:.2f} x", memory <= 1.3
+  share = results["level bookkeeping"].share
+  yield "bookkeeping is at most 5 % of a Level", f"{share:.1%}", share <= 0.05
