@@ -21,10 +21,26 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A module may import from its own row, without a cycle, and from those above.
 ROOMS = (
   ("files", "masks", "prunable", "rundir", "schedules"),
-  ("wrappers", "wrappers.binding", "wrappers.keras2", "wrappers.keras3"),
+  (
+    "wrappers",
+    "wrappers.binding",
+    "wrappers.holding",
+    "wrappers.keras2",
+    "wrappers.keras2_lottery",
+    "wrappers.keras3",
+    "wrappers.keras3_lottery",
+  ),
   ("criteria", "data", "distribution", "rewinding", "scopes"),
   ("tickets", "training"),
-  ("analysis", "declarations", "export", "legs", "results", "search"),
+  (
+    "analysis",
+    "declarations",
+    "export",
+    "legs",
+    "levels",
+    "results",
+    "search",
+  ),
   ("experiments", "report", "workloads"),
   ("tf_lottery",),  # the public names
 )

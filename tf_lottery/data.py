@@ -171,6 +171,21 @@ def as_data(value: Any) -> Data:
   )
 
 
+def as_triple(batch: Any) -> tuple[Any, Any, Any]:
+  """`(x, y, sample_weight)` of a batch that may have no weights."""
+  x, y, sample_weight = (*batch, None)[:3]
+  return x, y, sample_weight
+
+
+def gather(arrays: Any, indices: tf.Tensor, *, on_host: bool) -> Any:
+  """The examples at `indices`, of nested arrays."""
+  # On the host, only the batch travels to each replica's device.
+  with tf.device("CPU:0" if on_host else None):
+    return tf.nest.map_structure(
+      lambda a: None if a is None else tf.gather(a, indices), arrays
+    )
+
+
 def _as_array(value: Any) -> np.ndarray | None:
   if value is None:
     return None

@@ -244,7 +244,9 @@ class Trainer:
     def replica_step():
       share = indices.shape[0] // self._replicas
       own = indices[self._replica_id() * share :][:share]
-      return self._update(_gather(arrays, own, on_host=self._replicas > 1))
+      return self._update(
+        data_lib.gather(arrays, own, on_host=self._replicas > 1)
+      )
 
     return self._sum(self.strategy.run(replica_step))
 
@@ -265,7 +267,7 @@ class Trainer:
     return tf.cast(loss, tf.float32)
 
   def _loss_and_gradients(self, batch):
-    x, y, sample_weight = _as_triple(batch)
+    x, y, sample_weight = data_lib.as_triple(batch)
     variables = [self._keras.raw(v) for v in self.model.trainable_variables]
     with tf.GradientTape() as tape:
       predicted = self._keras.forward(self.model, x)
@@ -308,7 +310,7 @@ class Trainer:
     )
 
   def _distributed_evaluation(self, batch):
-    self.strategy.run(self.model.test_step, args=(_as_triple(batch),))
+    self.strategy.run(self.model.test_step, args=(data_lib.as_triple(batch),))
 
   def _replica_id(self):
     if self._replicas == 1:
@@ -339,7 +341,7 @@ class Trainer:
     """Has Keras make its metrics' variables before anything is traced."""
     if self._metrics_built:
       return
-    batch = _as_triple(next(iter(data.batches(self._replicas))))
+    batch = data_lib.as_triple(next(iter(data.batches(self._replicas))))
     batch = tf.nest.map_structure(
       lambda a: None if a is None else tf.convert_to_tensor(a), batch
     )
@@ -391,17 +393,4 @@ def _check_trainable_here(model: Any) -> None:
       f"{type(model).__name__} trains by a train_step of its own, which"
       " cannot be compiled into one program here. Use lottery_prune(model),"
       " model.fit() and prune_and_rewind(model) instead."
-    )
-
-
-def _as_triple(batch: Any) -> tuple[Any, Any, Any]:
-  x, y, sample_weight = (*batch, None)[:3]
-  return x, y, sample_weight
-
-
-def _gather(arrays: Any, indices: tf.Tensor, *, on_host: bool) -> Any:
-  # On the host, only the batch travels to each replica's device.
-  with tf.device("CPU:0" if on_host else None):
-    return tf.nest.map_structure(
-      lambda a: None if a is None else tf.gather(a, indices), arrays
     )

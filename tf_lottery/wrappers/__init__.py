@@ -94,7 +94,8 @@ def lottery_prune(
   generation = generation_of(target)
   check_optimizer(getattr(target, "optimizer", None))
   is_model = hasattr(target, "compile")
-  prune = generation.prune_model if is_model else generation.prune_layer
+  lottery = _lottery_of(generation)
+  prune = lottery.prune_model if is_model else lottery.prune_layer
   return prune(target, prunable, **tfmot_arguments)
 
 
@@ -108,7 +109,14 @@ def strip_lottery(model: Any) -> Any:
   Returns:
     A model without masks: training it again makes it dense.
   """
-  return generation_of(model).strip(model)
+  return _lottery_of(generation_of(model)).strip(model)
+
+
+def _lottery_of(generation: types.ModuleType) -> types.ModuleType:
+  """The module that makes models of a generation lottery-ready."""
+  if generation.__name__ == "tf_lottery.wrappers.keras2":
+    return importlib.import_module("tf_lottery.wrappers.keras2_lottery")
+  return importlib.import_module("tf_lottery.wrappers.keras3_lottery")
 
 
 def bind(

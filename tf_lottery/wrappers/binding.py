@@ -17,41 +17,9 @@ import tensorflow as tf
 
 from tf_lottery import masks
 from tf_lottery import prunable as prunable_lib
+from tf_lottery.wrappers import holding
 
 RANDOM = "random/"
-
-
-class HeldMask:
-  """A variable's constraint that keeps its pruned entries at zero.
-
-  Optimizers of both generations apply a variable's constraint right after
-  each update, on every replica, inside and outside of `fit()`.
-
-  Attributes:
-    mask: the variable, of TensorFlow or Keras, that says what is kept:
-      boolean, or float as tfmot has it.
-    inner: the constraint that the variable had before, applied first.
-  """
-
-  def __init__(self, mask: Any, inner: Any = None):
-    self.mask = mask
-    self.inner = inner
-
-  def __call__(self, weight: Any) -> tf.Tensor:
-    """What the optimizer assigns after an update."""
-    if self.inner is not None:
-      weight = self.inner(weight)
-    return self.apply(tf.convert_to_tensor(weight))
-
-  def apply(self, value: tf.Tensor | tf.IndexedSlices) -> tf.Tensor:
-    """`value` where kept, zero elsewhere; also for sparse gradients."""
-    # Not value * mask: that gives NaN for a pruned infinity, and -0.0.
-    kept = tf.cast(self.mask, tf.bool)
-    if isinstance(value, tf.IndexedSlices):
-      rows = tf.gather(kept, value.indices)
-      values = tf.where(rows, value.values, tf.zeros([], value.dtype))
-      return tf.IndexedSlices(values, value.indices, value.dense_shape)
-    return tf.where(kept, value, tf.zeros([], value.dtype))
 
 
 @dataclasses.dataclass
@@ -180,10 +148,10 @@ class Binding:
       variable: one of the model's trainable variables.
       gradient: a tensor, `tf.IndexedSlices` or None.
     """
-    held = held_mask(self.generation.raw(variable)) or held_mask(variable)
-    return (
-      gradient if held is None or gradient is None else held.apply(gradient)
-    )
+    held = _held_by(variable, self.generation)
+    if held is None or gradient is None:
+      return gradient
+    return held.apply(gradient)
 
   def check_held(self) -> None:
     """Raises RuntimeError unless every pruned weight is 0.0 everywhere."""
@@ -263,14 +231,14 @@ class Binding:
     """Whether the model is lottery-ready: it stores initial weights."""
     return any(self.generation.initial(s.layer) for s in self._slots.values())
 
-  def _held(self, key: str) -> HeldMask | None:
+  def _held(self, key: str) -> holding.HeldMask | None:
     return _held_by(self._slots[key].variable, self.generation)
 
-  def _start_holding(self, key: str, array: np.ndarray) -> HeldMask:
+  def _start_holding(self, key: str, array: np.ndarray) -> holding.HeldMask:
     variable = self._slots[key].variable
     with scope_of(self.generation.raw(variable)):
       mask = tf.Variable(array, trainable=False, name="mask")
-    held = HeldMask(mask, getattr(variable, "constraint", None))
+    held = holding.HeldMask(mask, getattr(variable, "constraint", None))
     self.generation.set_constraint(variable, held)
     # A train_function traced before would go on without the constraint.
     forget_compiled_steps(self.model)
@@ -322,14 +290,12 @@ def _slots_of(optimizer: Any) -> list[Any]:
   return [variable for variable in optimizer.variables if variable is not rate]
 
 
-def held_mask(variable: Any) -> HeldMask | None:
-  """The `HeldMask` of a variable, None when nothing is held."""
-  constraint = getattr(variable, "constraint", None)
-  return constraint if isinstance(constraint, HeldMask) else None
-
-
-def _held_by(variable: Any, generation: types.ModuleType) -> HeldMask | None:
-  return held_mask(generation.raw(variable)) or held_mask(variable)
+def _held_by(
+  variable: Any, generation: types.ModuleType
+) -> holding.HeldMask | None:
+  return holding.held_mask(generation.raw(variable)) or holding.held_mask(
+    variable
+  )
 
 
 def walk_weights(
