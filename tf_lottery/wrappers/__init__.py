@@ -17,7 +17,7 @@ if "keras" in sys.modules:
   # TensorFlow has imported it already, unless it was told to use tf_keras.
   # Keras 3 loads a file only when its classes are registered; tf_keras would
   # import them.
-  importlib.import_module("tf_lottery.wrappers.keras3")
+  importlib.import_module("tf_lottery.wrappers.keras3_lottery")
 
 
 def generation_of(target: Any) -> types.ModuleType:
