@@ -41,6 +41,7 @@ class Snapshot:
       tensors[f"optimizer/{index}"] = array
     metadata = {
       "step": self.step,
+      "keys": list(self.weights),
       "optimizer": None if self.optimizer is None else len(self.optimizer),
     }
     files.write_tensors(path, "snapshot", tensors, metadata, durable=durable)
@@ -57,11 +58,7 @@ class Snapshot:
     count = metadata["optimizer"]
     return cls(
       metadata["step"],
-      {
-        key.removeprefix("weights/"): array
-        for key, array in tensors.items()
-        if key.startswith("weights/")
-      },
+      {key: tensors[f"weights/{key}"] for key in metadata["keys"]},
       None
       if count is None
       else tuple(tensors[f"optimizer/{index}"] for index in range(count)),
