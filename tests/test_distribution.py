@@ -10,6 +10,7 @@ import pytest
 
 from tests import small
 from tf_lottery import distribution
+from tf_lottery import rundir
 from tf_lottery import tickets
 
 
@@ -38,29 +39,32 @@ def free_ports(count):
 def test_two_workers_find_the_ticket_of_two_replicas(tmp_path):
   """Each worker is a process; only the chief writes."""
   cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}
-  workers = []
+  workers, logs = [], []
   for index in range(2):
     task = {"type": "worker", "index": index}
     config = json.dumps({"cluster": cluster, "task": task})
-    workers.append(
-      subprocess.Popen(
-        [sys.executable, "-m", "tests.small", str(tmp_path / "workers")],
-        cwd=pathlib.Path(__file__).parents[1],
-        env={**os.environ, "TF_CONFIG": config, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        stderr=subprocess.PIPE,
+    logs.append(tmp_path / f"worker_{index}.txt")
+    with open(logs[-1], "wb") as log:
+      workers.append(
+        subprocess.Popen(
+          [sys.executable, "-m", "tests.small", str(tmp_path / "workers")],
+          cwd=pathlib.Path(__file__).parents[1],
+          env={**os.environ, "TF_CONFIG": config, "TF_CPP_MIN_LOG_LEVEL": "3"},
+          stderr=log,
+        )
       )
-    )
-  for worker in workers:
-    _, errors = worker.communicate(timeout=300)
-    assert worker.returncode == 0, errors.decode()
+  codes = [worker.wait(timeout=300) for worker in workers]
+  assert codes == [0, 0], "\n\n".join(log.read_text() for log in logs)
   result = small.search(
     tmp_path / "replicas", strategy="mirrored", steps=40, rewind=small.REWIND
   )
   for round_ in result.rounds:
-    name = round_.directory.path.name
-    path = tmp_path / "workers" / name / "ticket.safetensors"
-    ticket = tickets.Ticket.load(path)
+    directory = rundir.RunDirectory(tmp_path / "workers").level(round_.level)
+    ticket = tickets.Ticket.load(directory.ticket)
     assert ticket.mask.distance(round_.ticket.mask) < 0.05
+    if round_.level:
+      continue
     for key, value in round_.ticket.start.items():
-      if round_.level == 0:
-        np.testing.assert_allclose(ticket.start[key], value, atol=1e-6)
+      np.testing.assert_allclose(ticket.start[key], value, atol=1e-6)
+    metrics = directory.read_record()["metrics"]
+    assert metrics == pytest.approx(dict(round_.metrics), rel=1e-3)

@@ -108,6 +108,7 @@ class Trainer:
     """A `Snapshot` of the model as it is now."""
     weights = self.binding.read(random_states=True)
     if self._replicas > 1:
+      weights |= self._statistics_of_all_workers(weights)
       # What was averaged goes on from the average, resumed or not.
       self.binding.write(weights)
     slots = self._read_optimizer() if optimizer else None
@@ -323,6 +324,23 @@ class Trainer:
     wrappers.set_seed(seed)
     with self.strategy.scope():
       return self._make_model()
+
+  def _statistics_of_all_workers(self, weights):
+    """The mean over workers of what each of them gathers by itself."""
+    own = {
+      weight.key: weights[weight.key]
+      for weight in self.binding.report
+      if not weight.trainable
+      and np.issubdtype(weights[weight.key].dtype, np.floating)
+    }
+    values = self.strategy.run(
+      lambda: tf.nest.map_structure(tf.convert_to_tensor, own)
+    )
+    mean = tf.distribute.ReduceOp.MEAN
+    return {
+      key: self.strategy.reduce(mean, value, axis=None).numpy()
+      for key, value in values.items()
+    }
 
   def _is_prunable(self, weight: prunable_lib.Weight) -> bool:
     return weight.key in self.binding.shapes
