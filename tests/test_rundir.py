@@ -19,6 +19,26 @@ def test_a_leg_is_done_once_its_record_is_written(tmp_path):
   assert not leg.checkpoint.exists()
 
 
+def test_legs_are_told_apart_by_level_control_and_draw(tmp_path):
+  directory = rundir.RunDirectory(tmp_path)
+  made = [
+    directory.level(0),
+    directory.level(12),
+    directory.control(3, "random_reinit", 1),
+    directory.leg("level_03-old"),
+    directory.leg("full_03"),
+  ]
+  for leg in made:
+    leg.path.mkdir()
+  found = [(level, name, draw) for level, name, draw, _ in directory.legs()]
+  assert found == [
+    (0, "", 0),
+    (3, "old", 0),
+    (3, "random_reinit", 1),
+    (12, "", 0),
+  ]
+
+
 def test_metrics_survive_a_half_written_line(tmp_path):
   leg = rundir.RunDirectory(tmp_path).level(0)
   assert leg.read_metrics() == []

@@ -5,7 +5,8 @@ RUN/
   declaration.json        what was asked for; another one is refused
   lock                    held while a process works here
   rewind.safetensors      the snapshot to which Rounds rewind
-  level_00/ level_01/ ... one directory for each leg of training:
+  level_00/ level_01/ ... one directory for each leg of training,
+  level_03-one_shot-0/    controls by Level, name and draw:
     ticket.safetensors      mask and start weights
     checkpoint.safetensors  while it trains: where to go on
     metrics.jsonl           one line for each evaluation
@@ -22,6 +23,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 import weakref
@@ -30,6 +32,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_lottery import files
+
+
+_LEG = re.compile(r"level_(\d+)(?:-(\w+?)(?:-(\d+))?)?")
 
 
 class LegDirectory:
@@ -115,6 +120,21 @@ class RunDirectory:
   def level(self, level: int) -> LegDirectory:
     """The directory of a Level's leg."""
     return self.leg(f"level_{level:02d}")
+
+  def control(self, level: int, name: str, draw: int = 0) -> LegDirectory:
+    """The directory of a control's leg: of which ticket, and which draw."""
+    return self.leg(f"level_{level:02d}-{name}-{draw}")
+
+  def legs(self) -> Iterator[tuple[int, str, int, LegDirectory]]:
+    """Level, control (`""` for a Level itself), draw and files of each leg."""
+    for path in sorted(self.path.glob("level_*")):
+      if match := _LEG.fullmatch(path.name):
+        level, control, draw = match.groups()
+        yield int(level), control or "", int(draw or 0), self.leg(path.name)
+
+  def read_declaration(self) -> dict[str, Any]:
+    """What the run was asked to do."""
+    return files.read_json(self._declaration)
 
   @contextlib.contextmanager
   def locked(self) -> Iterator[None]:
