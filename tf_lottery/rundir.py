@@ -33,7 +33,6 @@ from typing import Any
 
 from tf_lottery import files
 
-
 _LEG = re.compile(r"level_(\d+)(?:-(\w+?)(?:-(\d+))?)?")
 
 
