@@ -2,7 +2,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import tqdm
 
 import tf_lottery
 from tests import small
@@ -21,11 +20,11 @@ def directory(tmp_path):
   return rundir.RunDirectory(tmp_path).level(0)
 
 
-def run(trainer, directory, start=0, stop=20, every=5, **leg):
+def run(trainer, directory, start=0, stop=20, every=5, test=None, **leg):
   protocol = legs.Protocol(
     train=data_lib.as_data(small.examples(96)),
     validation=data_lib.as_data(small.examples(40, 1)),
-    test=None,
+    test=test,
     batch_size=12,
     steps_per_epoch=8,
     evaluate_every=every,
@@ -33,8 +32,7 @@ def run(trainer, directory, start=0, stop=20, every=5, **leg):
   )
   mask = tf_lottery.Mask.ones(trainer.binding.shapes)
   one = legs.Leg(trainer.initial, mask, start, stop, **leg)
-  with tqdm.tqdm(total=stop - start, disable=True) as bar:
-    return legs.run(trainer, protocol, one, directory, bar)
+  return legs.run(trainer, protocol, one, directory)
 
 
 def test_it_evaluates_every_so_often_and_at_the_end(trainer, directory):
@@ -45,6 +43,20 @@ def test_it_evaluates_every_so_often_and_at_the_end(trainer, directory):
   seconds = [row["seconds"] for row in history]
   assert seconds == sorted(seconds)
   assert directory.read_metrics() == history
+
+
+def test_it_tests_at_new_lowest_validation_losses_and_at_the_end(
+  trainer, directory
+):
+  test = data_lib.as_data(small.examples(40, 2))
+  rows, _ = run(trainer, directory, stop=60, every=2, test=test)
+  lowest = [
+    row["val_loss"] < min([r["val_loss"] for r in rows[:i]], default=np.inf)
+    for i, row in enumerate(rows)
+  ]
+  lowest[-1] = True
+  assert not all(lowest)
+  assert ["test_loss" in row for row in rows] == lowest
 
 
 def test_it_begins_in_the_middle(trainer, directory):

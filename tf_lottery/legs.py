@@ -2,20 +2,25 @@
 
 import dataclasses
 import logging
-import shutil
+import math
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
 
-import tensorflow as tf
 import tqdm
 
 from tf_lottery import data as data_lib
 from tf_lottery import files
 from tf_lottery import masks
 from tf_lottery import rewinding
+from tf_lottery import rounds
 from tf_lottery import rundir
+from tf_lottery import tickets
 from tf_lottery import training
+from tf_lottery.wrappers import binding as binding_lib
 
 _log = logging.getLogger("tf_lottery")
 
@@ -32,6 +37,7 @@ class Protocol:
     steps_per_epoch: steps in an epoch of `train`.
     evaluate_every: steps between evaluations.
     seed: of the order of the data.
+    progress: whether to show a progress bar.
   """
 
   train: data_lib.Data
@@ -41,6 +47,36 @@ class Protocol:
   steps_per_epoch: int
   evaluate_every: int
   seed: int
+  progress: bool = False
+
+  def evaluate(
+    self,
+    evaluate: Callable[[data_lib.Data], Mapping[str, float]],
+    history: Sequence[Mapping[str, float]],
+    *,
+    last: bool,
+  ) -> dict[str, float]:
+    """Validates; tests at a new lowest validation loss, and at the end.
+
+    These are the rows that anyone reports: the early stop, which is known
+    only afterwards, and the last. Testing at each would cost twice as much as
+    validating does.
+
+    Args:
+      evaluate: gives the metrics of some data.
+      history: the rows before.
+      last: whether training is at its end.
+    """
+    row = _prefixed("val_", evaluate(self.validation))
+    losses = [r["val_loss"] for r in history if not math.isnan(r["val_loss"])]
+    lowest = row["val_loss"] < min(losses, default=math.inf)
+    if self.test is not None and (lowest or last):
+      row |= _prefixed("test_", evaluate(self.test))
+    return row
+
+
+def _prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
+  return {f"{prefix}{name}": value for name, value in metrics.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +102,77 @@ class Leg:
   on_capture: Callable[[rewinding.Snapshot], None] | None = None
 
 
+def complete(
+  trainer: training.Trainer,
+  protocol: Protocol,
+  leg: Leg,
+  directory: rundir.LegDirectory,
+  provenance: Mapping[str, Any],
+  *,
+  density: float | None = None,
+) -> tuple[rounds.Round, rewinding.Snapshot | None]:
+  """Trains a leg unless it is done.
+
+  Args:
+    trainer: what trains.
+    protocol: on what.
+    leg: from where to where.
+    directory: where to keep it.
+    provenance: of its ticket; `level` is in the record too.
+    density: what to record. Defaults to the mask's.
+
+  Returns:
+    Its record, and the snapshot at the end if it was trained just now.
+
+  Raises:
+    ValueError: the directory holds the training of another leg.
+  """
+  ticket = _ticket(leg, provenance)
+  if not directory.ticket.is_file():
+    if directory.writes:
+      ticket.save(directory.ticket)
+  elif not ticket.equals(tickets.Ticket.load(directory.ticket)):
+    raise ValueError(
+      f"{directory.path} holds the training of another ticket. Give another"
+      " name."
+    )
+  steps = leg.stop - leg.start
+  if directory.is_done:
+    done = rounds.Round.read(directory)
+    if done.steps != steps:
+      raise ValueError(
+        f"{directory.path} holds a training of {done.steps} steps, and {steps}"
+        " are asked for. Give another name."
+      )
+    return done, None
+  began = time.perf_counter()
+  history, final = run(trainer, protocol, leg, directory)
+  record = rounds.record_of(
+    history,
+    level=provenance.get("level", 0),
+    density=leg.mask.density if density is None else density,
+    steps=steps,
+    seed=protocol.seed,
+    wall_seconds=time.perf_counter() - began,
+  )
+  directory.finish(record)
+  return rounds.Round.of(record, directory), final
+
+
+def _ticket(leg: Leg, provenance: Mapping[str, Any]) -> tickets.Ticket:
+  start = {
+    key: value
+    for key, value in leg.snapshot.weights.items()
+    if not key.startswith(binding_lib.RANDOM)
+  }
+  return tickets.Ticket(leg.mask, start, provenance)
+
+
 def run(
   trainer: training.Trainer,
   protocol: Protocol,
   leg: Leg,
   directory: rundir.LegDirectory,
-  bar: tqdm.tqdm,
 ) -> tuple[list[dict[str, float]], rewinding.Snapshot]:
   """Trains a leg to its end, or on from its last checkpoint.
 
@@ -80,15 +181,17 @@ def run(
 
   Returns:
     One row for each evaluation (`step`, `seconds`, the training `loss` since
-    the boundary before, and `val_*` and `test_*` metrics), and the snapshot at
-    the end.
+    the boundary before, `val_*`, and in some `test_*` metrics), and the
+    snapshot at the end.
 
   Raises:
     RuntimeError: a pruned weight is not zero at the end.
   """
   step = _begin(trainer, leg, directory)
-  bar.update(step - leg.start)
-  with _Recorder(directory, step) as recorder:
+  with (
+    rounds.Recorder(directory, step) as recorder,
+    _bar(protocol, leg, directory, step) as bar,
+  ):
     for until in _boundaries(protocol, leg, step):
       began = time.perf_counter()
       loss = trainer.train(
@@ -102,12 +205,16 @@ def run(
       step = until
       if step == leg.capture_at and leg.on_capture:
         leg.on_capture(trainer.capture(step, optimizer=leg.keep_optimizer))
-      evaluated = step % protocol.evaluate_every == 0 or step == leg.stop
-      metrics = _evaluate(trainer, protocol) if evaluated else {}
-      recorder.seconds += time.perf_counter() - began
-      if evaluated:
+      last = step == leg.stop
+      if last or step % protocol.evaluate_every == 0:
+        metrics = protocol.evaluate(
+          trainer.evaluate, recorder.history, last=last
+        )
+        recorder.seconds += time.perf_counter() - began
         recorder.add({"step": step, "loss": loss, **metrics})
-      if step % protocol.steps_per_epoch == 0 and step < leg.stop:
+      else:
+        recorder.seconds += time.perf_counter() - began
+      if step % protocol.steps_per_epoch == 0 and not last:
         checkpoint = trainer.capture(step, optimizer=True)
         if directory.writes:
           checkpoint.save(directory.checkpoint, durable=False)
@@ -118,51 +225,15 @@ def run(
   return recorder.history, final
 
 
-class _Recorder:
-  """What a leg tells on its way: lines of metrics, and TensorBoard events.
-
-  Attributes:
-    history: the rows so far, those before the checkpoint included.
-    seconds: of training and evaluation so far.
-  """
-
-  def __init__(self, directory: rundir.LegDirectory, step: int):
-    self._directory = directory
-    directory.keep_metrics_up_to(step)
-    self.history = directory.read_metrics()
-    self.seconds = self.history[-1]["seconds"] if self.history else 0.0
-    self._writer = tf.summary.create_noop_writer()
-    if directory.writes:
-      # Written anew, so that no step is there twice.
-      shutil.rmtree(directory.tensorboard, ignore_errors=True)
-      path = str(directory.tensorboard)
-      self._writer = tf.summary.create_file_writer(path)
-    for row in self.history:
-      self._write_events(row)
-
-  def __enter__(self) -> "_Recorder":
-    return self
-
-  def __exit__(self, *exception: object) -> None:
-    self._writer.close()
-
-  def add(self, row: dict[str, float]) -> None:
-    """Records one evaluation."""
-    row = {**row, "seconds": self.seconds}
-    self.history.append(row)
-    self._directory.append_metrics(row)
-    self._write_events(row)
-
-  def _write_events(self, row: dict[str, float]) -> None:
-    # tf.summary.scalar asks for TensorBoard to be installed; this does not.
-    scalar = tf.compat.v1.SummaryMetadata(
-      plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
-    )
-    with self._writer.as_default(step=int(row["step"])):
-      for name, value in row.items():
-        if name != "step":
-          tf.summary.write(name, value, metadata=scalar)
-    self._writer.flush()
+def _bar(protocol, leg, directory, step) -> tqdm.tqdm:
+  return tqdm.tqdm(
+    total=leg.stop - leg.start,
+    initial=step - leg.start,
+    desc=directory.path.name,
+    unit="it",
+    leave=False,
+    disable=not protocol.progress,
+  )
 
 
 def _begin(
@@ -195,15 +266,3 @@ def _boundaries(protocol: Protocol, leg: Leg, step: int) -> Iterator[int]:
       until = leg.capture_at
     yield until
     step = until
-
-
-def _evaluate(
-  trainer: training.Trainer, protocol: Protocol
-) -> dict[str, float]:
-  parts = {"val": protocol.validation, "test": protocol.test}
-  return {
-    f"{prefix}_{name}": value
-    for prefix, data in parts.items()
-    if data is not None
-    for name, value in trainer.evaluate(data).items()
-  }

@@ -2,26 +2,28 @@
 
 import dataclasses
 import logging
-import time
+import pathlib
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
-import tqdm
+import numpy as np
 
 from tf_lottery import criteria as criteria_lib
 from tf_lottery import declarations
 from tf_lottery import legs
 from tf_lottery import masks
+from tf_lottery import metrics
 from tf_lottery import prunable as prunable_lib
 from tf_lottery import results
 from tf_lottery import rewinding
+from tf_lottery import rounds as rounds_lib
 from tf_lottery import rundir
 from tf_lottery import schedules
 from tf_lottery import scopes
 from tf_lottery import tickets
 from tf_lottery import training
-from tf_lottery.wrappers import binding as binding_lib
 
 _log = logging.getLogger("tf_lottery")
 
@@ -44,17 +46,16 @@ class Search:
   rewind: rewinding.Rewind
   monitor: str
   directory: rundir.RunDirectory
-  progress: bool
 
   def __post_init__(self):
     self.initial = self.trainer.initial
     # Of the leg just trained, and of Level 0: in a cluster only the chief
     # writes, and the others must not read too soon.
-    self._final: rewinding.Snapshot | None = None
+    self._finals: dict[pathlib.Path, rewinding.Snapshot] = {}
     self._captured: rewinding.Snapshot | None = None
     # Before anything is trained: does the scope fit, and the step exist?
     self.scope(self._prunable(), self.schedule[-1])
-    self._span(1, self.search_steps)
+    self._span(1, self.search_steps, self.rewind)
 
   def _prunable(self) -> tuple[prunable_lib.Weight, ...]:
     report = self.trainer.binding.report
@@ -62,9 +63,7 @@ class Search:
       raise ValueError(f"The model has no prunable weight:\n{report}")
     return report.prunable
 
-  def run(
-    self, on_round: Callable[[results.Round], None]
-  ) -> results.SearchResult:
+  def run(self, on_round: Callable[[rounds_lib.Round], None]) -> "SearchResult":
     """Trains, scores, selects and rewinds, Level after Level."""
     with self.directory.locked():
       self.directory.declare(self._declaration())
@@ -73,42 +72,66 @@ class Search:
       rounds = []
       for level in range(len(self.schedule) + 1):
         if level:
-          mask = self._next_mask(rounds[-1], mask, self.schedule[level - 1])
-          snapshot = self._rewound(rounds[-1])
+          mask = self._next_mask(rounds[-1], mask)
+          snapshot = self._start_of(level, self.rewind)
         rounds.append(self._round(level, snapshot, mask))
         _log.info("%s", results.row(rounds[-1], self.monitor))
         on_round(rounds[-1])
-    return results.SearchResult(
-      rounds, self.monitor, self.trainer, self.train_ticket
-    )
+    return SearchResult(rounds, self)
 
-  def train_ticket(
-    self, ticket: tickets.Ticket, name: str, steps: int | None
-  ) -> results.Round:
-    """See `results.SearchResult.train`."""
+  def train(
+    self,
+    ticket: tickets.Ticket,
+    name: str,
+    *,
+    steps: int | None = None,
+    rewind: rewinding.Rewind | None = None,
+  ) -> rounds_lib.Round:
+    """See `SearchResult.train`."""
     level = ticket.provenance.get("level", 0)
-    start, stop = self._span(level, self.steps)
+    rewind = rewind or self.rewind
+    start, stop = self._span(level, self.steps, rewind)
     if steps is not None:
       stop = start + steps
-    if self.rewind.weights is None and level:
-      before = rewinding.Snapshot.load(self.directory.level(level - 1).final)
-    else:
-      before = self._rewind_snapshot() if level else self.initial
     # Random states, and slots where they are kept, are those of the Round.
+    before = self._start_of(level, rewind)
     snapshot = dataclasses.replace(
       before, weights={**before.weights, **ticket.start}
     )
-    if not self.rewind.keep_optimizer:
-      snapshot = dataclasses.replace(snapshot, optimizer=None)
     leg = legs.Leg(snapshot, ticket.mask, start, stop)
-    directory = self.directory.leg(name)
     with self.directory.locked():
-      return self._trained(level, leg, directory, ticket.provenance)
+      return self._complete(leg, self.directory.leg(name), ticket.provenance)
+
+  def pruned(
+    self, snapshot: rewinding.Snapshot, mask: masks.Mask, density: float
+  ) -> masks.Mask:
+    """What the criterion and the scope keep of trained weights."""
+    binding = self.trainer.binding
+    binding.write(snapshot.weights)
+    scores = self.criterion(
+      binding,
+      mask,
+      self.protocol.train.batches(self.protocol.batch_size),
+      self.protocol.seed,
+    )
+    return scopes.select(
+      scores, mask, density, self.scope, binding.report.prunable
+    )
+
+  def dense_start(self) -> Mapping[str, np.ndarray]:
+    """The dense network's weights where Rounds start.
+
+    Those of initialisation or of step k; where Rounds go on from trained
+    weights, those at the end of Level 0.
+    """
+    if self.rewind.weights is not None:
+      return self._rewind_snapshot().weights
+    return self._final(0).weights
 
   def _round(
     self, level: int, snapshot: rewinding.Snapshot, mask: masks.Mask
-  ) -> results.Round:
-    start, stop = self._span(level, self.search_steps)
+  ) -> rounds_lib.Round:
+    start, stop = self._span(level, self.search_steps, self.rewind)
     leg = legs.Leg(
       snapshot,
       mask,
@@ -125,113 +148,56 @@ class Search:
       "weights": [weight.name for weight in self.trainer.binding.report],
       "versions": declarations.versions(),
     }
-    return self._trained(level, leg, self.directory.level(level), provenance)
+    return self._complete(leg, self.directory.level(level), provenance)
 
-  def _trained(
+  def _complete(
     self,
-    level: int,
     leg: legs.Leg,
     directory: rundir.LegDirectory,
     provenance: Mapping[str, Any],
-  ) -> results.Round:
-    """Trains a leg unless it is done, and returns its record."""
-    start = {
-      key: value
-      for key, value in leg.snapshot.weights.items()
-      if not key.startswith(binding_lib.RANDOM)
-    }
-    ticket = tickets.Ticket(leg.mask, start, provenance)
-    if not directory.ticket.is_file():
-      if directory.writes:
-        ticket.save(directory.ticket)
-    elif not ticket.equals(tickets.Ticket.load(directory.ticket)):
-      raise ValueError(
-        f"{directory.path} holds the training of another ticket. Give another"
-        " name."
-      )
-    if directory.is_done:
-      record, self._final = directory.read_record(), None
-      if record["steps"] != leg.stop - leg.start:
-        raise ValueError(
-          f"{directory.path} holds a training of {record['steps']} steps, and"
-          f" {leg.stop - leg.start} are asked for. Give another name."
-        )
-    else:
-      record = self._train(level, leg, directory)
-    return results.Round(
-      level,
-      record["density"],
-      record["metrics"],
-      record["seconds"],
-      record["steps"],
-      directory,
+  ) -> rounds_lib.Round:
+    round_, final = legs.complete(
+      self.trainer, self.protocol, leg, directory, provenance
     )
+    self._finals = {} if final is None else {directory.path: final}
+    return round_
 
-  def _train(
-    self, level: int, leg: legs.Leg, directory: rundir.LegDirectory
-  ) -> dict[str, Any]:
-    began = time.perf_counter()
-    with tqdm.tqdm(
-      total=leg.stop - leg.start,
-      desc=directory.path.name,
-      unit="it",
-      leave=False,
-      disable=not self.progress,
-    ) as bar:
-      history, self._final = legs.run(
-        self.trainer, self.protocol, leg, directory, bar
-      )
-    last = {
-      name: value
-      for name, value in history[-1].items()
-      if name not in ("step", "seconds")
-    }
-    record = {
-      "level": level,
-      "density": leg.mask.density,
-      "metrics": last,
-      "seconds": history[-1]["seconds"],
-      "wall_seconds": time.perf_counter() - began,
-      "steps": leg.stop - leg.start,
-      "seed": self.protocol.seed,
-      "versions": declarations.versions(),
-    }
-    directory.finish(record)
-    return record
+  def _final(self, level: int) -> rewinding.Snapshot:
+    directory = self.directory.level(level)
+    if directory.path in self._finals:
+      return self._finals[directory.path]
+    return rewinding.Snapshot.load(directory.final)
 
   def _next_mask(
-    self, previous: results.Round, mask: masks.Mask, density: float
+    self, previous: rounds_lib.Round, mask: masks.Mask
   ) -> masks.Mask:
     """The mask of the next Level, from the weights at the end of this one."""
     done = self.directory.level(previous.level + 1).ticket
     if done.is_file():
       return tickets.Ticket.load(done).mask
-    binding = self.trainer.binding
-    binding.write((self._final or previous.final).weights)
-    scores = self.criterion(
-      binding,
-      mask,
-      self.protocol.train.batches(self.protocol.batch_size),
-      self.protocol.seed,
-    )
-    pruned = scopes.select(
-      scores, mask, density, self.scope, binding.report.prunable
-    )
+    density = self.schedule[previous.level]
+    pruned = self.pruned(self._final(previous.level), mask, density)
     for part in pruned.table():
       if not part.kept:
         _log.warning(
           "%s has no weight left at density %.4f: nothing passes it.",
-          binding.report[part.key].name,
+          self.trainer.binding.report[part.key].name,
           density,
         )
     return pruned
 
-  def _rewound(self, previous: results.Round) -> rewinding.Snapshot:
-    if self.rewind.weights is not None:
+  def _start_of(
+    self, level: int, rewind: rewinding.Rewind
+  ) -> rewinding.Snapshot:
+    """Where a Level starts: weights, random states, slots if they are kept."""
+    if not level or rewind == rewinding.to_init():
+      return self.initial
+    if rewind.weights is not None:
       return self._rewind_snapshot()
-    final = self._final or previous.final
-    keep = self.rewind.keep_optimizer
-    return final if keep else dataclasses.replace(final, optimizer=None)
+    final = self._final(level - 1)
+    if rewind.keep_optimizer:
+      return final
+    return dataclasses.replace(final, optimizer=None)
 
   def _rewind_snapshot(self) -> rewinding.Snapshot:
     if self._rewind_step() is None:
@@ -269,8 +235,82 @@ class Search:
       "seed": protocol.seed,
     }
 
-  def _span(self, level: int, steps: int) -> tuple[int, int]:
+  def _span(
+    self, level: int, steps: int, rewind: rewinding.Rewind
+  ) -> tuple[int, int]:
     """The first step of a Level's training, and the one at which it ends."""
     if not level:
       return 0, steps
-    return self.rewind.leg(steps, self.protocol.steps_per_epoch)
+    return rewind.leg(steps, self.protocol.steps_per_epoch)
+
+
+class SearchResult:
+  """What `find_ticket` found.
+
+  Attributes:
+    rounds: one `Round` for each Level, the dense one first.
+    monitor: the validation metric that tickets are chosen by.
+    search: how they were found.
+  """
+
+  def __init__(self, rounds: Sequence[rounds_lib.Round], search: Search):
+    self.rounds = tuple(rounds)
+    self.monitor = search.monitor
+    self.search = search
+
+  @property
+  def trainer(self) -> training.Trainer:
+    """The trainer, compiled; for further trainings."""
+    return self.search.trainer
+
+  def smallest_matching(self, tolerance: float = 0.005) -> tickets.Ticket:
+    """The smallest ticket whose validation accuracy matches the dense one.
+
+    Args:
+      tolerance: how far below the dense network's value (above, for a loss)
+        the ticket's may be, in units of the metric. Defaults to `0.005`, half
+        a point of accuracy.
+
+    Returns:
+      The ticket of the lowest density within the tolerance; that of Level 0,
+      the dense network, if there is no other. Its provenance names the Level.
+    """
+    return self.rounds[self.smallest_matching_level(tolerance)].ticket
+
+  def smallest_matching_level(self, tolerance: float = 0.005) -> int:
+    """The Level of `smallest_matching`."""
+    name = f"val_{self.monitor}"
+    dense = self.rounds[0].metrics[name]
+    sign = -1 if metrics.lower_is_better(self.monitor) else 1
+    return max(
+      round_.level
+      for round_ in self.rounds
+      if sign * (round_.metrics[name] - dense) >= -tolerance or not round_.level
+    )
+
+  def train(
+    self,
+    ticket: tickets.Ticket,
+    name: str,
+    *,
+    steps: int | None = None,
+    rewind: rewinding.Rewind | None = None,
+  ) -> rounds_lib.Round:
+    """Trains a ticket from its start weights, as long as the final training.
+
+    For a ticket found with a short `search_steps`, and for controls. Done
+    once: the same name in the same run directory is read back; the same name
+    for another ticket is refused.
+
+    Args:
+      ticket: what to train.
+      name: the directory of the training in the run directory.
+      steps: optimizer updates. Defaults to those of the final training.
+      rewind: where the learning-rate schedule and the order of the data
+        start. Defaults to the search's.
+    """
+    return self.search.train(ticket, name, steps=steps, rewind=rewind)
+
+  def __str__(self) -> str:
+    lines = [results.row(round_, self.monitor) for round_ in self.rounds]
+    return "\n".join([results.header(self.monitor), *lines])

@@ -14,9 +14,10 @@ from tf_lottery import data as data_lib
 from tf_lottery import distribution
 from tf_lottery import legs
 from tf_lottery import levels
+from tf_lottery import metrics as metrics_lib
 from tf_lottery import prunable as prunable_lib
-from tf_lottery import results
 from tf_lottery import rewinding
+from tf_lottery import rounds
 from tf_lottery import rundir
 from tf_lottery import schedules
 from tf_lottery import scopes
@@ -46,8 +47,8 @@ def find_ticket(
   seed: int = 0,
   run_dir: str | os.PathLike | None = None,
   progress: bool | None = None,
-  on_round: Callable[[results.Round], None] | None = None,
-) -> results.SearchResult:
+  on_round: Callable[[rounds.Round], None] | None = None,
+) -> levels.SearchResult:
   """Finds winning tickets by iterative pruning with rewinding.
 
   Trains the dense network, prunes it by the criterion, rewinds what is left,
@@ -131,6 +132,7 @@ def find_ticket(
     per_epoch,
     every,
     seed,
+    sys.stderr.isatty() if progress is None else progress,
   )
   search = levels.Search(
     trainer=trainer,
@@ -145,7 +147,6 @@ def find_ticket(
     rewind=rewind or rewinding.to_init(),
     monitor=_monitor(monitor, trainer.evaluate(protocol.validation)),
     directory=_directory(run_dir, trainer),
-    progress=sys.stderr.isatty() if progress is None else progress,
   )
   return search.run(on_round or (lambda round_: None))
 
@@ -192,10 +193,10 @@ def _check_positive(name: str, value: float) -> None:
 
 
 def _monitor(monitor: str | None, metrics: Mapping[str, float]) -> str:
-  monitor = results.default_monitor(metrics) if monitor is None else monitor
+  monitor = metrics_lib.default_monitor(metrics) if monitor is None else monitor
   if monitor not in metrics:
     raise ValueError(
       f"monitor must be one of {sorted(metrics)}, got {monitor!r}."
     )
-  results.lower_is_better(monitor)
+  metrics_lib.lower_is_better(monitor)
   return monitor
