@@ -1,0 +1,166 @@
+"""Each control changes one thing, and trains as the ticket did."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+import tf_lottery
+from tests import small
+from tf_lottery import controls
+from tf_lottery import rewinding
+
+LEVEL = 2
+
+
+@pytest.fixture(scope="module")
+def trainer():
+  return tf_lottery.Trainer(lambda: small.make_model(keras), seed=3)
+
+
+@pytest.fixture(scope="module")
+def result(trainer, tmp_path_factory):
+  """Two Levels, rewound to step 6."""
+  return small.search(
+    tmp_path_factory.mktemp("late"), trainer=trainer, rewind=small.REWIND
+  )
+
+
+@pytest.fixture(scope="module")
+def ticket(result):
+  return result.rounds[LEVEL].ticket
+
+
+def same_weights(one, other, mask):
+  return all(
+    np.array_equal(
+      value[mask[key]] if key in mask else value,
+      other[key][mask[key]] if key in mask else other[key],
+    )
+    for key, value in one.items()
+  )
+
+
+@pytest.mark.parametrize("name", sorted(controls.BY_NAME))
+def test_it_trains_as_long_at_the_same_density(result, ticket, name):
+  round_ = controls.BY_NAME[name](result, LEVEL, 0)
+  assert round_.directory.path.name == f"level_02-{name}-0"
+  assert round_.ticket.provenance["control"] == name
+  assert round_.ticket.mask.kept == ticket.mask.kept
+  assert round_.density == ticket.density
+  expected = {"rewind_to_init": 20, "fine_tune": 20, "learning_rate_rewind": 20}
+  assert round_.steps == expected.get(name, 14)
+  traces = result.trainer.traces
+  again = controls.BY_NAME[name](result, LEVEL, 0)
+  assert again.metrics == round_.metrics
+  assert result.trainer.traces == traces
+
+
+def test_random_reinit_changes_the_weights_alone(result, ticket):
+  first, second = (
+    controls.random_reinit(result, LEVEL, draw).ticket for draw in (0, 1)
+  )
+  for changed in (first, second):
+    assert changed.mask == ticket.mask
+    for key, kept in ticket.mask.items():
+      assert np.all(changed.start[key][kept] != ticket.start[key][kept])
+  assert not first.equals(second)
+
+
+@pytest.mark.parametrize("name", ["shuffled_mask", "random_mask", "one_shot"])
+def test_other_masks_keep_the_weights(result, ticket, name):
+  changed = controls.BY_NAME[name](result, LEVEL, 0).ticket
+  assert changed.mask != ticket.mask
+  dense = rewinding.Snapshot.load(result.search.directory.rewind).weights
+  assert same_weights(changed.start, dense, changed.mask)
+  # The ticket's own are those of the same snapshot.
+  assert same_weights(ticket.start, dense, ticket.mask)
+
+
+def test_a_shuffled_mask_keeps_each_layers_count(result, ticket):
+  changed = controls.shuffled_mask(result, LEVEL).ticket
+  assert changed.mask.table() == ticket.mask.table()
+  other = controls.shuffled_mask(result, LEVEL, 1).ticket
+  assert other.mask != changed.mask
+
+
+def test_one_shot_prunes_the_trained_dense_network(result):
+  changed = controls.one_shot(result, LEVEL).ticket
+  trained = result.rounds[0].final.weights
+  magnitudes = np.concatenate(
+    [np.abs(trained[key]).ravel() for key in changed.mask]
+  )
+  kept = np.concatenate([array.ravel() for array in changed.mask.values()])
+  assert magnitudes[kept].min() >= magnitudes[~kept].max()
+
+
+@pytest.mark.parametrize("name", ["fine_tune", "learning_rate_rewind"])
+def test_no_rewinding_goes_on_from_the_trained_weights(result, ticket, name):
+  round_ = controls.BY_NAME[name](result, LEVEL, 0)
+  assert round_.ticket.mask == ticket.mask
+  trained = result.rounds[LEVEL - 1].final.weights
+  assert same_weights(round_.ticket.start, trained, ticket.mask)
+  first = {"fine_tune": 24, "learning_rate_rewind": 8}[name]
+  assert round_.history[0]["step"] == first
+
+
+def test_rewinding_to_init_takes_the_very_first_weights(result, ticket):
+  round_ = controls.rewind_to_init(result, LEVEL)
+  assert round_.ticket.mask == ticket.mask
+  initial = result.rounds[0].ticket.start
+  assert same_weights(round_.ticket.start, initial, ticket.mask)
+  assert not same_weights(round_.ticket.start, ticket.start, ticket.mask)
+
+
+def test_rewinding_to_init_is_refused_where_it_changes_nothing(
+  trainer, tmp_path
+):
+  result = small.search(tmp_path, trainer=trainer, levels=1)
+  with pytest.raises(ValueError, match="would repeat the tickets"):
+    controls.rewind_to_init(result, 1)
+
+
+def test_the_dense_network_has_no_controls(result):
+  with pytest.raises(ValueError, match="Levels, 1 and later; got Level 0"):
+    controls.random_reinit(result, 0)
+
+
+def test_small_dense_has_as_many_weights(result, ticket):
+  def make_model(size):
+    assert size == ticket.mask.kept
+    model = keras.Sequential(
+      [keras.Input((6,)), keras.layers.Dense(2, use_bias=False)]
+    )
+    model.compile(
+      "adam",
+      keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+      metrics=["accuracy"],
+    )
+    return model
+
+  control = functools.partial(controls.small_dense, make_model=make_model)
+  round_ = control(result, LEVEL)
+  assert round_.density == 12 / ticket.mask.size
+  assert round_.steps == result.search.steps
+  assert round_.ticket.density == 1.0
+  assert control(result, LEVEL).metrics == round_.metrics
+
+
+def test_gradual_ends_at_the_tickets_densities(result, ticket):
+  control = functools.partial(
+    controls.gradual, make_model=lambda: small.make_model(tf_keras)
+  )
+  round_ = control(result, LEVEL)
+  found = round_.ticket
+  assert found.mask != ticket.mask
+  for mine, tickets_ in zip(
+    found.mask.table(), ticket.mask.table(), strict=True
+  ):
+    assert mine.kept == pytest.approx(tickets_.kept, abs=1)
+  # The same initial weights, and only rows with the final density.
+  assert same_weights(found.start, result.rounds[0].ticket.start, found.mask)
+  assert [row["step"] for row in round_.history] == [16, 20]
+  assert set(round_.metrics) >= {"val_loss", "test_accuracy"}
+  assert control(result, LEVEL).metrics == round_.metrics

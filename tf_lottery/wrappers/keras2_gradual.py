@@ -1,0 +1,118 @@
+"""Gradual pruning as tfmot ships it: what a practitioner would use instead."""
+
+import importlib
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tf_keras
+
+from tf_lottery.wrappers import binding as binding_lib
+from tf_lottery.wrappers import keras2
+
+# After keras2, which keeps the import from changing the process.
+_tfmot = importlib.import_module("tensorflow_model_optimization").sparsity.keras
+_FREQUENCY = 100
+
+
+def end_step(steps: int) -> int:
+  """The step at which the final density is reached; then it recovers."""
+  return max(1, steps * 3 // 4)
+
+
+def fit(
+  model: Any,
+  batches: Callable[[int], Any],
+  steps: int,
+  densities: Mapping[str, float],
+  *,
+  every: int,
+  on_evaluation: Callable[[int, float, Any], None],
+) -> dict[str, np.ndarray]:
+  """Trains a model under tfmot's `prune_low_magnitude`, and strips it.
+
+  Sparsity rises from 0 by `PolynomialDecay` over the first three quarters of
+  training, every 100 steps.
+
+  Args:
+    model: a compiled Sequential or functional tf_keras model.
+    batches: step -> a batch, as `fit` takes it.
+    steps: optimizer updates.
+    densities: weight key -> the final density of this kernel.
+    every: steps between evaluations, once the final density is reached.
+    on_evaluation: gets the step, the mean training loss so far, and the model
+      to evaluate.
+
+  Returns:
+    All weights at the end, by key.
+
+  Reference: Zhu and Gupta, arXiv 1710.01878.
+  """
+  pruned = _wrapped(model, densities, end_step(steps))
+  pruned.compile_from_config(model.get_compile_config())
+  pruned.fit(
+    _Batches(batches, steps),
+    shuffle=False,
+    verbose=0,
+    callbacks=[
+      _tfmot.UpdatePruningStep(),
+      _Evaluation(steps, every, on_evaluation),
+    ],
+  )
+  stripped = _tfmot.strip_pruning(pruned)
+  return binding_lib.Binding(stripped, keras2).read()
+
+
+def _wrapped(model: Any, densities: Mapping[str, float], end: int) -> Any:
+  by_layer = {
+    id(slot.layer): densities[slot.weight.key]
+    for slot in binding_lib.walk_weights(model, keras2)
+    if slot.weight.key in densities
+  }
+
+  def wrap(layer):
+    if id(layer) not in by_layer:
+      return layer
+    schedule = _tfmot.PolynomialDecay(
+      0.0,
+      1 - by_layer[id(layer)],
+      begin_step=0,
+      end_step=end,
+      frequency=min(_FREQUENCY, end),
+    )
+    return _tfmot.prune_low_magnitude(layer, pruning_schedule=schedule)
+
+  return tf_keras.models.clone_model(model, clone_function=wrap)
+
+
+class _Batches(tf_keras.utils.Sequence):
+  """Batches by step, one epoch long."""
+
+  def __init__(self, make: Callable[[int], Any], steps: int):
+    super().__init__()
+    self._make = make
+    self._steps = steps
+
+  def __len__(self) -> int:
+    return self._steps
+
+  def __getitem__(self, step: int) -> Any:
+    return self._make(step)
+
+
+class _Evaluation(tf_keras.callbacks.Callback):
+  """Calls back every so often, once the final density is reached."""
+
+  def __init__(self, steps: int, every: int, call: Callable[..., None]):
+    super().__init__()
+    self._steps = steps
+    self._every = every
+    self._call = call
+
+  def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    step = batch + 1
+    last = step == self._steps
+    if last or (step > end_step(self._steps) and step % self._every == 0):
+      loss = logs["loss"]
+      self._call(step, loss, self.model)
