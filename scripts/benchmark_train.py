@@ -21,7 +21,7 @@ import numpy as np
 BATCH_SIZE = 60
 DENSITY = 0.2
 VALIDATION_SIZE = 5000
-# Of workloads.py -> learning rate of Adam.
+# Of networks.py -> learning rate of Adam.
 LEARNING_RATES = {"lenet_300_100": 1.2e-3, "conv2": 2e-4}
 
 Pause = Callable[..., None]
@@ -62,10 +62,10 @@ class Task:
 
 def prepare(directory: pathlib.Path, data_dir: str | None, smoke: bool) -> str:
   """Writes the data for all competitors to a directory; says what it is."""
-  from tf_lottery import workloads
+  from tf_lottery import datasets
 
   try:
-    splits = workloads.load_data("fashion_mnist", data_dir=data_dir)
+    splits = datasets.load_data("fashion_mnist", data_dir=data_dir)
     # All 60,000: how well anything generalises is not asked here.
     parts = zip(splits.train, splits.validation, strict=True)
     x, y = map(np.concatenate, parts)
@@ -223,9 +223,9 @@ def level_bookkeeping(task: Task, pause: Pause) -> None:
 def _compiled(
   task: Task, network: str, keras: str, metrics: list[str] | None = None
 ) -> Any:
-  from tf_lottery import workloads
+  from tf_lottery import networks
 
-  model = getattr(workloads, network)(task.x.shape[1:], keras=keras)
+  model = getattr(networks, network)(task.x.shape[1:], keras=keras)
   _compile(model, network, keras, metrics)
   return model
 

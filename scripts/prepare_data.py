@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from absl import app
 from absl import flags
 
-from tf_lottery import workloads
+from tf_lottery import datasets
 
 _DATASET = flags.DEFINE_enum(
   "dataset",
@@ -95,7 +95,7 @@ def idx_builder(
 def main(argv: list[str]) -> None:
   """Prepares the data set that the flags name."""
   del argv
-  data_dir = _DATA_DIR.value or str(workloads.default_data_dir())
+  data_dir = _DATA_DIR.value or str(datasets.default_data_dir())
   if _DOWNLOAD.value:
     tfds.builder(_DATASET.value, data_dir=data_dir).download_and_prepare()
   elif _FROM.value is None or _DATASET.value == "cifar10":

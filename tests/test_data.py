@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -5,6 +7,7 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from tf_lottery.augmentation import crop_and_flip
 from tf_lottery.data import ArrayData
 from tf_lottery.data import StreamData
 from tf_lottery.data import as_data
@@ -234,6 +237,34 @@ class TestFingerprint:
   )
   def test_changes_with(self, parts):
     assert ArrayData(parts).fingerprint() != ArrayData((X, Y)).fingerprint()
+
+
+class TestAugment:
+  def test_is_kept_with_class_weights(self):
+    data = ArrayData((X, Y), crop_and_flip)
+    assert data.augment is crop_and_flip
+    assert data.with_class_weight({0: 2.0}).augment is crop_and_flip
+    assert ArrayData((X, Y)).augment is None
+
+  def test_is_named_by_the_fingerprint(self):
+    plain = ArrayData((X, Y)).fingerprint()
+    augmented = ArrayData((X, Y), crop_and_flip).fingerprint()
+    assert augmented == f"{plain} crop_and_flip"
+
+  def test_without_a_name(self):
+    with pytest.raises(TypeError, match=r"with a name.*Define one with def"):
+      ArrayData((X, Y), functools.partial(crop_and_flip))
+
+  def test_does_not_change_batches(self):
+    ((x, _, _),) = ArrayData((X, Y), crop_and_flip).batches(6)
+    np.testing.assert_array_equal(x, X)
+
+
+def test_fingerprints_of_earlier_versions_hold():
+  assert (
+    ArrayData((X, Y)).fingerprint()
+    == "6 examples 25c652df6b25f08107dbfbd1c3fc102d"
+  )
 
 
 class TestStreamData:

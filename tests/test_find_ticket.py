@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import tf_lottery
+from scripts import configs
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -63,10 +64,12 @@ def test_data_that_is_not_prepared_is_two_lines(tmp_path):
 @pytest.mark.parametrize("data", ["mnist", "fashion_mnist"])
 def test_the_paper_configs_are_the_papers_protocol(data):
   module = importlib.import_module(f"scripts.configs.lenet_{data}")
-  config = module.get_config()
-  assert (config.data, config.recipe) == (data, "lenet_300_100")
-  assert (config.steps, config.batch_size) == (50_000, 60)
-  assert config.learning_rate == pytest.approx(1.2e-3)
-  assert config.evaluate_every == "100it"
-  assert config.rate == pytest.approx(0.2)
+  experiment = configs.experiment_of(module.get_config())
+  recipe = experiment.make_recipe()
+  assert (experiment.data, experiment.recipe) == (data, "lenet_300_100")
+  assert (recipe.steps, recipe.batch_size) == (50_000, 60)
+  assert recipe.learning_rate == pytest.approx(1.2e-3)
+  assert experiment.evaluate_every == "100it"
+  assert recipe.rate == pytest.approx(0.2)
+  assert (experiment.replicates, experiment.reinits) == (5, 3)
   assert module.get_config("smoke").steps < 1000

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tf_lottery import workloads
+from tf_lottery import datasets
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 
@@ -19,7 +19,7 @@ def test_the_python_blocks_run_one_after_the_other(
   tmp_path, monkeypatch, capsys
 ):
   monkeypatch.chdir(tmp_path)
-  data = workloads.load_data("digits")
+  data = datasets.load_data("digits")
   names = {"x": data.train[0], "y": data.train[1]}
   names |= {"x_val": data.validation[0], "y_val": data.validation[1]}
   for block in blocks("python"):

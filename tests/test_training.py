@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from tf_lottery import augmentation
 from tf_lottery import data as data_lib
 from tf_lottery import masks
 from tf_lottery import training
@@ -454,3 +455,86 @@ def test_frozen_layers_are_not_pruned(library):
   trainer = training.Trainer(make)
   assert list(trainer.binding.shapes) == ["1/kernel"]
   assert "not trainable" in trainer.binding.report["0/kernel"].reason
+
+
+# Augmentation.
+
+
+def images(augment=augmentation.crop_and_flip, count=96):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(count, 3, 4)).astype(np.float32)
+  return data_lib.ArrayData((x, (x.sum((1, 2)) > 0).astype(np.int32)), augment)
+
+
+def image_model(library):
+  layers = library.layers
+  model = library.Sequential(
+    [library.Input((3, 4)), layers.Flatten(), layers.Dense(2)]
+  )
+  model.compile(
+    library.optimizers.SGD(0.1, momentum=0.9),
+    library.losses.SparseCategoricalCrossentropy(from_logits=True),
+  )
+  return model
+
+
+def test_augmentation_goes_on_in_the_middle_of_an_epoch(library, strategy):
+  trainer = training.Trainer(lambda: image_model(library), strategy=strategy)
+  data = images()
+  _, whole = leg(trainer, data, stop=20)
+  mask = masks.Mask.random(trainer.binding.shapes, 0.5, seed=0)
+  leg(trainer, data, stop=11)
+  snapshot = trainer.capture(11, optimizer=True)
+  leg(trainer, data, stop=3)
+  _, resumed = leg(trainer, data, 11, 20, mask=mask, snapshot=snapshot)
+  assert_identical(whole, resumed)
+  assert trainer.traces == 1
+
+
+def test_replicas_and_xla_do_not_change_what_augmentation_draws(library):
+  one, two = (
+    leg(
+      training.Trainer(
+        lambda: image_model(library), strategy=strategy, jit=strategy == "none"
+      ),
+      images(),
+    )[1]
+    for strategy in STRATEGIES
+  )
+  assert_same(one, two, rtol=2e-4, atol=2e-6)
+
+
+def test_augmentation_draws_anew_at_each_step_and_seed():
+  seen = []
+
+  def record(x, uniforms):
+    tf.py_function(lambda u: seen.append(u.numpy()), [uniforms], [])
+    return x
+
+  trainer = training.Trainer(lambda: image_model(keras), jit=False)
+  data = images(record)
+  for seed in (5, 6):
+    trainer.train(data, 7, 10, batch_size=12, seed=seed)
+  assert {noise.shape for noise in seen} == {(12, 3)}
+  noise = np.stack(seen)
+  assert len(np.unique(noise)) == noise.size == 6 * 12 * 3
+  assert 0 <= noise.min() < 0.1 < 0.9 < noise.max() < 1
+  # By the step: the same for a stretch that is the first of the next epoch.
+  seen.clear()
+  trainer.train(data, 8, 9, batch_size=12, seed=5)
+  np.testing.assert_array_equal(seen[0], noise[1])
+
+
+def test_only_training_is_augmented_and_each_way_is_traced(library):
+  trainer = training.Trainer(lambda: image_model(library))
+  blank = images(lambda x, uniforms: 0 * x)
+  plain, moved = images(None), images()
+  mask = masks.Mask.ones(trainer.binding.shapes)
+  results = [leg(trainer, d, mask=mask)[1] for d in (plain, moved, blank)]
+  key = "0/kernel"
+  initial = trainer.initial.weights[key]
+  assert np.any(results[0][key] != results[1][key])
+  np.testing.assert_array_equal(results[2][key], initial)
+  assert trainer.evaluate(plain) == trainer.evaluate(blank)
+  assert_identical(results[0], leg(trainer, plain, mask=mask)[1])
+  assert trainer.traces == 3

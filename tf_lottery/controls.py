@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_lottery import augmentation
 from tf_lottery import data as data_lib
 from tf_lottery import legs
 from tf_lottery import levels
@@ -257,8 +258,8 @@ def _batch(protocol: legs.Protocol, step: int) -> tuple[Any, ...]:
     lambda a: None if a is None else a[indices], data.arrays
   )
   if data.augment is not None:
-    noise = tf.random.stateless_uniform((size, 3), [protocol.seed, step])
-    x = data.augment(x, noise)
+    first = tf.constant([protocol.seed, step - index], tf.int64)
+    x = data.augment(x, augmentation.uniforms(size, first, index))
   return (x, y) if weight is None else (x, y, weight)
 
 

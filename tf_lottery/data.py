@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+Augment = Callable[[Any, tf.Tensor], Any]
+
 
 class ArrayData:
   """Examples in memory: `(x, y)` or `(x, y, sample_weight)`.
@@ -15,19 +17,37 @@ class ArrayData:
   Each part is an array or a (nested) tuple or dict of arrays, whose first
   axis counts the examples.
 
+  Args:
+    parts: the arrays.
+    augment: changes x in training, never in evaluation: a pure function
+      `(x, uniforms)` of a batch and of noise, float32 in [0, 1) of shape
+      `(batch, 3)`, in TensorFlow operations that XLA can compile. Defaults to
+      `None`.
+
   Attributes:
     arrays: `(x, y, sample_weight)`; the last may be `None`.
+    augment: as given.
     size: how many examples there are.
+
+  Raises:
+    TypeError: `augment` has no name.
+    ValueError: the arrays are not two or three of one size, at least 1.
   """
 
-  def __init__(self, parts: tuple[Any, ...]):
+  def __init__(self, parts: tuple[Any, ...], augment: Augment | None = None):
     if not 1 < len(parts) < 4:
       raise ValueError(
         "Data must be (x, y) or (x, y, sample_weight), got a tuple of"
         f" {len(parts)}."
       )
     x, y, weight = (*parts, None)[:3]
+    if augment is not None and not hasattr(augment, "__name__"):
+      raise TypeError(
+        "augment must be a function with a name, for the records of runs, got"
+        f" {augment!r}. Define one with def."
+      )
     self.arrays = tf.nest.map_structure(_as_array, (x, y, weight))
+    self.augment = augment
     sizes = {len(array) for array in self._flat()}
     if len(sizes) != 1:
       raise ValueError(
@@ -60,7 +80,7 @@ class ArrayData:
     x, y, weight = self.arrays
     factors = _class_factors(y, class_weight)
     weight = factors if weight is None else weight.reshape(-1) * factors
-    return ArrayData((x, y, weight))
+    return ArrayData((x, y, weight), self.augment)
 
   def batches(self, batch_size: int):
     """Yields `(x, y, sample_weight)` in the order of the arrays."""
@@ -71,7 +91,7 @@ class ArrayData:
       )
 
   def fingerprint(self) -> str:
-    """A hash of every example, for run declarations."""
+    """A hash of every example and the augmentation, for run declarations."""
     digest = hashlib.blake2b(digest_size=16)
     shape = tf.nest.map_structure(
       lambda a: None if a is None else a.shape, self.arrays
@@ -80,7 +100,8 @@ class ArrayData:
     for array in self._flat():
       digest.update(f"{array.dtype.str}{array.shape}".encode())
       digest.update(np.ascontiguousarray(array).data)
-    return f"{self.size} examples {digest.hexdigest()}"
+    augmented = f" {self.augment.__name__}" if self.augment else ""
+    return f"{self.size} examples {digest.hexdigest()}{augmented}"
 
 
 class StreamData:

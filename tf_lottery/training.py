@@ -6,21 +6,21 @@ is one program that gathers its own batches, under XLA where that is faster.
 """
 
 import functools
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tf_lottery import augmentation
 from tf_lottery import data as data_lib
 from tf_lottery import distribution
+from tf_lottery import evaluation
 from tf_lottery import masks
 from tf_lottery import prunable as prunable_lib
 from tf_lottery import rewinding
 from tf_lottery import wrappers
 
-_EVALUATION_BATCH = 1000
 _SLOW_IN_XLA_ON_CPU = ("conv", "depthwise", "recurrent")
 
 
@@ -74,9 +74,9 @@ class Trainer:
       self.binding.hold(masks.Mask.ones(self.binding.shapes))
       self._fresh_optimizer = self._read_optimizer()
     self.jit = self._faster_in_xla() if jit is None else jit
-    self._replicas = self.strategy.num_replicas_in_sync
-    self._metrics_built = False
-    self._on_device = weakref.WeakKeyDictionary()
+    self._placement = evaluation.Placement(self.strategy)
+    self._replicas = self._placement.replicas
+    self._evaluator = evaluation.Evaluator(self.model, self._placement)
     self._open_stream: tuple[Any, Any] = (None, None)
     self._compile()
     self._set_initial(self.capture(0))
@@ -157,7 +157,7 @@ class Trainer:
       The mean loss over these steps, regularisation included.
     """
     data = data_lib.as_data(data)
-    self._build_metrics(data)
+    self._evaluator.build_metrics(data)
     if batch_size % self._replicas:
       raise ValueError(
         f"batch_size must be a multiple of the {self._replicas} replicas, got"
@@ -172,7 +172,10 @@ class Trainer:
       if isinstance(data, data_lib.ArrayData):
         order = tf.constant(data.order(seed, epoch)[: per_epoch * batch_size])
         order = tf.reshape(order, [per_epoch, batch_size])
-        total += float(self._stretch(self._put(data), order, first, count))
+        noise = None
+        if data.augment is not None:
+          noise = tf.constant([seed, epoch * per_epoch], tf.int64)
+        total += self._stretch(data, order, first, count, noise)
       else:
         total += self._stream(data, epoch, first, count)
       step += count
@@ -180,21 +183,7 @@ class Trainer:
 
   def evaluate(self, data: data_lib.Data) -> dict[str, float]:
     """The loss and the compiled metrics on all of the data."""
-    data = data_lib.as_data(data)
-    self._build_metrics(data)
-    self.model.reset_metrics()
-    if isinstance(data, data_lib.ArrayData):
-      if data.size < self._replicas:
-        raise ValueError(
-          f"Data must have an example for each of {self._replicas} replicas,"
-          f" got {data.size}."
-        )
-      self._evaluate(self._put(data))
-    else:
-      for batch in self._distributed(data.make(0)):
-        self._evaluate_batch(batch)
-    results = self.model.get_metrics_result()
-    return {name: float(value) for name, value in results.items()}
+    return self._evaluator.evaluate(data_lib.as_data(data))
 
   @property
   def traces(self) -> int:
@@ -221,19 +210,23 @@ class Trainer:
     )
     self._stretch_program = function(self._many_steps)
     self._stream_step = function(self._distributed_step, reduce_retracing=True)
-    # Not by XLA: its matrix products of large batches are slower on a CPU.
-    self._evaluate = tf.function(self._evaluate_all)
-    self._evaluate_batch = tf.function(
-      self._distributed_evaluation, reduce_retracing=True
+
+  def _stretch(self, data, order, first: int, count: int, noise) -> float:
+    arrays = self._placement.put(data)
+    first = tf.constant(first, tf.int32)
+    # A function among the arguments is traced by itself.
+    return float(
+      self._stretch_program(
+        arrays, order, first, first + count, data.augment, noise
+      )
     )
 
-  def _stretch(self, arrays, order, first: int, count: int) -> tf.Tensor:
-    first = tf.constant(first, tf.int32)
-    return self._stretch_program(arrays, order, first, first + count)
-
-  def _many_steps(self, arrays, order, first, last):
+  def _many_steps(self, arrays, order, first, last, augment, noise):
     def one(step, total):
-      loss = self._distributed_step_on(arrays, order[step])
+      uniforms = None
+      if augment is not None:
+        uniforms = augmentation.uniforms(order.shape[1], noise, step)
+      loss = self._distributed_step_on(arrays, order[step], augment, uniforms)
       return step + 1, total + loss
 
     _, total = tf.while_loop(
@@ -241,13 +234,16 @@ class Trainer:
     )
     return total
 
-  def _distributed_step_on(self, arrays, indices):
+  def _distributed_step_on(self, arrays, indices, augment, uniforms):
     def replica_step():
       share = indices.shape[0] // self._replicas
-      own = indices[self._replica_id() * share :][:share]
-      return self._update(
-        data_lib.gather(arrays, own, on_host=self._replicas > 1)
+      first = self._placement.replica_id() * share
+      x, y, weight = data_lib.gather(
+        arrays, indices[first:][:share], on_host=self._replicas > 1
       )
+      if augment is not None:
+        x = augment(x, uniforms[first:][:share])
+      return self._update((x, y, weight))
 
     return self._sum(self.strategy.run(replica_step))
 
@@ -284,39 +280,6 @@ class Trainer:
         self.model.trainable_variables, gradients, strict=True
       )
     ]
-
-  def _evaluate_all(self, arrays):
-    """Updates the metrics by equal parts of the data, one a replica."""
-    size = next(a for a in tf.nest.flatten(arrays) if a is not None).shape[0]
-    parts = -(-size // _EVALUATION_BATCH) * self._replicas
-
-    def replica_step(index):
-      part = index * self._replicas + self._replica_id()
-      first, last = part * size // parts, (part + 1) * size // parts
-      self.model.test_step(
-        tf.nest.map_structure(
-          lambda a: None if a is None else a[first:last], arrays
-        )
-      )
-
-    def one(index):
-      self.strategy.run(replica_step, args=(index,))
-      return index + 1
-
-    tf.while_loop(
-      lambda index: index * self._replicas < parts,
-      lambda index: (one(index),),
-      (0,),
-      parallel_iterations=1,
-    )
-
-  def _distributed_evaluation(self, batch):
-    self.strategy.run(self.model.test_step, args=(data_lib.as_triple(batch),))
-
-  def _replica_id(self):
-    if self._replicas == 1:
-      return 0
-    return tf.distribute.get_replica_context().replica_id_in_sync_group
 
   # Helpers.
 
@@ -355,48 +318,15 @@ class Trainer:
     kinds = {weight.kind for weight in self.binding.report}
     return kinds.isdisjoint(_SLOW_IN_XLA_ON_CPU)
 
-  def _build_metrics(self, data: data_lib.Data) -> None:
-    """Has Keras make its metrics' variables before anything is traced."""
-    if self._metrics_built:
-      return
-    batch = data_lib.as_triple(next(iter(data.batches(self._replicas))))
-    batch = tf.nest.map_structure(
-      lambda a: None if a is None else tf.convert_to_tensor(a), batch
-    )
-    with self.strategy.scope():
-      self.strategy.run(self.model.test_step, args=(batch,))
-    self._metrics_built = True
-
-  def _put(self, data: data_lib.ArrayData) -> Any:
-    """The arrays as tensors, put on the device once."""
-    if data not in self._on_device:
-      device = "CPU:0" if self._replicas > 1 else None
-      with tf.device(device):
-        self._on_device[data] = tf.nest.map_structure(
-          lambda a: None if a is None else tf.convert_to_tensor(a), data.arrays
-        )
-    return self._on_device[data]
-
   def _stream(self, data: data_lib.StreamData, epoch, first, count) -> float:
     """Trains on batches of an epoch; goes on where it was left, or skips."""
     key = (data, epoch, first)
     position, iterator = self._open_stream
     if position != key:
-      iterator = iter(self._distributed(data.make(epoch).skip(first)))
+      iterator = iter(self._placement.distribute(data.make(epoch).skip(first)))
     losses = [self._stream_step(next(iterator)) for _ in range(count)]
     self._open_stream = ((data, epoch, first + count), iterator)
     return float(np.sum([loss.numpy() for loss in losses], dtype=np.float64))
-
-  def _distributed(self, dataset: tf.data.Dataset) -> Any:
-    if self._replicas == 1:
-      return dataset
-    first = tf.nest.flatten(dataset.element_spec)[0].shape
-    if not first.rank or first[0] is None:
-      raise ValueError(
-        f"With {self._replicas} replicas the batches of a dataset must be of"
-        " one size. Use dataset.batch(size, drop_remainder=True)."
-      )
-    return self.strategy.experimental_distribute_dataset(dataset)
 
 
 def _check_trainable_here(model: Any) -> None:

@@ -1,143 +1,87 @@
-"""Data sets, reference models and the recipes that the papers trained with."""
+"""The recipes by which the papers trained and pruned their networks."""
 
 import dataclasses
+import functools
 import importlib
-import os
-import pathlib
-from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+import tensorflow as tf
 
+from tf_lottery import networks
 from tf_lottery import scopes
 
-Arrays = tuple[np.ndarray, np.ndarray]
-
-# Name -> how many training examples the papers hold out for validation.
-_HELD_OUT = {"mnist": 5000, "fashion_mnist": 5000, "cifar10": 5000}
-
-
-@dataclasses.dataclass(frozen=True)
-class Splits:
-  """A data set, split.
-
-  Attributes:
-    train: `(x, y)`; x float32 in [0, 1] of shape `(n, height, width)` or
-      `(n, height, width, channels)`, y integers of shape `(n,)`.
-    validation: the same, held out of the training examples by seed.
-    test: the same, for reporting only.
-    classes: how many there are.
-  """
-
-  train: Arrays
-  validation: Arrays
-  test: Arrays
-  classes: int
-
-  @property
-  def input_shape(self) -> tuple[int, ...]:
-    """The shape of one example."""
-    return self.train[0].shape[1:]
-
-
-def load_data(
-  name: str, *, seed: int = 0, data_dir: str | os.PathLike | None = None
-) -> Splits:
-  """Loads a data set and splits it; never touches the network.
-
-  Args:
-    name: `"digits"` (1,797 images of 8x8, which scikit-learn brings),
-      `"mnist"`, `"fashion_mnist"` or `"cifar10"`.
-    seed: of the split into training and validation (and, for `"digits"`,
-      test) examples.
-    data_dir: where tfds keeps its data. Defaults to tfds's own default.
-
-  Raises:
-    ValueError: there is no data set of that name.
-    FileNotFoundError: it is not prepared; the message says how to.
-  """
-  if name == "digits":
-    return _load_digits(seed)
-  if name not in _HELD_OUT:
-    raise ValueError(
-      f"data must be one of {['digits', *_HELD_OUT]}, got {name!r}."
-    )
-  builder = _prepared_builder(name, data_dir)
-  train, test = (_read(builder, split) for split in ("train", "test"))
-  order = np.random.default_rng(seed).permutation(len(train[0]))
-  held_out, rest = np.split(order, [_HELD_OUT[name]])
-  return Splits(_at(train, rest), _at(train, held_out), test, 10)
-
-
-def _load_digits(seed: int) -> Splits:
-  datasets = importlib.import_module("sklearn.datasets")
-  x, y = datasets.load_digits(return_X_y=True)
-  data = (x.reshape(-1, 8, 8).astype(np.float32) / 16, y.astype(np.int32))
-  order = np.random.default_rng(seed).permutation(len(y))
-  train, validation, test = np.split(order, [1200, 1500])
-  return Splits(_at(data, train), _at(data, validation), _at(data, test), 10)
-
-
-def _at(data: Arrays, indices: np.ndarray) -> Arrays:
-  return data[0][indices], data[1][indices]
-
-
-def default_data_dir() -> pathlib.Path:
-  """Where tfds keeps its data unless told otherwise."""
-  directory = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-  return pathlib.Path(directory).expanduser()
-
-
-def _prepared_builder(name: str, data_dir: str | os.PathLike | None) -> Any:
-  root = pathlib.Path(data_dir or default_data_dir()) / name
-  versions = sorted(root.glob("*/dataset_info.json"))
-  if not versions:
-    option = f" --data_dir={data_dir}" if data_dir else ""
-    raise FileNotFoundError(
-      f"{name} is not prepared in {root.parent}.\nPrepare it with"
-      f" python scripts/prepare_data.py --dataset={name}{option}"
-      " --download (or --from=DIR with local files)."
-    )
-  # From the directory: tfds would ask the network about a name.
-  tfds = importlib.import_module("tensorflow_datasets")
-  return tfds.builder_from_directory(versions[-1].parent)
-
-
-def _read(builder: Any, split: str) -> Arrays:
-  tfds = importlib.import_module("tensorflow_datasets")
-  batch = builder.as_dataset(split=split, batch_size=-1)
-  batch = tfds.as_numpy(batch)
-  x = batch["image"].astype(np.float32) / 255
-  if x.shape[-1] == 1:
-    x = x[..., 0]
-  return x, batch["label"].astype(np.int32)
+_PAPER = "Frankle and Carbin, arXiv 1803.03635, figure 2"
+_LATE = "Frankle et al., arXiv 1912.05671, and Renda et al., arXiv 2003.02389"
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """How a model was trained and pruned in the paper.
+  """How a network was trained and pruned in a paper.
 
   Attributes:
-    model: a function of this module that makes the layers.
-    learning_rate: of Adam.
+    network: a function of `networks`.
+    learning_rate: at its highest.
     batch_size: examples in a step.
     steps: length of each Level's training.
-    rates: see `layerwise`: what departs from 20 % pruned at each Level.
+    optimizer: `"adam"`, or `"sgd"` with a momentum of 0.9.
+    warmup: over how many steps the learning rate rises from 0.
+    drops: the steps from which on it is divided by 10, once for each.
+    weight_decay: times a kernel's weight is added to its gradient.
+    augment: whether images are shifted and mirrored, see `augmentation`.
+    pruning: `"layerwise"` or `"global"`.
+    rate: the fraction pruned at each Level.
+    rates: of a layerwise pruning: what departs from `rate`.
+    exempt: of a global pruning: what is never pruned.
+    rewind: where each Level starts.
     source: where the numbers stand.
   """
 
-  model: Callable[..., Any]
+  network: networks.Network
   learning_rate: float
   batch_size: int
   steps: int
-  rates: Mapping[str, float]
-  source: str
+  optimizer: str = "adam"
+  warmup: int = 0
+  drops: tuple[int, ...] = ()
+  weight_decay: float = 0.0
+  augment: bool = False
+  pruning: str = "layerwise"
+  rate: float = 0.2
+  rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  exempt: tuple[str, ...] = ()
+  rewind: str = "0it"
+  source: str = _PAPER
+
+  def __post_init__(self):
+    if self.optimizer not in ("adam", "sgd"):
+      raise ValueError(
+        f"optimizer must be 'adam' or 'sgd', got {self.optimizer!r}."
+      )
+    if self.pruning not in ("layerwise", "global"):
+      raise ValueError(
+        f"pruning must be 'layerwise' or 'global', got {self.pruning!r}."
+      )
 
   @property
-  def scope(self) -> scopes.Layerwise:
+  def scope(self) -> scopes.Scope:
     """The scope that prunes at these rates."""
-    return scopes.layerwise(self.rates)
+    if self.pruning == "global":
+      return scopes.global_(self.exempt)
+    return scopes.layerwise(self.rates, rate=self.rate)
+
+  def scaled(self, steps: int) -> "Recipe":
+    """The same in another number of steps: warm-up and drops keep their place.
+
+    What it does not scale is `rewind`, a number of steps after initialisation.
+    """
+    factor = steps / self.steps
+    return dataclasses.replace(
+      self,
+      steps=steps,
+      warmup=round(factor * self.warmup),
+      drops=tuple(round(factor * step) for step in self.drops),
+    )
 
   def make_model(
     self,
@@ -145,113 +89,162 @@ class Recipe:
     classes: int = 10,
     *,
     keras: str = "keras",
+    width: float = 1.0,
   ) -> Any:
-    """The model, compiled with Adam, cross-entropy and accuracy.
+    """The model, compiled with its optimizer, cross-entropy and accuracy.
 
     Args:
       input_shape: of one example.
       classes: how many there are.
       keras: `"keras"` (Keras 3) or `"tf_keras"`.
+      width: multiplies the units or filters of hidden layers.
     """
-    library = importlib.import_module(keras)
-    model = self.model(input_shape, classes, keras=keras)
+    decay = {"weight_decay": self.weight_decay} if self.weight_decay else {}
+    model = self.network(
+      input_shape, classes, keras=keras, width=width, **decay
+    )
     model.compile(
-      optimizer=library.optimizers.Adam(self.learning_rate),
+      optimizer=self._make_optimizer(keras),
       loss="sparse_categorical_crossentropy",
       metrics=["accuracy"],
     )
     return model
 
-
-def lenet_300_100(
-  input_shape: tuple[int, ...] = (28, 28),
-  classes: int = 10,
-  *,
-  keras: str = "keras",
-) -> Any:
-  """The paper's LeNet: dense layers of 300, 100 and `classes` units.
-
-  266,200 prunable weights for 28x28 images and 10 classes. Kernels are Glorot
-  normal, biases zero.
-  """
-  layers = importlib.import_module(keras).layers
-  return _sequential(
-    keras,
-    input_shape,
-    [
-      layers.Flatten(),
-      _dense(layers, 300, "relu"),
-      _dense(layers, 100, "relu"),
-      _dense(layers, classes, "softmax"),
-    ],
-  )
-
-
-def conv2(
-  input_shape: tuple[int, ...] = (32, 32, 3),
-  classes: int = 10,
-  *,
-  keras: str = "keras",
-) -> Any:
-  """The paper's Conv-2: two 3x3 convolutions of 64, a pool, 256, 256, classes.
-
-  4,300,992 prunable weights for 32x32x3 images and 10 classes. Images without
-  a channel axis get one.
-  """
-  layers = importlib.import_module(keras).layers
-  image = [] if len(input_shape) > 2 else [layers.Reshape((*input_shape, 1))]
-  convolutions = [
-    layers.Conv2D(
-      64,
-      3,
-      padding="same",
-      activation="relu",
-      kernel_initializer="glorot_normal",
+  def _make_optimizer(self, keras: str) -> Any:
+    optimizers = importlib.import_module(keras).optimizers
+    rate = learning_rate(
+      self.learning_rate, warmup=self.warmup, drops=self.drops, keras=keras
     )
-    for _ in range(2)
-  ]
-  return _sequential(
-    keras,
-    input_shape,
-    [
-      *image,
-      *convolutions,
-      layers.MaxPooling2D(),
-      layers.Flatten(),
-      _dense(layers, 256, "relu"),
-      _dense(layers, 256, "relu"),
-      _dense(layers, classes, "softmax"),
-    ],
-  )
+    if self.optimizer == "adam":
+      return optimizers.Adam(rate)
+    return optimizers.SGD(rate, momentum=0.9)
 
 
-def _dense(layers: Any, units: int, activation: str) -> Any:
-  return layers.Dense(
-    units, activation=activation, kernel_initializer="glorot_normal"
-  )
-
-
-def _sequential(
-  keras: str, input_shape: tuple[int, ...], layers: list[Any]
+def learning_rate(
+  highest: float,
+  *,
+  warmup: int = 0,
+  drops: tuple[int, ...] = (),
+  keras: str = "keras",
 ) -> Any:
+  """A learning rate that rises at first, and drops by steps of ten.
+
+  At step t it is `highest * min(1, t / warmup) / 10 ** d`, where d is the
+  number of drops that are not after t.
+
+  Args:
+    highest: the learning rate between warm-up and the first drop.
+    warmup: over how many steps it rises from 0.
+    drops: the steps from which on it is divided by 10.
+    keras: `"keras"` (Keras 3) or `"tf_keras"`.
+
+  Returns:
+    What an optimizer takes: a number where it is constant, or a schedule.
+  """
+  if warmup:
+    return _warmup_class(keras)(highest, warmup, drops)
+  if drops:
+    schedules = importlib.import_module(keras).optimizers.schedules
+    return schedules.PiecewiseConstantDecay(
+      # Theirs holds the old value at the boundary itself.
+      [step - 1 for step in drops],
+      [highest / 10**passed for passed in range(len(drops) + 1)],
+    )
+  return highest
+
+
+@functools.cache
+def _warmup_class(keras: str) -> Any:
+  """The class of schedules with a warm-up; it loads once it is made."""
   library = importlib.import_module(keras)
-  return library.Sequential([library.Input(input_shape), *layers])
+
+  @library.saving.register_keras_serializable("tf_lottery")
+  class LinearWarmup(library.optimizers.schedules.LearningRateSchedule):
+    """See `learning_rate`."""
+
+    def __init__(self, highest, warmup, drops):
+      self.highest = highest
+      self.warmup = warmup
+      self.drops = tuple(drops)
+
+    def __call__(self, step):
+      step = tf.cast(step, tf.float32)
+      rate = self.highest * tf.minimum(1.0, step / self.warmup)
+      for drop in self.drops:
+        rate = tf.where(step < drop, rate, rate / 10)
+      return rate
+
+    def get_config(self):
+      return {
+        "highest": self.highest,
+        "warmup": self.warmup,
+        "drops": self.drops,
+      }
+
+  return LinearWarmup
 
 
-_PAPER = "Frankle and Carbin, arXiv 1803.03635, figure 2"
+def _conv_dense(
+  network: networks.Network, rate: float, steps: int, *, conv: float
+) -> Recipe:
+  rates = {"output": 0.1, "conv": conv}
+  return Recipe(network, rate, 60, steps, rates=rates)
+
+
+_RESNET20 = Recipe(
+  networks.resnet20,
+  learning_rate=0.03,
+  batch_size=128,
+  steps=30_000,
+  optimizer="sgd",
+  warmup=20_000,
+  drops=(20_000, 25_000),
+  weight_decay=1e-4,
+  augment=True,
+  pruning="global",
+  exempt=("shortcut_*", "output"),
+)
+
+_VGG19 = Recipe(
+  networks.vgg19,
+  learning_rate=0.1,
+  batch_size=64,
+  steps=112_000,
+  optimizer="sgd",
+  warmup=10_000,
+  drops=(56_000, 84_000),
+  weight_decay=1e-4,
+  augment=True,
+  pruning="global",
+  exempt=("output",),
+)
 
 _RECIPES: Mapping[str, Recipe] = {
   "lenet_300_100": Recipe(
-    lenet_300_100, 1.2e-3, 60, 50_000, {"output": 0.1}, _PAPER
+    networks.lenet_300_100, 1.2e-3, 60, 50_000, rates={"output": 0.1}
   ),
-  "conv2": Recipe(
-    conv2, 2e-4, 60, 20_000, {"output": 0.1, "conv": 0.1}, _PAPER
+  "conv2": _conv_dense(networks.conv2, 2e-4, 20_000, conv=0.1),
+  "conv4": _conv_dense(networks.conv4, 3e-4, 25_000, conv=0.1),
+  "conv6": _conv_dense(networks.conv6, 3e-4, 30_000, conv=0.15),
+  "resnet20": _RESNET20,
+  "resnet20_low": dataclasses.replace(_RESNET20, learning_rate=0.01, warmup=0),
+  "resnet20_rewind": dataclasses.replace(
+    _RESNET20,
+    learning_rate=0.1,
+    steps=63_000,
+    warmup=0,
+    drops=(31_500, 47_250),
+    exempt=(),
+    rewind="1000it",
+    source=_LATE,
   ),
+  "vgg19": _VGG19,
+  "vgg19_low": dataclasses.replace(_VGG19, learning_rate=0.01, warmup=0),
 }
 
 
 def recipe(name: str) -> Recipe:
-  """The recipe of a network of the paper.
+  """The recipe of a network of the papers, by the name of its preset.
 
   Raises:
     ValueError: there is no recipe of that name.

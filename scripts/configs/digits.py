@@ -8,27 +8,17 @@ of Frankle and Carbin (arXiv 1803.03635), shortened.
 
 import ml_collections
 
+from scripts import configs
+from tf_lottery import experiments
+
 
 def get_config() -> ml_collections.ConfigDict:
-  """The fields that every config has."""
-  config = ml_collections.ConfigDict()
-  config.data = "digits"
-  config.data_dir = ml_collections.config_dict.placeholder(str)
-  config.recipe = "lenet_300_100"
-  config.keras = "keras"
-  config.learning_rate = 1.2e-3
-  config.batch_size = 60
-  config.steps = 800
-  config.search_steps = ml_collections.config_dict.placeholder(int)
-  config.evaluate_every = "1ep"
-  config.levels = 15
-  config.rate = 0.2
-  config.rewind_to = "0it"
-  config.tolerance = 0.01
-  # Trained on the chosen ticket, or on the tickets of all Levels.
-  config.controls = ("random_reinit", "shuffled_mask")
-  config.controls_on_all_levels = False
-  config.strategy = "none"
-  config.seed = 0
-  config.run_dir = "runs/digits"
-  return config
+  """800 steps a Level, 15 Levels."""
+  experiment = experiments.Experiment(
+    data="digits",
+    steps=800,
+    evaluate_every="1ep",
+    levels=15,
+    controls=("random_reinit", "shuffled_mask"),
+  )
+  return configs.config_of(experiment, "runs/digits", tolerance=0.01)

@@ -5,14 +5,19 @@
 Everything else is as in `lenet_fashion_mnist.py`.
 """
 
+import dataclasses
+
 import ml_collections
 
+from scripts import configs
 from scripts.configs import lenet_fashion_mnist
 
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
-  """The full protocol, or `:smoke`."""
-  config = lenet_fashion_mnist.get_config(size)
-  config.data = "mnist"
-  config.run_dir = config.run_dir.replace("fashion_mnist", "mnist")
-  return config
+  """One of the sizes of `lenet_fashion_mnist.py`."""
+  experiment = dataclasses.replace(
+    lenet_fashion_mnist.SIZES[size], data="mnist"
+  )
+  return configs.config_of(
+    experiment, f"runs/lenet_mnist_{size}", tolerance=0.002
+  )

@@ -1,0 +1,297 @@
+"""The networks of the papers, from layers of either Keras generation.
+
+Each is a function of `(input_shape, classes)` that returns a model that is not
+compiled. `width` multiplies the number of units or filters of every hidden
+layer (at least one is left): the small dense network that a sparse one is
+compared with. See `width_for`.
+
+All kernels are Glorot normal and all biases zero, as Frankle and Carbin (arXiv
+1803.03635, section 2) have it, also where later code draws He normal.
+"""
+
+import functools
+import importlib
+import math
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
+
+Network = Callable[..., Any]
+_POOL = 0
+
+
+def lenet_300_100(
+  input_shape: tuple[int, ...],
+  classes: int = 10,
+  *,
+  keras: str = "keras",
+  width: float = 1.0,
+) -> Any:
+  """The paper's LeNet: dense layers of 300, 100 and `classes` units.
+
+  266,200 prunable weights for 28x28 images and 10 classes.
+
+  Args:
+    input_shape: of one example.
+    classes: how many there are.
+    keras: `"keras"` (Keras 3) or `"tf_keras"`.
+    width: multiplies the hidden units.
+  """
+  library = importlib.import_module(keras)
+  dense = _dense(library, [_scaled(units, width) for units in (300, 100)])
+  stack = [library.layers.Flatten(), *dense, _output(library, classes)]
+  return library.Sequential([library.Input(input_shape), *stack])
+
+
+def conv2(
+  input_shape: tuple[int, ...],
+  classes: int = 10,
+  *,
+  keras: str = "keras",
+  width: float = 1.0,
+) -> Any:
+  """The paper's Conv-2: two 3x3 convolutions of 64, a pool, 256, 256, classes.
+
+  4,300,992 prunable weights for 32x32x3 images and 10 classes. Images without
+  a channel axis get one. The arguments are those of `lenet_300_100`.
+  """
+  return _conv_dense((64,), input_shape, classes, keras, width)
+
+
+def conv4(
+  input_shape: tuple[int, ...],
+  classes: int = 10,
+  *,
+  keras: str = "keras",
+  width: float = 1.0,
+) -> Any:
+  """The paper's Conv-4: Conv-2 with two more convolutions of 128 and a pool.
+
+  2,425,024 prunable weights for 32x32x3 images and 10 classes. See `conv2`.
+  """
+  return _conv_dense((64, 128), input_shape, classes, keras, width)
+
+
+def conv6(
+  input_shape: tuple[int, ...],
+  classes: int = 10,
+  *,
+  keras: str = "keras",
+  width: float = 1.0,
+) -> Any:
+  """The paper's Conv-6: Conv-4 with two more convolutions of 256 and a pool.
+
+  2,261,184 prunable weights for 32x32x3 images and 10 classes: the paper's
+  figure 2 says 1.7 million, and its densities fit this count. See `conv2`.
+  """
+  return _conv_dense((64, 128, 256), input_shape, classes, keras, width)
+
+
+def resnet20(
+  input_shape: tuple[int, ...],
+  classes: int = 10,
+  *,
+  keras: str = "keras",
+  width: float = 1.0,
+  weight_decay: float = 0.0,
+) -> Any:
+  """ResNet-20 for CIFAR (He et al., arXiv 1512.03385, section 4.2).
+
+  Three stages of three blocks of 16, 32 and 64 filters. Where a stage begins
+  with a stride of 2, its shortcut is a 1x1 convolution with batch
+  normalisation, named `shortcut_2` and `shortcut_3`. Frankle and Carbin call
+  this network Resnet-18. For 32x32x3 images and 10 classes 267,696 weights are
+  in 3x3 convolutions, 2,560 in shortcuts and 640 in the output.
+
+  Args:
+    input_shape: of one image; without a channel axis it gets one.
+    classes: how many there are.
+    keras: `"keras"` (Keras 3) or `"tf_keras"`.
+    width: multiplies the filters.
+    weight_decay: times a kernel's weight is added to its gradient.
+  """
+  library = importlib.import_module(keras)
+  layers = library.layers
+  conv = functools.partial(_convolution, library, weight_decay=weight_decay)
+  inputs = library.Input(input_shape)
+  x = _apply(_as_image(library, input_shape), inputs)
+  x = _apply([*conv(_scaled(16, width)), layers.ReLU()], x)
+  for stage, filters in enumerate((16, 32, 64), 1):
+    filters = _scaled(filters, width)
+    for block in range(3):
+      stride = 2 if stage > 1 and block == 0 else 1
+      first = [*conv(filters, strides=stride), layers.ReLU()]
+      branch = _apply([*first, *conv(filters)], x)
+      if stride > 1:
+        name = f"shortcut_{stage}"
+        x = _apply(conv(filters, size=1, strides=stride, name=name), x)
+      x = layers.ReLU()(layers.Add()([branch, x]))
+  x = layers.GlobalAveragePooling2D()(x)
+  return library.Model(inputs, _output(library, classes, weight_decay)(x))
+
+
+def vgg19(
+  input_shape: tuple[int, ...],
+  classes: int = 10,
+  *,
+  keras: str = "keras",
+  width: float = 1.0,
+  weight_decay: float = 0.0,
+) -> Any:
+  """VGG-19 for CIFAR with batch normalisation, as the paper has it.
+
+  16 convolutions of 3x3 (2 of 64, 2 of 128, 4 of 256, 8 of 512 filters) with
+  four pools between them, an average pool and one dense layer: 20,018,880
+  weights in convolutions and 5,120 in the output, for 32x32x3 images and 10
+  classes. Simonyan and Zisserman, arXiv 1409.1556; Frankle and Carbin, arXiv
+  1803.03635, appendix. The arguments are those of `resnet20`.
+  """
+  library = importlib.import_module(keras)
+  plan = [64] * 2 + [_POOL] + [128] * 2 + [_POOL] + [256] * 4 + [_POOL]
+  plan += [512] * 4 + [_POOL] + [512] * 4
+  stack = _as_image(library, input_shape)
+  for filters in plan:
+    if filters == _POOL:
+      stack.append(library.layers.MaxPooling2D())
+    else:
+      filters = _scaled(filters, width)
+      stack += _convolution(library, filters, weight_decay=weight_decay)
+      stack.append(library.layers.ReLU())
+  stack.append(library.layers.GlobalAveragePooling2D())
+  stack.append(_output(library, classes, weight_decay))
+  return library.Sequential([library.Input(input_shape), *stack])
+
+
+def width_for(
+  network: Network,
+  input_shape: tuple[int, ...],
+  classes: int,
+  size: int,
+  keras: str = "keras",
+) -> float:
+  """The width at which a network is closest to a number of weights.
+
+  Args:
+    network: a function of this module.
+    input_shape: of one example.
+    classes: how many there are.
+    size: the wanted number of weights in kernels.
+    keras: `"keras"` (Keras 3) or `"tf_keras"`.
+
+  Raises:
+    ValueError: `size` is not positive.
+  """
+  if size < 1:
+    raise ValueError(f"size must be at least 1, got {size}.")
+  build = functools.partial(network, input_shape, classes, keras=keras)
+  # With one unit in each hidden layer, what is not 1 does not scale.
+  fixed, whole = (_kernel_shapes(build(width=w)) for w in (1e-9, 1.0))
+
+  def count(width: float) -> int:
+    return sum(
+      math.prod(
+        one if one == all_ else one * _scaled(all_ // one, width)
+        for one, all_ in zip(*shapes, strict=True)
+      )
+      for shapes in zip(fixed, whole, strict=True)
+    )
+
+  low, high = 0.0, 1.0
+  while count(high) < size:
+    high *= 2
+  while low < (middle := (low + high) / 2) < high:
+    if count(middle) < size:
+      low = middle
+    else:
+      high = middle
+  return min(high, low, key=lambda width: abs(count(width) - size))
+
+
+def _kernel_shapes(model: Any) -> list[tuple[int, ...]]:
+  shapes = (tuple(weight.shape) for weight in model.trainable_weights)
+  return [shape for shape in shapes if len(shape) > 1]
+
+
+def _scaled(units: int, width: float) -> int:
+  return max(1, round(units * width))
+
+
+def _conv_dense(
+  blocks: tuple[int, ...],
+  input_shape: tuple[int, ...],
+  classes: int,
+  keras: str,
+  width: float,
+) -> Any:
+  """Blocks of two convolutions and a pool; then dense 256, 256, classes."""
+  library = importlib.import_module(keras)
+  conv = functools.partial(
+    library.layers.Conv2D,
+    kernel_size=3,
+    padding="same",
+    activation="relu",
+    **_kernel(library),
+  )
+  stack = _as_image(library, input_shape)
+  for filters in blocks:
+    filters = _scaled(filters, width)
+    stack += [conv(filters), conv(filters), library.layers.MaxPooling2D()]
+  dense = _dense(library, [_scaled(256, width)] * 2)
+  stack += [library.layers.Flatten(), *dense, _output(library, classes)]
+  return library.Sequential([library.Input(input_shape), *stack])
+
+
+def _convolution(
+  library: Any,
+  filters: int,
+  *,
+  size: int = 3,
+  strides: int = 1,
+  weight_decay: float,
+  name: str | None = None,
+) -> list[Any]:
+  """A convolution without biases, and its batch normalisation."""
+  return [
+    library.layers.Conv2D(
+      filters,
+      size,
+      strides=strides,
+      padding="same",
+      use_bias=False,
+      name=name,
+      **_kernel(library, weight_decay),
+    ),
+    # With Keras's 0.99, statistics lag too far for frequent evaluations.
+    library.layers.BatchNormalization(momentum=0.9, epsilon=1e-5),
+  ]
+
+
+def _dense(library: Any, hidden: Iterable[int]) -> list[Any]:
+  return [
+    library.layers.Dense(units, activation="relu", **_kernel(library))
+    for units in hidden
+  ]
+
+
+def _output(library: Any, classes: int, weight_decay: float = 0.0) -> Any:
+  return library.layers.Dense(
+    classes, activation="softmax", **_kernel(library, weight_decay)
+  )
+
+
+def _kernel(library: Any, weight_decay: float = 0.0) -> dict[str, Any]:
+  """How a kernel is drawn and decays."""
+  # The gradient of l2 * w ** 2 is twice l2 * w.
+  decay = library.regularizers.L2(weight_decay / 2) if weight_decay else None
+  return {"kernel_initializer": "glorot_normal", "kernel_regularizer": decay}
+
+
+def _as_image(library: Any, input_shape: tuple[int, ...]) -> list[Any]:
+  """What gives an image without a channel axis one."""
+  if len(input_shape) > 2:
+    return []
+  return [library.layers.Reshape((*input_shape, 1))]
+
+
+def _apply(layers: Iterable[Any], x: Any) -> Any:
+  return functools.reduce(lambda value, layer: layer(value), layers, x)
