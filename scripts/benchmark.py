@@ -5,8 +5,10 @@
 Suite `train`: an epoch of LeNet-300-100 (60,000 images, batches of 60, Adam)
 in `Trainer.train` with a 20 % mask held, in a hand-written XLA loop without
 masks or Keras (the floor), in `fit()`, in stock tfmot, and in PyTorch where it
-is installed; 100 steps of Conv-2; and the share of a Level that is neither
-training nor evaluation. `--smoke` runs all of it at a size that means nothing.
+is installed; 100 steps of Conv-2; the share of a Level that is neither
+training nor evaluation; and that of evaluating every 100 steps.
+Suite `sweep`: replicates in processes of one thread, or one after the other.
+`--smoke` runs all of it at a size that means nothing.
 
 Each competitor has a process of its own, so that its peak memory is its own.
 After an epoch to warm up, each trains one epoch a round, in turns and in
@@ -38,9 +40,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from absl import app
 from absl import flags
 
+from scripts import benchmark_sweep
 from scripts import benchmark_train
 
-_SUITES = {"train": benchmark_train}
+_SUITES = {"sweep": benchmark_sweep, "train": benchmark_train}
 
 _SUITE = flags.DEFINE_enum("suite", "train", list(_SUITES), "What to measure.")
 _JSON = flags.DEFINE_string("json", None, "Where to write the results.")

@@ -21,6 +21,8 @@ import numpy as np
 BATCH_SIZE = 60
 DENSITY = 0.2
 VALIDATION_SIZE = 5000
+TEST_SIZE = 10_000
+EVALUATE_EVERY = 100
 # Of networks.py -> learning rate of Adam.
 LEARNING_RATES = {"lenet_300_100": 1.2e-3, "conv2": 2e-4}
 
@@ -96,6 +98,35 @@ def trainer(task: Task, pause: Pause, network: str, keras: str) -> None:
   examples = data.as_data((task.x, task.y))
   for epoch in itertools.count():
     ours.train(examples, 0, task.steps, batch_size=BATCH_SIZE, seed=epoch)
+    pause()
+
+
+def evaluated(task: Task, pause: Pause) -> None:
+  """Our own loop, evaluated every 100 steps as a search does it."""
+  from tf_lottery import data
+  from tf_lottery import legs
+  from tf_lottery import masks
+  from tf_lottery import training
+
+  ours = training.Trainer(
+    lambda: _compiled(task, "lenet_300_100", "keras", ["accuracy"])
+  )
+  train, validation, test = (
+    data.as_data((task.x[:size], task.y[:size]))
+    for size in (len(task.x), VALIDATION_SIZE, TEST_SIZE)
+  )
+  protocol = legs.Protocol(
+    train, validation, test, BATCH_SIZE, task.steps, EVALUATE_EVERY, seed=0
+  )
+  while True:
+    # Each epoch is a training's first: there the test set is met most often.
+    ours.restore(ours.initial, masks.Mask.ones(ours.binding.shapes), 0)
+    rows = []
+    for step in range(0, task.steps, EVALUATE_EVERY):
+      until = min(step + EVALUATE_EVERY, task.steps)
+      ours.train(train, step, until, batch_size=BATCH_SIZE, seed=0)
+      last = until == task.steps
+      rows.append(protocol.evaluate(ours.evaluate, rows, last=last))
     pause()
 
 
@@ -314,6 +345,10 @@ GROUPS: tuple[Mapping[str, Callable[[Task, Pause], None]], ...] = (
     "conv2 tf_lottery (keras)": _conv2(trainer),
     "conv2 fit (keras)": _conv2(fit),
   },
+  {
+    "not evaluated": _lenet(trainer, "keras"),
+    "evaluated every 100": evaluated,
+  },
   {"level bookkeeping": level_bookkeeping},
 )
 # Whose absence skips a competitor, and does not end the run.
@@ -351,3 +386,7 @@ def targets(results: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
   yield "peak memory is at most 1.3 x fit's", f"{memory:.2f} x", memory <= 1.3
   share = results["level bookkeeping"].share
   yield "bookkeeping is at most 5 % of a Level", f"{share:.1%}", share <= 0.05
+  every, never = results["evaluated every 100"], results["not evaluated"]
+  share = 1 - never.over(every)
+  text = "evaluating every 100 steps is at most 25 % of the time"
+  yield text, f"{share:.1%}", share <= 0.25

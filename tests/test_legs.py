@@ -98,10 +98,30 @@ def test_tensorboard_reads_the_metrics(trainer, directory):
   for record in tf.data.TFRecordDataset(str(path)):
     event = tf.compat.v1.Event.FromString(record.numpy())
     for value in event.summary.value:
+      if value.tag.startswith("_hparams_"):
+        continue
       assert value.metadata.plugin_data.plugin_name == "scalars"
       found[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
   assert found["val_loss", 5] == pytest.approx(history[0]["val_loss"])
   assert found["val_accuracy", 20] == history[-1]["val_accuracy"]
+
+
+def test_tensorboard_has_the_density_as_a_hyperparameter(trainer, directory):
+  pytest.importorskip("tensorboard")
+  from tensorboard.plugins.hparams import plugin_data_pb2
+
+  run(trainer, directory)
+  (path,) = directory.tensorboard.glob("events*")
+  (content,) = [
+    value.metadata.plugin_data.content
+    for record in tf.data.TFRecordDataset(str(path))
+    for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value
+    if value.tag == "_hparams_/session_start_info"
+  ]
+  data = plugin_data_pb2.HParamsPluginData.FromString(content)
+  hparams = data.session_start_info.hparams
+  assert hparams["density"].number_value == 1.0
+  assert hparams["method"].string_value == "ticket"
 
 
 def test_a_write_that_bypasses_the_mask_is_noticed(trainer, directory):

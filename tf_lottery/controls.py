@@ -203,7 +203,10 @@ def gradual(
   binding = wrappers.bind(model)
   start = result.rounds[0].ticket.start
   binding.write(start)
-  with search.directory.locked(), rounds.Recorder(directory, -1) as recorder:
+  with (
+    search.directory.locked(),
+    rounds.Recorder(directory, -1, ticket.density) as recorder,
+  ):
     final = _fit_gradually(search, model, ticket.mask, recorder)
     mask = masks.Mask({key: final[key] != 0 for key in ticket.mask})
     provenance = {**ticket.provenance, "control": "gradual"}

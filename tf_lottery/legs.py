@@ -189,7 +189,7 @@ def run(
   """
   step = _begin(trainer, leg, directory)
   with (
-    rounds.Recorder(directory, step) as recorder,
+    rounds.Recorder(directory, step, leg.mask.density) as recorder,
     _bar(protocol, leg, directory, step) as bar,
   ):
     for until in _boundaries(protocol, leg, step):

@@ -1,6 +1,9 @@
 """Rounds: what is kept of one training, and how it is written on the way."""
 
 import dataclasses
+import importlib
+import importlib.util
+import re
 import shutil
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -81,12 +84,17 @@ def record_of(
 class Recorder:
   """What a leg tells on its way: lines of metrics, and TensorBoard events.
 
+  Args:
+    directory: where.
+    step: where it begins; later lines of an earlier process are dropped.
+    density: a hyperparameter to TensorBoard, where that is installed.
+
   Attributes:
     history: the rows so far, those before the checkpoint included.
     seconds: of training and evaluation so far.
   """
 
-  def __init__(self, directory: rundir.LegDirectory, step: int):
+  def __init__(self, directory: rundir.LegDirectory, step: int, density: float):
     self._directory = directory
     directory.keep_metrics_up_to(step)
     self.history = directory.read_metrics()
@@ -97,6 +105,7 @@ class Recorder:
       shutil.rmtree(directory.tensorboard, ignore_errors=True)
       path = str(directory.tensorboard)
       self._writer = tf.summary.create_file_writer(path)
+      self._write_hyperparameters(density)
     for row in self.history:
       self._write_events(row)
 
@@ -123,3 +132,12 @@ class Recorder:
         if name != "step":
           tf.summary.write(name, value, metadata=scalar)
     self._writer.flush()
+
+  def _write_hyperparameters(self, density: float) -> None:
+    if importlib.util.find_spec("tensorboard") is None:
+      return
+    api = importlib.import_module("tensorboard.plugins.hparams.api")
+    name = self._directory.path.name
+    method = re.sub(r"^level_\d+-?|-\d+$", "", name) or "ticket"
+    with self._writer.as_default(step=0):
+      api.hparams({"density": density, "method": method}, trial_id=name)
