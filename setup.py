@@ -20,11 +20,14 @@ setuptools.setup(
     "absl-py",
     # tensorflow_datasets imports it and does not declare it.
     "importlib_resources",
+    "jinja2",
     "keras>=3.10",
+    "matplotlib",
     "ml-collections",
     "numpy",
     "safetensors",
     "scikit-learn",
+    "scipy",
     # tensorflow_model_optimization imports distutils, which Python 3.12 lacks.
     "setuptools",
     "tensorflow>=2.19",
@@ -35,7 +38,17 @@ setuptools.setup(
   ],
   extras_require={
     "gpu": ["tensorflow[and-cuda]"],
-    "test": ["hypothesis", "pytest"],
-    "dev": ["hypothesis", "pre-commit", "pytest", "ruff"],
+    "ray": ["ray"],
+    "test": ["hypothesis", "pytest", "pytest-xdist"],
+    "dev": [
+      "hypothesis",
+      "mlxtend",
+      "pre-commit",
+      "pytest",
+      "pytest-xdist",
+      "ray",
+      "ruff",
+      "tensorboard",
+    ],
   },
 )

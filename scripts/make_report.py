@@ -1,0 +1,45 @@
+r"""Makes the report of some runs: one HTML page, tables and figures.
+
+  python scripts/make_report.py --out=report RUN...
+
+RUN is a run directory, or a folder above some; replicates of an experiment are
+taken together. It can be made while runs go on, and made again.
+"""
+
+import pathlib
+import sys
+
+# So that it finds the library, from whatever folder this is run.
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from absl import app
+from absl import flags
+
+from tf_lottery import report
+
+_OUT = flags.DEFINE_string("out", None, "The folder to write into.")
+_TOLERANCE = flags.DEFINE_float(
+  "tolerance",
+  0.005,
+  "How much worse than the dense network a ticket still matches it, in units of"
+  " the metric.",
+)
+
+
+def main(argv: list[str]) -> None:
+  """Writes the report, and prints what was found and where it is."""
+  runs = argv[1:]
+  if not runs:
+    raise app.UsageError("Name one run directory or more.")
+  try:
+    made = report.write(runs, _OUT.value, _TOLERANCE.value)
+  except (FileNotFoundError, ValueError) as error:
+    sys.exit(str(error))
+  for section in made.sections:
+    print(f"{section.evidence.experiment}: {section.headline}\n")
+  print("\n".join(map(str, made.paths)))
+
+
+if __name__ == "__main__":
+  flags.mark_flag_as_required("out")
+  app.run(main)

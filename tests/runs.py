@@ -1,0 +1,91 @@
+"""Small run directories for tests, written as a search writes them."""
+
+import json
+
+import numpy as np
+
+from tf_lottery import files
+from tf_lottery import masks
+from tf_lottery import rundir
+
+SHAPES = {"0/kernel": (64, 6), "1/kernel": (6, 3)}
+LAYERS = [{"class": "Sequential"}, {"class": "Flatten"}, {"class": "Dense"}]
+VERSIONS = {"python": "3.11.7", "machine": "x86_64", "tensorflow": "2.21.0"}
+
+
+def write_run(
+  path, methods, *, monitor="accuracy", seed=0, schedule=(0.5, 0.2)
+):
+  """A run whose trainings reach given values at their early stop.
+
+  Args:
+    path: the run directory.
+    methods: `"dense"`, `"ticket"` or a control -> its value at each Level (one
+      for dense); of a control, a list of draws for each Level.
+    monitor: the metric.
+    seed: of the run.
+    schedule: the density of each Level.
+  """
+  directory = rundir.RunDirectory(path)
+  declaration = {
+    "monitor": monitor,
+    "seed": seed,
+    "schedule": schedule,
+    "layers": LAYERS,
+    "weights": [[key, shape, True] for key, shape in SHAPES.items()],
+    "batch_size": 60,
+  }
+  directory.declare(declaration)
+  for method, values in methods.items():
+    for number, value in enumerate(values):
+      level = number + (method != "dense")
+      if method in ("dense", "ticket"):
+        write_leg(
+          directory.level(level), value, (1.0, *schedule)[level], monitor
+        )
+        continue
+      for draw, one in enumerate(value if isinstance(value, list) else [value]):
+        leg = directory.control(level, method, draw)
+        write_leg(leg, one, schedule[number], monitor)
+  return directory
+
+
+def write_leg(leg, value, density, monitor="accuracy", *, done=True):
+  """Three evaluations: `value` at the second, 0.01 less at the third."""
+  rows = [
+    {"step": 10, "val_loss": 0.9, f"test_{monitor}": value - 0.1},
+    {"step": 20, "val_loss": 0.5, f"test_{monitor}": value},
+    {"step": 30, "val_loss": 0.6, f"test_{monitor}": value - 0.01},
+  ]
+  for row in rows:
+    row[f"val_{monitor}"] = row[f"test_{monitor}"] + 0.001
+    leg.append_metrics({**row, "loss": 0.4, "seconds": row["step"] / 10})
+  mask = masks.Mask.random(SHAPES, density, seed=0)
+  tensors = {f"mask/{key}": bits for key, bits in mask.pack().items()}
+  metadata = {
+    "shapes": SHAPES,
+    "order": list(SHAPES),
+    "provenance": {"weights": ["dense/kernel", "dense_1/kernel"]},
+  }
+  tensors["kept/0/kernel"] = np.zeros(3, np.float32)
+  files.write_tensors(leg.ticket, "ticket", tensors, metadata, durable=False)
+  if done:
+    leg.finish({"density": density, "seconds": 3.5, "versions": VERSIONS})
+
+
+def write_experiment(root, name="lenet-1a2b", replicates=3):
+  """An experiment whose first ticket wins and whose second is below dense."""
+  home = root / name
+  home.mkdir(parents=True)
+  declared = {"id": name, "summary": "A small <net> on digits.", "steps": 30}
+  (home / "experiment.json").write_text(json.dumps(declared))
+  for number in range(replicates):
+    noise = (0.0, 0.001, -0.001, 0.0005)[number % 4]
+    methods = {
+      "dense": [0.9 + noise],
+      "ticket": [0.91 + noise, 0.85 - noise],
+      "random_reinit": [[0.88 + noise, 0.882], [0.8, 0.81 + noise]],
+      "shuffled_mask": [0.87 + noise, 0.79],
+    }
+    write_run(home / f"replicate_{number:02d}", methods, seed=number)
+  return home

@@ -1,0 +1,228 @@
+import itertools
+import math
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from tests import runs
+from tf_lottery import drawing
+from tf_lottery import evidence as evidence_lib
+from tf_lottery import figures
+from tf_lottery import gallery
+from tf_lottery import masks
+from tf_lottery import summaries
+
+
+def summary(method, level, density, mean, spread=0.01):
+  return summaries.Summary(
+    method,
+    level,
+    density,
+    "test_early",
+    mean,
+    mean - spread,
+    mean + spread,
+    2,
+    2,
+  )
+
+
+ROWS = [
+  summary("dense", 0, 1.0, 0.9),
+  *(summary("ticket", k, 0.8**k, 0.9) for k in range(1, 21)),
+  *(summary("random_reinit", k, 0.8**k, 0.5) for k in range(1, 21)),
+  summary("mine", 3, 0.512, 0.88),
+]
+
+
+def drawn(function, *args, **options):
+  with drawing.themed(drawing.LIGHT):
+    return function(*args, drawing.LIGHT, **options)
+
+
+def labels(figure):
+  return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_accuracy_falls_to_the_right_on_a_log_axis():
+  figure = drawn(figures.against_density, ROWS, "test accuracy", percent=True)
+  (axes,) = figure.axes
+  left, right = axes.get_xlim()
+  assert axes.get_xscale() == "log"
+  assert left > 100 > 1.15 > right
+  assert labels(figure) == ["dense", "ticket", "random reinit", "mine"]
+
+
+def test_labels_of_levels_do_not_overlap():
+  figure = drawn(figures.against_density, ROWS, "test accuracy", percent=True)
+  with drawing.themed(drawing.LIGHT):
+    drawing._saved(figure, "png")
+  axis = figure.axes[0].xaxis
+  texts = [tick.label1 for tick in axis.get_major_ticks()]
+  assert texts[0].get_text() == "100"
+  boxes = sorted((t.get_window_extent() for t in texts), key=lambda box: box.x0)
+  assert len(boxes) > 5
+  assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+
+
+def test_controls_that_collapse_do_not_flatten_the_rest():
+  figure = drawn(figures.against_density, ROWS, "test accuracy", percent=True)
+  low, high = figure.axes[0].get_ylim()
+  assert low == pytest.approx(78, abs=1)
+  assert high == pytest.approx(91, abs=1)
+
+
+def test_steps_begin_at_zero():
+  rows = [summary("ticket", 1, 0.8, 4000, 100)]
+  figure = drawn(figures.against_density, rows, "", percent=False, whole=True)
+  assert figure.axes[0].get_ylim()[0] == 0
+
+
+@pytest.mark.parametrize(
+  ("function", "args", "options"),
+  [
+    (figures.against_density, ([], ""), {"percent": True}),
+    (figures.curves, ([(1.0, [], [])], ""), {"percent": True}),
+    (figures.layers, ([1.0], [("a", [1.0])]), {}),
+    (figures.layers, ([1.0, 0.5], []), {}),
+    (figures.input_maps, ([(0.5, np.zeros((4, 4)))],), {}),
+  ],
+)
+def test_of_nothing_there_is_no_figure(function, args, options):
+  assert drawn(function, *args, **options) is None
+
+
+def test_curves_are_named_by_density():
+  lines = [(1.0, [1, 2], [0.5, 0.6]), (0.5, [1, 2], [0.5, 0.7])]
+  figure = drawn(figures.curves, lines, "", percent=True)
+  assert labels(figure) == ["dense", "50 %"]
+
+
+def test_of_many_layers_some_are_named():
+  by_layer = [(f"layer_{k}", [1.0, 0.5, 0.0]) for k in range(40)]
+  figure = drawn(figures.layers, [1.0, 0.5, 0.25], by_layer)
+  assert labels(figure) == ["whole network"] + [
+    f"layer_{k}" for k in range(0, 40, 5)
+  ]
+  assert len(figure.axes[0].lines) == 41
+
+
+def test_maps_are_relative_to_the_mean_pixel():
+  counts = np.array([[0, 2], [2, 4]])
+  figure = drawn(figures.input_maps, [(0.5, counts), (0.1, counts)])
+  images = [image for axes in figure.axes[:2] for image in axes.images]
+  np.testing.assert_array_equal(images[0].get_array(), [[0, 1], [1, 2]])
+  assert [axes.get_title() for axes in figure.axes[:2]] == ["50 %", "10 %"]
+
+
+@pytest.mark.parametrize(
+  ("shape", "expected"),
+  [
+    ((784, 300), (28, 28, 1)),
+    ((3072, 10), (32, 32, 3)),
+    ((100, 10), (10, 10, 1)),
+    ((13, 10), None),
+    ((3, 3, 3, 64), None),
+  ],
+)
+def test_which_first_layers_take_images(shape, expected):
+  assert gallery.image_shape(shape) == expected
+
+
+def test_a_method_looks_different_from_all_others():
+  looks = [(s.colour, s.marker, s.line) for s in drawing.STYLES.values()]
+  assert len(set(looks)) == len({s.marker for s in drawing.STYLES.values()})
+  assert drawing.style("my_control").label == "my control"
+
+
+@pytest.mark.parametrize("theme", [drawing.LIGHT, drawing.DARK])
+def test_text_is_legible_on_the_page(theme):
+  page = "#ffffff" if theme is drawing.LIGHT else "#15171a"
+
+  def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [
+      p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts
+    ]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+  low, high = sorted((luminance(theme.ink), luminance(page)))
+  assert (high + 0.05) / (low + 0.05) > 7
+
+
+def test_a_figure_is_drawn_for_both_pages_and_on_disk(tmp_path):
+  rows = ROWS[:3]
+  elements = drawing.draw(
+    lambda theme: figures.against_density(rows, "value", theme, percent=True),
+    "a-figure",
+    tmp_path / "figure",
+  )
+  assert sorted(path.name for path in tmp_path.iterdir()) == [
+    "figure.png",
+    "figure.svg",
+  ]
+  assert sorted(elements) == ["dark", "light"]
+  ids = [re.findall(r'\bid="([^"]+)"', svg) for svg in elements.values()]
+  assert not set(ids[0]) & set(ids[1])
+  for element, theme in zip(elements.values(), ("light", "dark"), strict=True):
+    assert element.startswith("<svg")
+    assert all(i.startswith(f"a-figure-{theme}-") for i in ids.pop(0))
+    used = re.findall(r'(?:href="#|url\(#)([^")]+)', element)
+    assert used
+    assert all(f'id="{name}"' in element for name in used)
+    sizes = [
+      float(size) for size in re.findall(r"font-size: ([\d.]+)px", element)
+    ]
+    assert min(sizes) >= 9
+
+
+def test_the_same_figure_gives_the_same_bytes(tmp_path):
+  def draw(name):
+    drawing.draw(
+      lambda theme: figures.curves(
+        [(1.0, [1, 2], [0.1, math.pi])], "", theme, percent=False
+      ),
+      "a",
+      tmp_path / name,
+    )
+    return (tmp_path / f"{name}.svg").read_bytes()
+
+  assert draw("one") == draw("two")
+
+
+def evidence(path):
+  (found,) = evidence_lib.gather([path])
+  return found
+
+
+def test_curves_are_means_over_replicates(tmp_path):
+  home = runs.write_experiment(tmp_path, replicates=3)
+  steps, values = gallery._mean_curve(evidence(home), 0)
+  assert steps == [10, 20, 30]
+  assert values == pytest.approx([0.801, 0.901, 0.891])
+
+
+def test_chosen_levels_are_the_nearest_ones(tmp_path):
+  home = runs.write_experiment(tmp_path, replicates=1)
+  near = gallery._levels(evidence(home), (0.5, 0.21, 0.001), dense=True)
+  assert [level for level, _ in near] == [0, 1, 2]
+  far = gallery._levels(evidence(home), (0.001,), dense=False)
+  assert [level for level, _ in far] == [1, 2]
+
+
+def test_layers_and_input_are_those_of_the_masks():
+  mask = masks.Mask(
+    {"0/kernel": np.eye(16, 2, dtype=bool), "1/kernel": np.ones((2, 2), bool)}
+  )
+  _, _, alt, _ = gallery._layers([mask], ["first", "second"])
+  assert alt.endswith("at the last Level: first 6.25 %; second 100 %.")
+  ((name, *_),) = gallery._input_maps([mask])
+  assert name == "input"
+  assert gallery._input_maps([masks.Mask({"a": np.ones((13, 2), bool)})]) == []
+
+
+def test_figures_need_no_display():
+  source = pathlib.Path(drawing.__file__).read_text()
+  assert "pyplot" not in source

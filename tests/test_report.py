@@ -1,0 +1,354 @@
+import csv
+import html.parser
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from scripts import make_report
+from tests import runs
+from tf_lottery import drawing
+from tf_lottery import gallery
+from tf_lottery import report
+from tf_lottery import rundir
+from tf_lottery import wording
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+  """A report of an experiment with three replicates."""
+  root = tmp_path_factory.mktemp("report")
+  home = runs.write_experiment(root, "LeNet_1a2b")
+  return report.write([home], root / "out", tolerance=0.01)
+
+
+@pytest.fixture
+def no_drawing(monkeypatch):
+  """Figures are made once, and not rendered, which takes the time."""
+
+  def draw(function, *_):
+    with drawing.themed(drawing.LIGHT):
+      figure = function(drawing.LIGHT)
+    return figure and {"light": "<svg ></svg>", "dark": "<svg ></svg>"}
+
+  monkeypatch.setattr(drawing, "draw", draw)
+  monkeypatch.setattr(drawing, "legend", lambda _: None)
+
+
+def page(made):
+  return made.paths[0].read_text(encoding="utf-8")
+
+
+def rows(made, name):
+  path = made.paths[0].with_name(name)
+  return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_the_headline_says_what_was_found(made):
+  assert made.sections[0].headline == (
+    "The smallest winning ticket keeps 50.0 % of the weights: test accuracy"
+    " 91.0 % (90.9 to 91.1, 3 replicates) against 90.0 % dense; reinitialised"
+    " 88.1 %."
+  )
+  assert wording.headline(made.sections[0].evidence) in page(made).replace(
+    "\N{NO-BREAK SPACE}", " "
+  )
+
+
+def test_all_files_are_written_and_named(made):
+  names = [path.name for path in made.paths]
+  assert names[:4] == [
+    "report.html",
+    "summary.md",
+    "verdicts.csv",
+    "summary.csv",
+  ]
+  assert sorted(names[4:]) == sorted(
+    f"lenet-1a2b-{name}.{ending}"
+    for name in (
+      "accuracy-early",
+      "accuracy-end",
+      "curves",
+      "early-stop",
+      "input",
+      "layers",
+    )
+    for ending in ("png", "svg")
+  )
+  assert all(path.stat().st_size > 100 for path in made.paths)
+
+
+def test_numbers_are_in_the_csv_files(made):
+  (dense,) = [
+    row
+    for row in rows(made, "summary.csv")
+    if row["method"] == "dense" and row["measure"] == "test_early"
+  ]
+  assert float(dense["mean"]) == pytest.approx(0.9)
+  assert (float(dense["low"]), dense["n"]) == (pytest.approx(0.899), "3")
+  words = [row["word"] for row in rows(made, "verdicts.csv")]
+  assert words == ["winning", "below"] * 2
+
+
+def test_markdown_has_the_tables(made):
+  text = made.paths[1].read_text()
+  assert text.startswith("# Lottery tickets\n\n## LeNet_1a2b\n\nThe smallest")
+  assert "| 50.0 % | winning | +1.00 |" in text
+  assert "| 100 %, dense | 90.0 % (89.9" in text
+
+
+class Outline(html.parser.HTMLParser):
+  """Checks that tags close, and notes ids and tags."""
+
+  void = ("meta", "link", "br", "path", "use", "rect", "image", "line")
+
+  def __init__(self, text):
+    super().__init__()
+    self.open, self.tags, self.ids = [], [], []
+    self.feed(text)
+    self.close()
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.append(tag)
+    self.ids += [value for name, value in attrs if name == "id"]
+    if tag not in self.void:
+      self.open.append(tag)
+
+  def handle_startendtag(self, tag, attrs):
+    self.tags.append(tag)
+    self.ids += [value for name, value in attrs if name == "id"]
+
+  def handle_endtag(self, tag):
+    if tag not in self.void:
+      assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_stands_alone(made):
+  text = page(made)
+  outline = Outline(text)
+  assert outline.open == []
+  assert len(outline.ids) == len(set(outline.ids))
+  assert outline.tags.count("h1") == 1
+  assert outline.tags.count("figure") == outline.tags.count("figcaption") == 6
+  assert outline.tags.count("table") == outline.tags.count("caption") == 7
+  assert outline.tags.count("script") == 0
+  assert '<html lang="en">' in text
+  assert "<title>Lottery tickets: LeNet_1a2b</title>" in text
+  assert text.count('role="img" aria-label="') == 12
+  without_names = re.sub(r'xmlns(:\w+)?="[^"]+"', "", text)
+  assert not re.findall(r"https?://|//\w+\.\w+|@import", without_names)
+  links = re.findall(r'(?:href|src)="([^"]{0,12})', without_names)
+  assert all(link.startswith(("#", "data:")) for link in links)
+
+
+def test_what_runs_say_is_escaped(made):
+  assert "A small &lt;net&gt; on digits." in page(made)
+
+
+def test_the_declaration_is_told(made):
+  text = page(made).replace("\N{NO-BREAK SPACE}", " ")
+  facts = dict(
+    re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td></tr>', text)
+  )
+  assert facts["seeds"] == "0, 1, 2"
+  assert facts["schedule"] == "2 Levels from 50.0 % to 20.0 %"
+  assert facts["runs"] == "3 runs, 3 replicates of dense done"
+  assert facts["machine"] == "x86_64"
+  assert facts["version of tensorflow"] == "2.21.0"
+  assert facts["declared steps"] == "30"
+  assert "So far" not in text
+
+
+def test_one_replicate_proves_nothing(tmp_path, no_drawing):
+  methods = {"dense": [0.9], "ticket": [0.91, 0.7], "random_reinit": [0.85]}
+  runs.write_run(tmp_path / "run", methods)
+  made = report.write([tmp_path / "run"], tmp_path / "out")
+  assert made.sections[0].headline == (
+    "The smallest ticket within the tolerance of dense keeps 50.0 % of the"
+    " weights: test accuracy 91.0 % against 90.0 % dense; reinitialised 85.0 %."
+    " One replicate proves nothing."
+  )
+  assert "1 replicate so far; a test needs at least 2" in page(made)
+
+
+def test_several_experiments_have_a_section_each(tmp_path, no_drawing):
+  for name in ("a/mine", "b/mine", "other"):
+    runs.write_run(tmp_path / name, {"dense": [0.9]})
+  made = report.write([tmp_path], tmp_path / "out")
+  names = [section.evidence.experiment for section in made.sections]
+  assert names == [str(tmp_path / "a/mine"), str(tmp_path / "b/mine"), "other"]
+  anchors = [section.anchor for section in made.sections]
+  assert len(set(anchors)) == 3
+  assert all(f'href="#{anchor}"' in page(made) for anchor in anchors)
+
+
+def test_names_that_become_equal_are_told_apart():
+  names = ["A b", "a-b", "a_b", "///"]
+  assert report._anchors(names) == ["a-b", "a-b--2", "a-b--3", "run"]
+
+
+def test_a_report_of_what_goes_on_says_so(tmp_path, no_drawing):
+  run = runs.write_run(tmp_path / "run", {"dense": [0.9], "ticket": [0.91]})
+  runs.write_leg(run.control(1, "random_reinit"), 0.8, 0.5, done=False)
+  made = report.write([tmp_path / "run"], tmp_path / "out")
+  assert made.sections[0].headline.startswith("So far: The smallest ticket")
+  assert "So far: 2 trainings of 1 run not done yet." in page(made)
+
+
+def empty(run):
+  for *_, leg in list(run.legs()):
+    shutil.rmtree(leg.path)
+
+
+def without_test_data(run):
+  for *_, leg in run.legs():
+    lines = [
+      {name: value for name, value in row.items() if "test" not in name}
+      for row in leg.read_metrics()
+    ]
+    (leg.path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+
+def diverged(run):
+  for *_, leg in run.legs():
+    lines = [
+      {name: math.nan for name in row} | {"step": row["step"]}
+      for row in leg.read_metrics()
+    ]
+    (leg.path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+
+def overwrite(name, content, legs="level_*"):
+  def change(run):
+    paths = run.path.glob(f"{legs}/{name}") if legs else [run.path / name]
+    for path in list(paths):
+      path.write_bytes(content)
+
+  change.__name__ = f"{name} {content[:12]!r}"
+  return change
+
+
+def remove(name, legs="level_*"):
+  def change(run):
+    for path in run.path.glob(f"{legs}/{name}"):
+      path.unlink()
+
+  change.__name__ = f"no {name} {legs}"
+  return change
+
+
+STATES = [
+  empty,
+  without_test_data,
+  diverged,
+  *(
+    overwrite("metrics.jsonl", content)
+    for content in (b"", b"3\n[]\nnull\n", b"\xff\xfe", b'{"step": "x"}\n')
+  ),
+  overwrite("metrics.jsonl", b'{"step": 1, "val_loss": "low"}\n{"st'),
+  overwrite("metrics.jsonl", b'{"step": 5, "val_accuracy": 1e400}\n'),
+  *(overwrite("round.json", content) for content in (b"{", b"[]", b"{}")),
+  overwrite("round.json", b'{"density": 0, "versions": 3}'),
+  overwrite("round.json", b'{"density": -1, "seconds": "x"}'),
+  overwrite("ticket.safetensors", b"damaged"),
+  remove("round.json"),
+  remove("metrics.jsonl"),
+  remove("ticket.safetensors"),
+  remove("round.json", "level_00"),
+  remove("*", "level_00"),
+  remove("*", "level_01"),
+  *(
+    overwrite("declaration.json", content, legs="")
+    for content in (
+      b"{",
+      b"[]",
+      b"{}",
+      b'{"monitor": "mine"}',
+      b'{"monitor": 3, "schedule": 4, "weights": 5, "layers": {}}',
+      b'{"schedule": ["x"], "weights": [1], "layers": [null, {"class": 1}]}',
+      b'{"monitor": "loss", "schedule": []}',
+    )
+  ),
+]
+
+
+@pytest.mark.parametrize("change", STATES, ids=lambda change: change.__name__)
+def test_no_state_of_a_run_stops_the_report(tmp_path, no_drawing, change):
+  some = runs.write_experiment(tmp_path / "some", "some", replicates=2)
+  change(rundir.RunDirectory(some / "replicate_00"))
+  runs.write_run(tmp_path / "all", {"dense": [0.9], "ticket": [0.9, 0.8]})
+  change(rundir.RunDirectory(tmp_path / "all"))
+  made = report.write([tmp_path], tmp_path / "out")
+  assert [section.anchor for section in made.sections] == ["all", "some"]
+  assert Outline(page(made)).open == []
+
+
+def test_a_negative_tolerance_is_refused(tmp_path):
+  with pytest.raises(ValueError, match="tolerance must be at least 0, got -1"):
+    report.write([tmp_path], tmp_path / "out", tolerance=-1)
+
+
+def test_the_script_prints_the_headline_and_the_paths(
+  tmp_path, no_drawing, capsys, monkeypatch
+):
+  runs.write_run(tmp_path / "run", {"dense": [0.9]})
+  flags = make_report.flags.FLAGS
+  flags(["make_report", f"--out={tmp_path / 'out'}"])
+  make_report.main(["make_report", str(tmp_path / "run")])
+  printed = capsys.readouterr().out.splitlines()
+  assert printed[0].startswith("run: So far: Dense test accuracy is 90.0 %")
+  assert printed[2] == str(tmp_path / "out" / "report.html")
+  with pytest.raises(SystemExit, match="There is no run in"):
+    (tmp_path / "none").mkdir()
+    make_report.main(["make_report", str(tmp_path / "none")])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@pytest.mark.parametrize("scheme", [0, 1])  # dark, light
+def test_a_browser_shows_the_page_without_an_error(made, tmp_path, scheme):
+  picture = tmp_path / "page.png"
+  command = [
+    CHROMIUM,
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--enable-logging=stderr",
+    "--v=0",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+    f"--blink-settings=preferredColorScheme={scheme}",
+    f"--user-data-dir={tmp_path / 'profile'}",
+    f"--screenshot={picture}",
+    "--window-size=1200,2000",
+    made.paths[0].as_uri(),
+  ]
+  done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+  assert "CONSOLE" not in done.stderr
+  import matplotlib.image
+
+  pixels = matplotlib.image.imread(picture)
+  assert pixels.shape[:2] == (2000, 1200)
+  # The corner is the page's colour, and not all of the page is.
+  assert (pixels[0, 0, :3].mean() > 0.9) == bool(scheme)
+  assert pixels.std() > 0.02
+
+
+@pytest.mark.slow
+def test_reading_runs_needs_no_tensorflow():
+  program = (
+    "import sys, types\n"
+    "package = types.ModuleType('tf_lottery')\n"
+    "package.__path__ = [sys.argv[1]]\n"
+    "sys.modules['tf_lottery'] = package\n"
+    "import tf_lottery.report, tf_lottery.index\n"
+    "sys.exit('tensorflow' in sys.modules)\n"
+  )
+  folder = os.path.dirname(gallery.__file__)
+  assert subprocess.run([sys.executable, "-c", program, folder]).returncode == 0

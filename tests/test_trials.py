@@ -1,0 +1,191 @@
+import json
+import math
+import shutil
+from concurrent import futures
+
+import pytest
+
+from tests import runs
+from tf_lottery import index as index_lib
+from tf_lottery import rundir
+from tf_lottery import trials
+
+
+def only(path):
+  (trial,) = trials.read_trials(path)
+  return trial
+
+
+def test_a_trial_is_read_at_its_early_stop_and_at_its_end(tmp_path):
+  runs.write_run(tmp_path / "mine", {"dense": [0.9]})
+  assert only(tmp_path / "mine") == trials.Trial(
+    run=str(tmp_path / "mine"),
+    experiment="mine",
+    replicate=0,
+    method="dense",
+    draw=0,
+    level=0,
+    density=1.0,
+    steps=30,
+    seconds=3.5,
+    done=True,
+    monitor="accuracy",
+    early_stop_step=20,
+    val_early=pytest.approx(0.901),
+    test_early=0.9,
+    val_end=pytest.approx(0.891),
+    test_end=0.89,
+  )
+
+
+def test_methods_levels_and_draws_are_told_apart(tmp_path):
+  runs.write_run(
+    tmp_path, {"ticket": [0.8, 0.7], "random_reinit": [[0.6, 0.5], [0.4]]}
+  )
+  found = [
+    (t.method, t.level, t.draw, t.density) for t in trials.read_trials(tmp_path)
+  ]
+  assert found == [
+    ("ticket", 1, 0, 0.5),
+    ("random_reinit", 1, 0, 0.5),
+    ("random_reinit", 1, 1, 0.5),
+    ("ticket", 2, 0, 0.2),
+    ("random_reinit", 2, 0, 0.2),
+  ]
+
+
+def test_a_loss_that_is_no_number_is_never_the_minimum(tmp_path):
+  directory = runs.write_run(tmp_path, {})
+  leg = directory.level(0)
+  for step, loss in enumerate([math.nan, 0.5, 0.4, math.nan, -math.inf]):
+    leg.append_metrics({"step": step, "val_loss": loss, "val_accuracy": 0.5})
+  trial = only(tmp_path)
+  assert trial.early_stop_step == 2
+  assert (trial.steps, trial.val_end, trial.test_end) == (4, 0.5, None)
+
+
+def test_a_diverged_training_has_no_early_stop(tmp_path):
+  leg = runs.write_run(tmp_path, {}).level(0)
+  leg.append_metrics({"step": 5, "val_loss": math.nan, "val_accuracy": 0.1})
+  trial = only(tmp_path)
+  assert (trial.early_stop_step, trial.val_early, trial.val_end) == (
+    None,
+    None,
+    0.1,
+  )
+
+
+def test_only_some_rows_have_test_values(tmp_path):
+  leg = runs.write_run(tmp_path, {}).level(0)
+  leg.append_metrics({"step": 1, "val_loss": 2.0, "test_accuracy": 0.25})
+  leg.append_metrics({"step": 2, "val_loss": 3.0})
+  leg.append_metrics({"step": 3, "val_loss": 4.0, "test_accuracy": 0.5})
+  trial = only(tmp_path)
+  assert (trial.test_early, trial.test_end) == (0.25, 0.5)
+
+
+def test_a_training_that_goes_on_is_not_done(tmp_path):
+  leg = runs.write_run(tmp_path, {}).level(2)
+  runs.write_leg(leg, 0.8, 0.2, done=False)
+  trial = only(tmp_path)
+  assert (trial.done, trial.method, trial.steps, trial.seconds) == (
+    False,
+    "ticket",
+    30,
+    3.0,
+  )
+  assert trial.density == pytest.approx(0.2, abs=0.01)  # of the ticket's mask
+  leg.ticket.unlink()
+  assert only(tmp_path).density == 0.2  # of the schedule
+
+
+def test_replicates_belong_to_an_experiment(tmp_path):
+  home = runs.write_experiment(tmp_path, "small-1a2b", replicates=2)
+  runs.write_run(tmp_path / "alone", {"dense": [0.9]})
+  found = trials.find_runs([tmp_path, home / "replicate_01"])
+  assert [(r.experiment, r.replicate, r.home.name) for r in found] == [
+    ("alone", 0, "alone"),
+    ("small-1a2b", 0, "small-1a2b"),
+    ("small-1a2b", 1, "small-1a2b"),
+  ]
+  assert found[1].declared["steps"] == 30
+  assert found[0].declared == {}
+
+
+def test_a_replicate_without_an_experiment_stands_alone(tmp_path):
+  runs.write_run(tmp_path / "replicate_03", {"dense": [0.9]})
+  (run,) = trials.find_runs([tmp_path])
+  assert (run.experiment, run.replicate) == ("replicate_03", 0)
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [("missing", "must be a directory, got"), ("empty", "There is no run in")],
+)
+def test_what_has_no_run_is_refused(tmp_path, name, message):
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(FileNotFoundError, match=message):
+    trials.find_runs([tmp_path / name])
+
+
+def test_the_mask_of_a_ticket_with_its_names(tmp_path):
+  directory = runs.write_run(tmp_path, {"dense": [0.9], "ticket": [0.9]})
+  mask, names = trials.read_mask(directory.level(1))
+  assert mask.kept == round(0.5 * (64 * 6 + 6 * 3))
+  assert names == ["dense/kernel", "dense_1/kernel"]
+  directory.level(1).ticket.write_bytes(b"damaged")
+  assert trials.read_mask(directory.level(1)) is None
+  assert trials.read_mask(directory.level(7)) is None
+
+
+def test_the_index_reads_only_what_changed(tmp_path):
+  home = runs.write_experiment(tmp_path / "runs", "small", replicates=2)
+  found = trials.find_runs([tmp_path / "runs"])
+  index = index_lib.Index(tmp_path / "index.sqlite")
+  assert index.update(found) == 2
+  assert index.update(found) == 0
+  read = [trial for run in found for trial in trials.read_trials(run)]
+  assert sorted(index.trials(), key=repr) == sorted(read, key=repr)
+  assert index.trials("small") == index.trials()
+  assert index.trials("other") == []
+  leg = rundir.RunDirectory(found[0].path).level(3)
+  leg.append_metrics({"step": 1, "val_loss": math.nan})
+  assert index.update(found) == 1
+  assert index.trials()[-1 - len(read) // 2].early_stop_step is None
+  shutil.rmtree(home / "replicate_01")
+  assert index.update(found[:1]) == 0
+  assert {t.replicate for t in index.trials()} == {0}
+
+
+def test_an_index_of_another_format_is_made_anew(tmp_path):
+  runs.write_run(tmp_path / "run", {"dense": [0.9]})
+  path = tmp_path / "index.sqlite"
+  index_lib.Index(path).update([tmp_path / "run"])
+  with index_lib.Index(path)._connected() as connection:
+    connection.execute("PRAGMA user_version = 999")
+  assert index_lib.Index(path).trials() == []
+
+
+def test_two_writers_may_update_one_index(tmp_path):
+  # Each use has a connection of its own: threads lock as processes do.
+  runs.write_experiment(tmp_path / "runs", "small", replicates=4)
+  found = trials.find_runs([tmp_path / "runs"])
+  path = tmp_path / "index.sqlite"
+
+  def write(number):
+    index = index_lib.Index(path)
+    for turn in range(5):
+      for run in found:
+        state = f"{number} {turn}"
+        index._replace(run, state, trials.read_trials(run))
+
+  with futures.ThreadPoolExecutor() as pool:
+    list(pool.map(write, range(3)))
+  assert len(index_lib.Index(path).trials()) == 4 * 9
+
+
+def test_an_experiment_is_named_by_its_declaration(tmp_path):
+  home = runs.write_experiment(tmp_path, "folder", replicates=1)
+  (home / "experiment.json").write_text(json.dumps({"id": "declared-1234"}))
+  (run,) = trials.find_runs([home])
+  assert run.experiment == "declared-1234"

@@ -1,0 +1,257 @@
+"""Figures of one experiment.
+
+Each function takes a theme and returns a matplotlib `Figure`, or None where
+there is nothing to draw; `drawing.draw` draws it for each page.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import axes as axes_lib
+from matplotlib import figure as figure_lib
+from matplotlib import ticker
+
+from tf_lottery import drawing
+from tf_lottery import summaries
+
+# Accuracies further below the dense one are cut off.
+LOWEST = 0.12
+
+
+def against_density(
+  rows: Sequence[summaries.Summary],
+  label: str,
+  theme: drawing.Theme,
+  *,
+  percent: bool,
+  whole: bool = False,
+) -> figure_lib.Figure | None:
+  """Each method's mean at each Level, with bars from minimum to maximum.
+
+  Args:
+    rows: of one measure.
+    label: of the vertical axis.
+    theme: of the page.
+    percent: whether values are fractions.
+    whole: whether they are whole numbers, and the axis begins at zero.
+  """
+  scale = 100 if percent else 1
+  dense = next((row for row in rows if row.method == "dense"), None)
+  methods = [m for m in in_order(rows) if m != "dense"]
+  if dense is None and not methods:
+    return None
+  figure, axes = drawing.axes(theme, "weights remaining, %", label)
+  for number, method in enumerate(methods):
+    points = sorted(
+      (row for row in rows if row.method == method), key=lambda row: row.level
+    )
+    # A little apart, so that bars of one Level do not hide each other.
+    apart = 1.008 ** (number - (len(methods) - 1) / 2)
+    _bars(axes, points, drawing.style(method), scale, apart)
+  if dense is not None:
+    _dense_band(axes, dense, scale, theme)
+  drawing.density_axis(axes, [row.density for row in rows])
+  if percent:
+    _leave_out_collapse(axes, rows, dense, scale)
+  if whole:
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+  drawing.legend(axes)
+  return figure
+
+
+def curves(
+  by_density: Sequence[tuple[float, Sequence[int], Sequence[float]]],
+  label: str,
+  theme: drawing.Theme,
+  *,
+  percent: bool,
+) -> figure_lib.Figure | None:
+  """Values by step, one line for each density.
+
+  Args:
+    by_density: density, steps and values of each line.
+    label: of the vertical axis.
+    theme: of the page.
+    percent: whether values are fractions.
+  """
+  drawn = [line for line in by_density if len(line[1])]
+  if not drawn:
+    return None
+  scale = 100 if percent else 1
+  figure, axes = drawing.axes(theme, "training step", label)
+  sparse = [density for density, *_ in drawn if density < 1]
+  colours = dict(zip(sparse, drawing.ramp(theme, len(sparse)), strict=True))
+  lines = itertools.cycle(["-", (0, (7, 1.5)), (0, (7, 1.5, 1.5, 1.5))])
+  for density, steps, values in drawn:
+    axes.plot(
+      steps,
+      scale * np.asarray(values, float),
+      color=colours.get(density, theme.ink),
+      label=f"{100 * density:.3g} %" if density < 1 else "dense",
+      linestyle=next(lines) if density < 1 else "-",
+      linewidth=1.5 if density < 1 else 2.2,
+    )
+  _leave_out_beginning(axes, drawn, scale)
+  axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+  drawing.legend(axes)
+  return figure
+
+
+def layers(
+  densities: Sequence[float],
+  by_layer: Sequence[tuple[str, Sequence[float]]],
+  theme: drawing.Theme,
+) -> figure_lib.Figure | None:
+  """The density of each layer, against that of the network.
+
+  Args:
+    densities: of the network, one for each Level.
+    by_layer: each layer's name, and its density at each Level.
+    theme: of the page.
+  """
+  if len(densities) < 2 or not by_layer:
+    return None
+  figure, axes = drawing.axes(
+    theme, "weights remaining, %", "remaining in layer, %"
+  )
+  axes.plot(
+    *[100 * np.asarray(densities)] * 2,
+    color=theme.ink,
+    linestyle=":",
+    linewidth=1,
+    label="whole network",
+  )
+  markers = itertools.cycle("os^DvPX<>h")
+  shown = math.ceil(len(by_layer) / 9)
+  for number, ((name, values), colour) in enumerate(
+    zip(by_layer, drawing.ramp(theme, len(by_layer)), strict=True)
+  ):
+    kept = [100 * value if value > 0 else math.nan for value in values]
+    axes.plot(
+      100 * np.asarray(densities),
+      kept,
+      color=colour,
+      marker=next(markers),
+      # Later lines are thinner, so that one hides no other.
+      linewidth=1.2 + 2 * (1 - number / len(by_layer)),
+      markersize=4 + 3 * (1 - number / len(by_layer)),
+      label=None if number % shown else name,
+    )
+  axes.set_yscale("log")
+  axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+  axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+  axes.yaxis.set_minor_locator(ticker.NullLocator())
+  drawing.density_axis(axes, densities)
+  drawing.legend(axes)
+  return figure
+
+
+def input_maps(
+  maps: Sequence[tuple[float, np.ndarray]], theme: drawing.Theme
+) -> figure_lib.Figure | None:
+  """How many weights of the first layer each pixel keeps.
+
+  Args:
+    maps: density of the network, and the count for each pixel.
+    theme: of the page.
+  """
+  maps = [(density, counts) for density, counts in maps if counts.any()]
+  if not maps:
+    return None
+  figure = figure_lib.Figure(figsize=(1.75 * len(maps) + 0.9, 2.3))
+  grid = figure.subplots(1, len(maps), squeeze=False)[0]
+  relative = [counts / counts.mean() for _, counts in maps]
+  top = max(float(image.max()) for image in relative)
+  for axes, (density, _), image in zip(grid, maps, relative, strict=True):
+    drawn = axes.imshow(image, cmap="cividis", vmin=0, vmax=top)
+    axes.set_title(f"{100 * density:.3g} %", fontsize=11)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+      spine.set_visible(False)
+  bar = figure.colorbar(drawn, ax=list(grid), shrink=0.8, pad=0.02)
+  bar.set_label("kept, against\nthe mean pixel", fontsize=10.5)
+  bar.outline.set_visible(False)
+  return figure
+
+
+def in_order(rows: Sequence[summaries.Summary]) -> list[str]:
+  """The methods of some rows, as legends and tables list them."""
+  known = ["dense", *drawing.STYLES]
+  found = {row.method for row in rows}
+  return [m for m in known if m in found] + sorted(found - set(known))
+
+
+def _bars(
+  axes: axes_lib.Axes,
+  points: Sequence[summaries.Summary],
+  style: drawing.Style,
+  scale: float,
+  apart: float,
+) -> None:
+  """A line through means, with bars where there is more than one value."""
+  x = [100 * row.density * apart for row in points]
+  mean = scale * np.asarray([row.mean for row in points])
+  below = mean - scale * np.asarray([row.low for row in points])
+  above = scale * np.asarray([row.high for row in points]) - mean
+  axes.errorbar(
+    x,
+    mean,
+    yerr=np.maximum([below, above], 0) if max(below + above) > 0 else None,
+    label=style.label,
+    color=style.colour,
+    marker=style.marker,
+    linestyle=style.line,
+    elinewidth=1,
+    capsize=2,
+  )
+
+
+def _dense_band(
+  axes: axes_lib.Axes,
+  dense: summaries.Summary,
+  scale: float,
+  theme: drawing.Theme,
+) -> None:
+  """The dense network's mean as a line, and its minimum to maximum."""
+  axes.axhline(
+    scale * dense.mean, color=theme.ink, linewidth=1.2, label="dense"
+  )
+  if dense.high > dense.low:
+    axes.axhspan(
+      scale * dense.low, scale * dense.high, color=theme.ink, alpha=0.13, lw=0
+    )
+
+
+def _leave_out_collapse(
+  axes: axes_lib.Axes,
+  rows: Sequence[summaries.Summary],
+  dense: summaries.Summary | None,
+  scale: float,
+) -> None:
+  """Ends the axis below the dense value, however far controls fall."""
+  middle = dense.mean if dense else max(row.mean for row in rows)
+  high = max(row.high for row in rows)
+  bottom = max(min(row.low for row in rows), middle - LOWEST)
+  margin = 0.04 * max(high - bottom, 0.01)
+  axes.set_ylim(scale * (bottom - margin), scale * (high + margin))
+
+
+def _leave_out_beginning(
+  axes: axes_lib.Axes,
+  lines: Sequence[tuple[float, Sequence[int], Sequence[float]]],
+  scale: float,
+) -> None:
+  """Fits the vertical axis to all but the first twentieth of training."""
+  after = [
+    scale * value
+    for _, steps, values in lines
+    for step, value in zip(steps, values, strict=True)
+    if step > max(steps) / 20
+  ]
+  margin = 0.04 * (max(after) - min(after))
+  if margin > 0:
+    axes.set_ylim(min(after) - margin, max(after) + margin)

@@ -1,0 +1,285 @@
+"""The figures of one experiment, drawn from its evidence."""
+
+import dataclasses
+import functools
+import math
+import pathlib
+from collections.abc import Callable
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import figure as figure_lib
+
+from tf_lottery import drawing
+from tf_lottery import evidence as evidence_lib
+from tf_lottery import figures
+from tf_lottery import masks
+from tf_lottery import summaries
+from tf_lottery import trials as trials_lib
+from tf_lottery import wording
+
+# As in figures 1 and 3 of Frankle and Carbin, and further.
+_CHOSEN = (0.513, 0.211, 0.135, 0.07, 0.036, 0.012)
+_MAPPED = (0.513, 0.211, 0.07, 0.036, 0.012)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """A figure on a page.
+
+  Attributes:
+    name: of its files, without the ending.
+    caption: what it shows and how to read it.
+    alt: what it shows, for those who do not see it.
+    light: an SVG element for a light page.
+    dark: the same for a dark one.
+    wide: whether it takes the whole width of the page.
+  """
+
+  name: str
+  caption: str
+  alt: str
+  light: str
+  dark: str
+  wide: bool = False
+
+
+Sketch = tuple[
+  str, str, str, Callable[[drawing.Theme], figure_lib.Figure | None]
+]
+
+
+def pictures(
+  evidence: evidence_lib.Evidence, folder: pathlib.Path, prefix: str
+) -> list[Picture]:
+  """Draws what there is to draw, and writes it into a folder.
+
+  Args:
+    evidence: of one experiment.
+    folder: for the SVG and PNG files.
+    prefix: begins the names of files and of ids in the page.
+  """
+  sketches = [
+    _accuracy(evidence, summaries.EARLY),
+    _accuracy(evidence, summaries.END),
+    _early_stop(evidence),
+    _curves(evidence),
+    *_of_masks(evidence),
+  ]
+  drawn = []
+  for name, caption, alt, function in sketches:
+    name = f"{prefix}-{name}"
+    elements = drawing.draw(function, name, folder / name)
+    if elements is not None:
+      wide = name.endswith((f"-{summaries.EARLY}", "-input"))
+      drawn.append(Picture(name, caption, alt, **elements, wide=wide))
+  return drawn
+
+
+def _accuracy(evidence: evidence_lib.Evidence, when: str) -> Sketch:
+  rows = evidence.summary(evidence.fields[when])
+  at = "the early stop" if when == summaries.EARLY else "the end of training"
+  label = evidence.metric + (", %" if evidence.percent else "")
+  caption = (
+    f"{evidence.metric.capitalize()} at {at} against the weights that remain."
+    f" {_bars(rows)}"
+  )
+  if evidence.percent and _is_cut(rows):
+    caption += (
+      f" Values more than {100 * figures.LOWEST:.0f} points below dense are"
+      " cut off; the table has them."
+    )
+  return (
+    f"{evidence.monitor}-{when}",
+    caption,
+    _alt(evidence.metric + f" at {at}", rows, evidence.percent),
+    functools.partial(
+      figures.against_density, rows, label, percent=evidence.percent
+    ),
+  )
+
+
+def _early_stop(evidence: evidence_lib.Evidence) -> Sketch:
+  rows = evidence.summary(summaries.STEP)
+  return (
+    "early-stop",
+    "Step at which the validation loss is at its minimum, found after"
+    f" training: lower is sooner. {_bars(rows)}",
+    _alt("step of the early stop", rows, percent=False),
+    functools.partial(
+      figures.against_density,
+      rows,
+      "step of the early stop",
+      percent=False,
+      whole=True,
+    ),
+  )
+
+
+def _bars(rows: Sequence[summaries.Summary]) -> str:
+  if all(row.draws == 1 for row in rows):
+    return "Each point is one training."
+  return (
+    "Lines are means over replicates; bars, and the band of the dense network,"
+    " go from minimum to maximum."
+  )
+
+
+def _alt(what: str, rows: Sequence[summaries.Summary], percent: bool) -> str:
+  """The ends of each line in words."""
+  parts = []
+  for method in figures.in_order(rows):
+    line = [row for row in rows if row.method == method]
+    first, last = line[0], line[-1]
+    text = f"{method.replace('_', ' ')} {wording.value(first.mean, percent)}"
+    if method != "dense":
+      text += f" at {wording.density(first.density)} of the weights"
+    if last is not first:
+      text += (
+        f" and {wording.value(last.mean, percent)} at"
+        f" {wording.density(last.density)}"
+      )
+    parts.append(text)
+  return f"Line chart, {what}: {'; '.join(parts)}."
+
+
+def _is_cut(rows: Sequence[summaries.Summary]) -> bool:
+  dense = [row.mean for row in rows if row.method == "dense"]
+  return bool(dense) and min(r.low for r in rows) < dense[0] - figures.LOWEST
+
+
+def _curves(evidence: evidence_lib.Evidence) -> Sketch:
+  lines = []
+  for level, density in _levels(evidence, _CHOSEN, dense=True):
+    steps, values = _mean_curve(evidence, level)
+    lines.append((density, steps, values))
+  name = f"validation {evidence.monitor.replace('_', ' ')}"
+  among = ", ".join(wording.density(density) for density, *_ in lines[1:])
+  return (
+    "curves",
+    f"{name.capitalize()} as training goes on, mean over replicates: the dense"
+    " network and tickets by the weights that remain. The first twentieth of"
+    " training may leave the axis.",
+    f"Line chart of {name} by training step for the dense network and for"
+    f" tickets of {among or 'no other density yet'}.",
+    functools.partial(
+      figures.curves,
+      lines,
+      name + (", %" if evidence.percent else ""),
+      percent=evidence.percent,
+    ),
+  )
+
+
+def _levels(
+  evidence: evidence_lib.Evidence, chosen: Sequence[float], dense: bool
+) -> list[tuple[int, float]]:
+  """The Levels nearest to some densities, each once."""
+  densities = summaries.level_densities(evidence.trials)
+  sparse = [level for level in densities if level]
+  nearest = {0} if dense and 0 in densities else set()
+  for near in chosen if sparse else ():
+    level = min(sparse, key=lambda x: abs(math.log(densities[x] / near)))
+    if abs(math.log(densities[level] / near)) < math.log(1.5):
+      nearest.add(level)
+  # Of few Levels, or of other densities: the first and the last.
+  if sparse and not nearest - {0}:
+    nearest |= {sparse[0], sparse[-1]}
+  return [(level, densities[level]) for level in sorted(nearest)]
+
+
+def _mean_curve(
+  evidence: evidence_lib.Evidence, level: int
+) -> tuple[list[int], list[float]]:
+  """The mean over replicates, at the steps that all of them have."""
+  trained = [t for t in evidence.compared if t.level == level]
+  trained = [t for t in trained if t.method in ("dense", "ticket")]
+  replicates = {t.run for t in trained if t.done} or {t.run for t in trained}
+  curves = []
+  for run in evidence.runs:
+    if str(run.path) in replicates:
+      rows = trials_lib.read_rows(run.directory.level(level))
+      name = f"val_{evidence.monitor}"
+      curve = {row["step"]: trials_lib.number(row, name) for row in rows}
+      curves.append({step: v for step, v in curve.items() if v is not None})
+  if not curves:
+    return [], []
+  steps = sorted(set.intersection(*map(set, curves)))
+  return steps, [float(np.mean([c[step] for c in curves])) for step in steps]
+
+
+def _of_masks(evidence: evidence_lib.Evidence) -> list[Sketch]:
+  """Figures of the first replicate's masks."""
+  run = evidence.runs[0]
+  found = {}
+  for level in summaries.level_densities(evidence.trials):
+    if read := trials_lib.read_mask(run.directory.level(level)):
+      found[level] = read
+  if not found:
+    return []
+  names = next(iter(found.values()))[1]
+  same = {k: m for k, (m, own) in found.items() if own == names and m.kept}
+  sketches = [_layers(list(same.values()), names)] if same else []
+  if "Flatten" in evidence_lib.layer_classes(evidence.runs):
+    mapped = [k for k, _ in _levels(evidence, _MAPPED, dense=False)]
+    sketches += _input_maps([same[k] for k in mapped if k in same])
+  return sketches
+
+
+def _layers(by_level: Sequence[masks.Mask], names: Sequence[str]) -> Sketch:
+  tables = [mask.table() for mask in by_level]
+  by_layer = [
+    (
+      name,
+      [table[number].kept / max(table[number].size, 1) for table in tables],
+    )
+    for number, name in enumerate(names)
+  ]
+  ends = "; ".join(
+    f"{name} {wording.density(values[-1])}" for name, values in by_layer[:12]
+  )
+  return (
+    "layers",
+    "Weights that remain in each layer against those of the whole network, in"
+    " the first replicate. Layers above the dotted line are pruned less than"
+    " the rest.",
+    f"Line chart of the density of each layer; at the last Level: {ends}.",
+    functools.partial(
+      figures.layers, [mask.density for mask in by_level], by_layer
+    ),
+  )
+
+
+def _input_maps(by_level: Sequence[masks.Mask]) -> list[Sketch]:
+  """Where on its input a first dense layer keeps weights, if that is images."""
+  maps = []
+  for mask in by_level:
+    kept = next(iter(mask.values()))
+    if shape := image_shape(kept.shape):
+      counts = kept.sum(axis=1).reshape(shape).sum(axis=-1)
+      maps.append((mask.density, counts))
+  if not maps:
+    return []
+  shown = ", ".join(wording.density(density) for density, _ in maps)
+  return [
+    (
+      "input",
+      "Weights that the first layer keeps at each pixel of its input, against"
+      " the mean pixel of the same ticket, by the weights that remain in the"
+      " network; first replicate.",
+      f"Maps of the input's pixels at {shown} of the weights: brighter pixels"
+      " keep more of their weights in the first layer.",
+      functools.partial(figures.input_maps, maps),
+    )
+  ]
+
+
+def image_shape(shape: Sequence[int]) -> tuple[int, int, int] | None:
+  """Side, side and channels of the square images that a dense layer takes."""
+  if len(shape) != 2:
+    return None
+  for channels in (1, 3):
+    side = math.isqrt(shape[0] // channels)
+    if side >= 4 and side * side * channels == shape[0]:
+      return side, side, channels
+  return None

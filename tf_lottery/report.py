@@ -1,0 +1,219 @@
+"""The report: run directories to tables, figures and one HTML page.
+
+Reads files and never trains; a run may go on meanwhile.
+"""
+
+import csv
+import dataclasses
+import io
+import os
+import pathlib
+import re
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+import markupsafe
+
+from tf_lottery import evidence as evidence_lib
+from tf_lottery import files
+from tf_lottery import gallery
+from tf_lottery import summaries
+from tf_lottery import tables
+from tf_lottery import verdicts
+from tf_lottery import wording
+
+_TEMPLATE = pathlib.Path(__file__).with_name("report.html.jinja")
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+  """One experiment in a report.
+
+  Attributes:
+    anchor: its id in the page.
+    evidence: what is known of it.
+    headline: what was found.
+    tables: name -> table.
+    pictures: its figures.
+  """
+
+  anchor: str
+  evidence: evidence_lib.Evidence
+  headline: str
+  tables: Mapping[str, tables.Table]
+  pictures: Sequence[gallery.Picture] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """What was written.
+
+  Attributes:
+    sections: one for each experiment.
+    paths: the files.
+  """
+
+  sections: tuple[Section, ...]
+  paths: tuple[pathlib.Path, ...]
+
+
+def write(
+  runs: Iterable[str | os.PathLike],
+  out: str | os.PathLike,
+  tolerance: float = 0.005,
+) -> Report:
+  """Writes the report of some runs: `report.html`, tables and figures.
+
+  Args:
+    runs: run directories, or folders above some; each experiment gets a
+      section, its replicates together.
+    out: the folder to write into; made when it is missing.
+    tolerance: how much worse than dense a ticket still matches, in units of
+      the metric. Defaults to `0.005`, half a point of accuracy.
+
+  Returns:
+    The sections and the paths that were written.
+
+  Raises:
+    FileNotFoundError: a path has no run.
+    ValueError: the tolerance is negative.
+
+  Example:
+  ```python
+  report.write(["runs/lenet_300_100_mnist"], "reports/lenet")
+  ```
+  """
+  out = pathlib.Path(out)
+  found = evidence_lib.gather(runs, tolerance)
+  anchors = _anchors([evidence.experiment for evidence in found])
+  sections = [
+    _section(anchor, evidence, out / "figures")
+    for anchor, evidence in zip(anchors, found, strict=True)
+  ]
+  contents = {
+    "summary.csv": _csv(_summary_rows(found)),
+    "verdicts.csv": _csv(_verdict_rows(found)),
+    "summary.md": _markdown(sections),
+    "report.html": _page(sections, tolerance),
+  }
+  for name, text in contents.items():
+    files.write_bytes(out / name, text.encode(), durable=False)
+  paths = [out / name for name in reversed(contents)]
+  for section in sections:
+    for picture in section.pictures:
+      base = out / "figures" / picture.name
+      paths += [base.with_name(f"{base.name}.{e}") for e in ("svg", "png")]
+  return Report(tuple(sections), tuple(paths))
+
+
+def _section(
+  anchor: str, evidence: evidence_lib.Evidence, folder: pathlib.Path
+) -> Section:
+  return Section(
+    anchor,
+    evidence,
+    wording.headline(evidence),
+    _tables(evidence),
+    gallery.pictures(evidence, folder, anchor),
+  )
+
+
+def _tables(evidence: evidence_lib.Evidence) -> dict[str, tables.Table]:
+  """The tables of a section that have rows."""
+  every = {
+    "verdicts": tables.verdicts(evidence, summaries.EARLY),
+    "verdicts_end": tables.verdicts(evidence, summaries.END),
+    "claims": tables.claims(evidence),
+    "summary": tables.summary(evidence, summaries.EARLY),
+    "summary_end": tables.summary(evidence, summaries.END),
+    "steps": tables.steps(evidence),
+    "declaration": tables.declaration(evidence),
+  }
+  return {name: table for name, table in every.items() if table.rows}
+
+
+def _page(sections: Sequence[Section], tolerance: float) -> str:
+  environment = jinja2.Environment(
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+  )
+  environment.filters["svg"] = _svg
+  environment.filters["unbroken"] = _unbroken
+  template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+  return template.render(
+    sections=sections,
+    tolerance=tolerance,
+    significance=verdicts.SIGNIFICANCE,
+    counted=wording.count,
+  )
+
+
+def _svg(element: str, alt: str) -> markupsafe.Markup:
+  """An SVG element of ours, with a text for those who do not see it."""
+  label = markupsafe.escape(alt)
+  return markupsafe.Markup(
+    element.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+  )
+
+
+def _unbroken(text: str) -> str:
+  """Keeps a number and its percent sign on one line."""
+  return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
+
+
+def _anchors(names: Sequence[str]) -> list[str]:
+  """Names as ids and file names, each once."""
+  anchors: list[str] = []
+  for name in names:
+    base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[-60:] or "run"
+    taken = sum(a == base or a.startswith(f"{base}--") for a in anchors)
+    anchors.append(f"{base}--{taken + 1}" if taken else base)
+  return anchors
+
+
+def _summary_rows(
+  found: Iterable[evidence_lib.Evidence],
+) -> list[dict[str, Any]]:
+  return [
+    {"experiment": evidence.experiment, **dataclasses.asdict(row)}
+    for evidence in found
+    for measure in (*evidence.fields.values(), summaries.STEP)
+    for row in evidence.summary(measure)
+  ]
+
+
+def _verdict_rows(
+  found: Iterable[evidence_lib.Evidence],
+) -> list[dict[str, Any]]:
+  return [
+    {"experiment": evidence.experiment, **dataclasses.asdict(row)}
+    for evidence in found
+    for when in evidence.fields
+    for row in evidence.verdicts(when)
+  ]
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+  file = io.StringIO()
+  if rows:
+    writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+  return file.getvalue()
+
+
+def _markdown(sections: Sequence[Section]) -> str:
+  parts = ["# Lottery tickets"]
+  for section in sections:
+    parts += [f"## {section.evidence.experiment}", section.headline]
+    parts += [
+      table.markdown()
+      for name, table in section.tables.items()
+      if name != "declaration"
+    ]
+  return "\n\n".join(part.strip() for part in parts) + "\n"

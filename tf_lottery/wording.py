@@ -1,0 +1,111 @@
+"""Numbers and findings in words."""
+
+from tf_lottery import evidence as evidence_lib
+from tf_lottery import summaries
+from tf_lottery import verdicts
+
+MINUS = "\u2212"
+TIMES = "\u00d7"
+TO = "\u2013"  # an en dash, between two numbers
+UNKNOWN = "\u2013"
+
+
+def density(value: float) -> str:
+  """A density in percent: `"3.58 %"`, `"80.0 %"`, `"100 %"`."""
+  return f"{f'{100 * value:#.3g}'.rstrip('.')} %"
+
+
+def value(number: float | None, percent: bool) -> str:
+  """A value of the metric: `"89.1 %"` of a fraction, `"0.3124"` of others."""
+  if number is None:
+    return UNKNOWN
+  return f"{100 * number:.1f} %" if percent else f"{number:.4g}"
+
+
+def difference(number: float | None, percent: bool) -> str:
+  """A difference of values, with its sign; of fractions, in points."""
+  if number is None:
+    return UNKNOWN
+  text = f"{100 * number:+.2f}" if percent else f"{number:+.3g}"
+  return text.replace("-", MINUS)
+
+
+def p_value(number: float | None) -> str:
+  """A p value, no more exact than it deserves."""
+  if number is None:
+    return UNKNOWN
+  return "< 0.001" if number < 0.001 else f"{number:.3f}"
+
+
+def count(number: int, noun: str) -> str:
+  """`"1 replicate"`, `"3 replicates"`."""
+  return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def spread(row: summaries.Summary, percent: bool) -> str:
+  """`"89.1 % (88.9 to 89.3, 3 replicates)"`."""
+  mean = value(row.mean, percent)
+  if row.draws == 1:
+    return mean
+  low, high = (
+    value(number, percent).removesuffix(" %") for number in (row.low, row.high)
+  )
+  return f"{mean} ({low} to {high}, {count(row.n, 'replicate')})"
+
+
+def headline(evidence: evidence_lib.Evidence) -> str:
+  """What was found, in one or two sentences."""
+  rows = {
+    (row.method, row.level): row
+    for row in evidence.summary(evidence.fields[summaries.EARLY])
+  }
+  dense = rows.get(("dense", 0))
+  found = evidence.verdicts()
+  so_far = "So far: " if evidence.unfinished else ""
+  if dense is None:
+    return "The dense network is not trained to its end yet."
+  reached = value(dense.mean, evidence.percent)
+  if not found:
+    return f"{so_far}Dense {evidence.metric} is {reached}; no ticket beside it."
+  chosen, sentence = _choice(evidence, found)
+  if chosen is None:
+    return f"{so_far}{sentence} Dense {evidence.metric} is {reached}."
+  ticket = rows["ticket", chosen.level]
+  text = (
+    f"{so_far}{sentence} keeps {density(chosen.density)} of the weights:"
+    f" {evidence.metric} {spread(ticket, evidence.percent)} against {reached}"
+    " dense"
+  )
+  if reinit := rows.get(("random_reinit", chosen.level)):
+    text += f"; reinitialised {value(reinit.mean, evidence.percent)}"
+  return f"{text}.{_caution(chosen)}"
+
+
+def _choice(
+  evidence: evidence_lib.Evidence, found: list[verdicts.Verdict]
+) -> tuple[verdicts.Verdict | None, str]:
+  """The ticket to name, and how the sentence about it begins."""
+  for word in ("winning", "matching"):
+    if shown := [v for v in found if v.word == word]:
+      return shown[-1], f"The smallest {word} ticket"
+  if all(v.word == "below" for v in found):
+    return None, "No ticket matches the dense network: all are below it."
+  sign = verdicts.direction(evidence.compared)
+  near = [
+    v
+    for v in found
+    if v.difference is not None
+    and sign * v.difference >= -evidence.tolerance
+    and v.word != "below"
+  ]
+  if not near:
+    return None, "No ticket comes within the tolerance of the dense network."
+  return near[-1], "The smallest ticket within the tolerance of dense"
+
+
+def _caution(verdict: verdicts.Verdict) -> str:
+  if verdict.word != "cannot tell":
+    return ""
+  if min(verdict.n_ticket, verdict.n_dense) < 2:
+    return " One replicate proves nothing."
+  return " Its replicates do not show that it matches."
