@@ -15,6 +15,7 @@ setuptools.setup(
   author="The tf_lottery authors",
   license="Apache-2.0",
   packages=setuptools.find_packages(include=["tf_lottery", "tf_lottery.*"]),
+  package_data={"tf_lottery.report": ["report.html.jinja"]},
   python_requires=">=3.11",
   install_requires=[
     "absl-py",

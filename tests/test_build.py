@@ -20,28 +20,53 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # A module may import from its own row, without a cycle, and from those above.
 ROOMS = (
-  ("files", "masks", "prunable", "rundir", "schedules"),
+  ("files", "masks", "metrics", "prunable", "rundir", "schedules"),
   (
     "wrappers",
     "wrappers.binding",
     "wrappers.holding",
     "wrappers.keras2",
+    "wrappers.keras2_gradual",
     "wrappers.keras2_lottery",
     "wrappers.keras3",
     "wrappers.keras3_lottery",
   ),
-  ("criteria", "data", "distribution", "rewinding", "scopes"),
+  (
+    "augmentation",
+    "criteria",
+    "data",
+    "distribution",
+    "evaluation",
+    "rewinding",
+    "scopes",
+  ),
   ("tickets", "training"),
   (
     "analysis",
+    "controls",
     "declarations",
     "export",
     "legs",
     "levels",
     "results",
+    "rounds",
     "search",
   ),
-  ("experiments", "report", "workloads"),
+  ("datasets", "experiments", "networks", "sweeps", "workloads"),
+  (
+    "index",
+    "report",
+    "report.claims",
+    "report.drawing",
+    "report.evidence",
+    "report.figures",
+    "report.gallery",
+    "report.summaries",
+    "report.tables",
+    "report.verdicts",
+    "report.wording",
+    "trials",
+  ),
   ("tf_lottery",),  # the public names
 )
 
@@ -55,16 +80,18 @@ DISTRIBUTIONS = {
 
 RULES = ("py_binary", "py_library", "py_test")
 
-# Run in a fresh process. TensorFlow's own changes to the environment are its
-# own: they are made before the comparison starts.
+# Run in a fresh process. What TensorFlow and Keras change and load is their
+# own: they are imported before the comparison starts.
 IMPORT_ALONE = """
 import json
 import os
 import sys
 
+import keras
 import tensorflow
 
 before = dict(os.environ)
+loaded_before = set(sys.modules)
 
 import tf_lottery
 
@@ -76,7 +103,7 @@ heavy = [
 ]
 print(json.dumps({
   "changed": sorted(set(before.items()) ^ set(os.environ.items())),
-  "loaded": [name for name in heavy if name in sys.modules],
+  "loaded": sorted(set(heavy) & (set(sys.modules) - loaded_before)),
 }))
 """
 

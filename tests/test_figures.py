@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from tests import runs
-from tf_lottery import drawing
-from tf_lottery import evidence as evidence_lib
-from tf_lottery import figures
-from tf_lottery import gallery
 from tf_lottery import masks
-from tf_lottery import summaries
+from tf_lottery.report import drawing
+from tf_lottery.report import evidence as evidence_lib
+from tf_lottery.report import figures
+from tf_lottery.report import gallery
+from tf_lottery.report import summaries
 
 
 def summary(method, level, density, mean, spread=0.01):

@@ -2,7 +2,7 @@ import csv
 import html.parser
 import json
 import math
-import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -12,11 +12,11 @@ import pytest
 
 from scripts import make_report
 from tests import runs
-from tf_lottery import drawing
-from tf_lottery import gallery
 from tf_lottery import report
 from tf_lottery import rundir
-from tf_lottery import wording
+from tf_lottery.report import drawing
+from tf_lottery.report import gallery
+from tf_lottery.report import wording
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -350,5 +350,5 @@ def test_reading_runs_needs_no_tensorflow():
     "import tf_lottery.report, tf_lottery.index\n"
     "sys.exit('tensorflow' in sys.modules)\n"
   )
-  folder = os.path.dirname(gallery.__file__)
+  folder = str(pathlib.Path(gallery.__file__).parents[1])
   assert subprocess.run([sys.executable, "-c", program, folder]).returncode == 0

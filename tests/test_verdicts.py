@@ -3,10 +3,10 @@ import warnings
 import pytest
 from scipy import stats
 
-from tf_lottery import claims
-from tf_lottery import summaries
 from tf_lottery import trials as trials_lib
-from tf_lottery import verdicts
+from tf_lottery.report import claims
+from tf_lottery.report import summaries
+from tf_lottery.report import verdicts
 
 DENSITIES = {0: 1.0, 1: 0.5, 2: 0.2107, 3: 0.1352, 4: 0.0358}
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import figure as figure_lib
 
-from tf_lottery import drawing
-from tf_lottery import evidence as evidence_lib
-from tf_lottery import figures
 from tf_lottery import masks
-from tf_lottery import summaries
 from tf_lottery import trials as trials_lib
-from tf_lottery import wording
+from tf_lottery.report import drawing
+from tf_lottery.report import evidence as evidence_lib
+from tf_lottery.report import figures
+from tf_lottery.report import summaries
+from tf_lottery.report import wording
 
 # As in figures 1 and 3 of Frankle and Carbin, and further.
 _CHOSEN = (0.513, 0.211, 0.135, 0.07, 0.036, 0.012)

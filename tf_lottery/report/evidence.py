@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
-from tf_lottery import claims
 from tf_lottery import metrics
-from tf_lottery import summaries
 from tf_lottery import trials as trials_lib
-from tf_lottery import verdicts
+from tf_lottery.report import claims
+from tf_lottery.report import summaries
+from tf_lottery.report import verdicts
 
 
 @dataclasses.dataclass(frozen=True)

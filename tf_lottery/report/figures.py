@@ -13,8 +13,8 @@ from matplotlib import axes as axes_lib
 from matplotlib import figure as figure_lib
 from matplotlib import ticker
 
-from tf_lottery import drawing
-from tf_lottery import summaries
+from tf_lottery.report import drawing
+from tf_lottery.report import summaries
 
 # Accuracies further below the dense one are cut off.
 LOWEST = 0.12

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import stats
 
 from tf_lottery import metrics
-from tf_lottery import summaries
 from tf_lottery import trials as trials_lib
+from tf_lottery.report import summaries
 
 SIGNIFICANCE = 0.05
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from tf_lottery import drawing
-from tf_lottery import evidence as evidence_lib
-from tf_lottery import figures
-from tf_lottery import summaries
 from tf_lottery import trials as trials_lib
-from tf_lottery import wording
+from tf_lottery.report import drawing
+from tf_lottery.report import evidence as evidence_lib
+from tf_lottery.report import figures
+from tf_lottery.report import summaries
+from tf_lottery.report import wording
 
 _WHEN = {
   summaries.EARLY: "at early stop",

@@ -17,13 +17,13 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from tf_lottery import evidence as evidence_lib
 from tf_lottery import files
-from tf_lottery import gallery
-from tf_lottery import summaries
-from tf_lottery import tables
-from tf_lottery import verdicts
-from tf_lottery import wording
+from tf_lottery.report import evidence as evidence_lib
+from tf_lottery.report import gallery
+from tf_lottery.report import summaries
+from tf_lottery.report import tables
+from tf_lottery.report import verdicts
+from tf_lottery.report import wording
 
 _TEMPLATE = pathlib.Path(__file__).with_name("report.html.jinja")
 

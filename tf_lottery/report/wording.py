@@ -1,8 +1,8 @@
 """Numbers and findings in words."""
 
-from tf_lottery import evidence as evidence_lib
-from tf_lottery import summaries
-from tf_lottery import verdicts
+from tf_lottery.report import evidence as evidence_lib
+from tf_lottery.report import summaries
+from tf_lottery.report import verdicts
 
 MINUS = "\u2212"
 TIMES = "\u00d7"

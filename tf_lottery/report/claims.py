@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tf_lottery import summaries
 from tf_lottery import trials as trials_lib
-from tf_lottery import verdicts
+from tf_lottery.report import summaries
+from tf_lottery.report import verdicts
 
 
 @dataclasses.dataclass(frozen=True)
