@@ -71,7 +71,7 @@ def test_all_files_are_written_and_named(made):
     "summary.csv",
   ]
   assert sorted(names[4:]) == sorted(
-    f"lenet-1a2b-{name}.{ending}"
+    f"{name}.{ending}"
     for name in (
       "accuracy-early",
       "accuracy-end",

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib.metadata
+import os
 import platform
 import re
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ def versions() -> dict[str, str]:
   packages = ("tensorflow", "keras", "tf-keras", "numpy")
   return {
     "python": platform.python_version(),
-    "machine": platform.machine(),
+    "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     **_package_versions(packages),
   }
 

@@ -90,7 +90,7 @@ def write(
   found = evidence_lib.gather(runs, tolerance)
   anchors = _anchors([evidence.experiment for evidence in found])
   sections = [
-    _section(anchor, evidence, out / "figures")
+    _section(anchor, evidence, out / "figures", alone=len(found) == 1)
     for anchor, evidence in zip(anchors, found, strict=True)
   ]
   contents = {
@@ -110,14 +110,18 @@ def write(
 
 
 def _section(
-  anchor: str, evidence: evidence_lib.Evidence, folder: pathlib.Path
+  anchor: str,
+  evidence: evidence_lib.Evidence,
+  folder: pathlib.Path,
+  *,
+  alone: bool,
 ) -> Section:
   return Section(
     anchor,
     evidence,
     wording.headline(evidence),
     _tables(evidence),
-    gallery.pictures(evidence, folder, anchor),
+    gallery.pictures(evidence, folder, "" if alone else f"{anchor}-"),
   )
 
 
@@ -211,9 +215,8 @@ def _markdown(sections: Sequence[Section]) -> str:
   parts = ["# Lottery tickets"]
   for section in sections:
     parts += [f"## {section.evidence.experiment}", section.headline]
-    parts += [
-      table.markdown()
-      for name, table in section.tables.items()
-      if name != "declaration"
-    ]
+    for picture in section.pictures:
+      image = f"![{picture.alt}](figures/{picture.name}.png)"
+      parts += [image, f"*{picture.caption}*"]
+    parts += [table.markdown() for table in section.tables.values()]
   return "\n\n".join(part.strip() for part in parts) + "\n"

@@ -61,12 +61,12 @@ STYLES = {
   "shuffled_mask": Style("shuffled mask", "#009E73", "^", "-."),
   "random_mask": Style("random mask", "#E69F00", "D", ":"),
   "one_shot": Style("one-shot", "#CC79A7", "v", (0, (6, 1, 1, 1, 1, 1))),
-  "fine_tune": Style("fine-tuning", "#56B4E9", "P", (0, (3, 1))),
+  "fine_tune": Style("fine-tuning", "#009E73", "P", (0, (3, 1))),
   "learning_rate_rewind": Style(
     "learning-rate rewinding", "#E69F00", "X", (0, (8, 2))
   ),
   "rewind_to_init": Style("rewound to init", "#D55E00", "<", (0, (1, 2))),
-  "gradual": Style("gradual pruning", "#009E73", ">", (0, (5, 1, 1, 1))),
+  "gradual": Style("gradual pruning", "#56B4E9", ">", (0, (5, 1, 1, 1))),
   "small_dense": Style("small dense", "#8a8d93", "*", "--"),
 }
 

@@ -68,10 +68,10 @@ def pictures(
   ]
   drawn = []
   for name, caption, alt, function in sketches:
-    name = f"{prefix}-{name}"
+    name = prefix + name
     elements = drawing.draw(function, name, folder / name)
     if elements is not None:
-      wide = name.endswith((f"-{summaries.EARLY}", "-input"))
+      wide = name.endswith((f"-{summaries.EARLY}", "input"))
       drawn.append(Picture(name, caption, alt, **elements, wide=wide))
   return drawn
 
