@@ -40,7 +40,7 @@ setuptools.setup(
   extras_require={
     "gpu": ["tensorflow[and-cuda]"],
     "ray": ["ray"],
-    "test": ["hypothesis", "pytest", "pytest-xdist"],
+    "test": ["hypothesis", "mlxtend", "pytest", "pytest-xdist", "tensorboard"],
     "dev": [
       "hypothesis",
       "mlxtend",
