@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -118,11 +119,15 @@ def run_local(
   failed = {}
   with concurrent.futures.ThreadPoolExecutor(processes) as pool:
     futures = {pool.submit(run_task, task): task for task in todo}
-    for future in concurrent.futures.as_completed(futures):
-      task, error = futures[future], future.result()
-      if error is not None:
-        failed[str(task)] = error
-      on_done(task, error)
+    try:
+      for future in concurrent.futures.as_completed(futures):
+        task, error = futures[future], future.result()
+        if error is not None:
+          failed[str(task)] = error
+        on_done(task, error)
+    except BaseException:  # Ctrl-C, which the processes got too
+      pool.shutdown(wait=False, cancel_futures=True)
+      raise
   return failed
 
 
@@ -183,6 +188,8 @@ def run_task(task: Task) -> str | None:
       )
     if not process.returncode:
       return None
+    if process.returncode == -signal.SIGINT:
+      break  # meant for the whole sweep
   lines = task.log.read_text(encoding="utf-8", errors="replace").splitlines()
   return "\n".join(lines[-20:])
 
