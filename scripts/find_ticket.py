@@ -40,7 +40,10 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {argv[1:]}.")
   config = _CONFIG.value
-  experiment = configs.experiment_of(config)
+  try:
+    experiment = configs.experiment_of(config)
+  except ValueError as error:
+    sys.exit(str(error))
   # The table says what the library would log.
   logging.getLogger("tf_lottery").setLevel(logging.WARNING)
   try:

@@ -52,7 +52,10 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {argv[1:]}.")
   config = _CONFIG.value
-  declared = sweeps.grid(configs.experiment_of(config), _axes(config))
+  try:
+    declared = sweeps.grid(configs.experiment_of(config), _axes(config))
+  except ValueError as error:
+    sys.exit(str(error))
   todo = sweeps.tasks(
     declared,
     config.run_dir,
@@ -96,7 +99,10 @@ def _axes(config) -> dict[str, list]:
 def _typed(config, name: str, text: str):
   if name not in config:
     return text  # refused by sweeps.grid, which lists the fields
-  return config.get_type(name)(text)
+  kind = config.get_type(name)
+  if kind is tuple:
+    raise app.UsageError(f"--grid has no lists of lists: set --config.{name}.")
+  return kind(text)
 
 
 if __name__ == "__main__":
