@@ -65,8 +65,8 @@ def main(argv: list[str]) -> None:
   )
   done = sum(task.is_done for task in todo)
   print(
-    f"{len(declared)} experiments, {len(todo)} replicates, {done} of them done;"
-    f" in {config.run_dir}.",
+    f"Experiments: {len(declared)}, replicates: {len(todo)}, of them done:"
+    f" {done}; in {config.run_dir}.",
     flush=True,
   )
   index = index_lib.Index(pathlib.Path(config.run_dir) / "index.sqlite")

@@ -84,6 +84,15 @@ def test_only_some_rows_have_test_values(tmp_path):
   assert (trial.test_early, trial.test_end) == (0.25, 0.5)
 
 
+def test_a_run_in_the_folder_of_another_is_found_too(tmp_path):
+  runs.write_run(tmp_path / "outer", {"dense": [0.9]})
+  runs.write_run(
+    tmp_path / "outer" / "sweep" / "replicate_00", {"dense": [0.8]}
+  )
+  found = trials.find_runs([tmp_path])
+  assert len(found) == 2
+
+
 def test_a_training_that_goes_on_is_not_done(tmp_path):
   leg = runs.write_run(tmp_path, {}).level(2)
   runs.write_leg(leg, 0.8, 0.2, done=False)

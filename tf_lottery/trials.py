@@ -146,8 +146,9 @@ def find_runs(paths: Iterable[str | os.PathLike]) -> list[Run]:
 
 def _run_folders(path: pathlib.Path) -> Iterator[pathlib.Path]:
   for folder, below, names in os.walk(path):
+    # Other runs may lie in a run's folder, beside its legs.
+    below[:] = [name for name in below if not name.startswith("level_")]
     if "declaration.json" in names:
-      below.clear()
       yield pathlib.Path(folder)
 
 

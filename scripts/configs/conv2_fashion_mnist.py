@@ -3,7 +3,7 @@
     python scripts/run_sweep.py --config=scripts/configs/conv2_fashion_mnist.py
 
 The network and its rates are those of Frankle and Carbin (arXiv 1803.03635,
-section 3), the images smaller and grey, and the training much shorter: 200 of
+section 3), the images smaller and grey, and the training much shorter: 100 of
 20,000 iterations, 5 Levels, 2 replicates.
 """
 
@@ -14,12 +14,12 @@ from tf_lottery import experiments
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """200 iterations, 5 Levels, 2 replicates."""
+  """100 iterations, 5 Levels, 2 replicates."""
   experiment = experiments.Experiment(
     data="fashion_mnist",
     recipe="conv2",
-    steps=200,
-    evaluate_every="50it",
+    steps=100,
+    evaluate_every="100it",
     levels=5,
     controls=("random_reinit",),
     replicates=2,
