@@ -50,17 +50,20 @@ def main(argv: list[str]) -> None:
     splits = datasets.load_data(
       experiment.data, seed=experiment.seed, data_dir=config.data_dir
     )
-  except FileNotFoundError as error:
+  except (FileNotFoundError, ImportError) as error:
     sys.exit(str(error))
   _print_head(experiment, splits)
-  result = experiments.find(
-    experiment,
-    0,
-    splits,
-    config.run_dir,
-    progress=_PROGRESS.value,
-    on_round=lambda round_: print(results.row(round_), flush=True),
-  )
+  try:
+    result = experiments.find(
+      experiment,
+      0,
+      splits,
+      config.run_dir,
+      progress=_PROGRESS.value,
+      on_round=lambda round_: print(results.row(round_), flush=True),
+    )
+  except (ValueError, RuntimeError) as error:  # another run is there, say
+    sys.exit(str(error))
   level = result.smallest_matching_level(config.tolerance)
   path = pathlib.Path(config.run_dir) / "ticket.safetensors"
   result.rounds[level].ticket.save(path)

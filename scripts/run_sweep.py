@@ -82,7 +82,10 @@ def main(argv: list[str]) -> None:
     failed = sweeps.run_local(todo, processes=_PROCESSES.value, on_done=on_done)
   if failed:
     sys.exit("\n\n".join(f"{task}:\n{error}" for task, error in failed.items()))
-  print(f"\npython scripts/make_report.py --out=report {config.run_dir}")
+  print(
+    f"\npython scripts/make_report.py --out=report"
+    f" --tolerance={config.tolerance} {config.run_dir}"
+  )
 
 
 def _axes(config) -> dict[str, list]:

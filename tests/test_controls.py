@@ -123,7 +123,7 @@ def test_rewinding_to_init_is_refused_where_it_changes_nothing(
 
 
 def test_the_dense_network_has_no_controls(result):
-  with pytest.raises(ValueError, match="Levels, 1 and later; got Level 0"):
+  with pytest.raises(ValueError, match="Levels, 1 to 3; got Level 0"):
     controls.random_reinit(result, 0)
 
 

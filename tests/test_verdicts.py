@@ -1,3 +1,4 @@
+import dataclasses
 import warnings
 
 import pytest
@@ -60,23 +61,18 @@ def test_welch_is_scipys_one_sided_test(margin):
 
 
 @pytest.mark.parametrize(
-  ("first", "second", "margin", "p"),
+  ("first", "second"),
   [
-    ([0.9, 0.9], [0.8, 0.8], 0.0, 0.0),
-    ([0.8, 0.8], [0.9, 0.9], 0.0, 1.0),
-    ([0.9, 0.9], [0.9, 0.9], 0.0, 0.5),
-    ([0.9, 0.9], [0.904, 0.904], -0.005, 0.0),
-    ([0.0, 0.0], [0.0, 0.0], 0.0, 0.5),
-    ([0.9], [0.8, 0.8], 0.0, None),
-    ([], [0.8, 0.8], 0.0, None),
+    ([0.9, 0.9], [0.8, 0.8]),
+    ([0.0, 0.0], [0.0, 0.0]),
+    ([0.9], [0.8, 0.8]),
+    ([], [0.8, 0.8]),
   ],
 )
-def test_samples_that_do_not_vary_are_compared_as_they_are(
-  first, second, margin, p
-):
+def test_samples_that_do_not_vary_or_are_too_few_show_nothing(first, second):
   with warnings.catch_warnings():
     warnings.simplefilter("error")
-    assert verdicts.welch(first, second, margin) == p
+    assert verdicts.welch(first, second) is None
 
 
 def test_one_sample_that_does_not_vary_is_tested_without_a_warning():
@@ -95,8 +91,7 @@ def test_one_sample_that_does_not_vary_is_tested_without_a_warning():
     ([0.9, 0.901, 0.899], [0.88, 0.881, 0.879], [0.8, 0.8], "below"),
     ([0.9, 0.92, 0.88], [0.89, 0.93, 0.87], [0.8, 0.81], "cannot tell"),
     ([0.9], [0.95, 0.951], [0.8, 0.81], "cannot tell"),
-    ([0.9, 0.9], [0.896, 0.896], [0.8, 0.8], "winning"),
-    ([0.9, 0.9], [0.894, 0.894], [0.8, 0.8], "below"),
+    ([0.9, 0.9], [0.95, 0.95], [0.8, 0.8], "cannot tell"),
   ],
 )
 def test_words(dense, ticket, reinit, expected):
@@ -182,7 +177,8 @@ def test_a_faithful_lenet_bears_out_the_claims():
   made += [trial("ticket", 1, i, 0.9 + e) for i, e in enumerate(noise)]
   found = claims.findings(made)
   assert {f.word for f in found} == {"holds"}
-  assert len(found) == 1 + 2 * 6  # the random mask was not trained
+  # No random mask was trained, and no one-shot ticket as small as 5.17 %.
+  assert len(found) == 1 + 2 * 5
   assert found[0].measure == "early_stop_step"
   assert (found[0].level, found[0].first, found[0].second) == (2, 310, 510)
 
@@ -207,5 +203,9 @@ def test_one_bad_level_decides_about_a_range():
   made += [trial("one_shot", 1, i, 0.91 + i / 1000) for i in range(2)]
   made += [trial("ticket", 3, i, 0.9) for i in range(2)]
   made += [trial("one_shot", 3, i, 0.8 + i / 1000) for i in range(2)]
-  found = [f for f in claims.findings(made) if f.claim.first == "one_shot"]
+  (claim,) = (c for c in claims.LENET if c.first == "one_shot")
+  found = claims.findings(made, claims=[claim])
+  assert found == []  # the range was not gone through
+  reached = dataclasses.replace(claim, densities=(0.95, DENSITIES[3]))
+  found = claims.findings(made, claims=[reached])
   assert [(f.word, f.level) for f in found] == [("does not hold", 3)] * 2

@@ -34,12 +34,18 @@ def random_reinit(
 ) -> rounds.Round:
   """Other initial weights of the same initialisers, under the same mask.
 
+  They train as the ticket does: from step k on, in a run that rewinds to it;
+  through a whole training, in a run that only fine-tunes.
+
   Reference: Frankle and Carbin, arXiv 1803.03635, section 2.
   """
   seed = _seed(result, "random_reinit", level, draw)
-  ticket = result.rounds[level].ticket
+  ticket = _ticket(result, level)
   changed = ticket.reinitialised(result.trainer.draw(seed), seed)
-  return _train(result, changed, "random_reinit", draw)
+  # New weights need the learning rates of a whole training.
+  fresh = result.search.rewind.position is None
+  rewind = rewinding.to_init() if fresh else None
+  return _train(result, changed, "random_reinit", draw, rewind)
 
 
 def shuffled_mask(
@@ -47,7 +53,7 @@ def shuffled_mask(
 ) -> rounds.Round:
   """As many weights kept in each layer, at other places."""
   seed = _seed(result, "shuffled_mask", level, draw)
-  ticket = result.rounds[level].ticket
+  ticket = _ticket(result, level)
   changed = ticket.shuffled(result.search.dense_start(), seed)
   return _train(result, changed, "shuffled_mask", draw)
 
@@ -55,9 +61,12 @@ def shuffled_mask(
 def random_mask(
   result: levels.SearchResult, level: int, draw: int = 0
 ) -> rounds.Round:
-  """As many weights kept in the whole network, at other places."""
+  """As many weights kept in the whole network, at other places.
+
+  Drawn from all prunable weights, those that the scope exempts too.
+  """
   seed = _seed(result, "random_mask", level, draw)
-  ticket = result.rounds[level].ticket
+  ticket = _ticket(result, level)
   mask = masks.Mask.random(ticket.mask.shapes, ticket.density, seed)
   changed = _changed(
     ticket, mask, result.search.dense_start(), "random_mask", seed
@@ -69,7 +78,7 @@ def one_shot(
   result: levels.SearchResult, level: int, draw: int = 0
 ) -> rounds.Round:
   """The same density in one step, from the dense network's trained weights."""
-  search, ticket = result.search, result.rounds[level].ticket
+  search, ticket = result.search, _ticket(result, level)
   dense = result.rounds[0]
   mask = search.pruned(
     dense.final, dense.ticket.mask, search.schedule[level - 1]
@@ -116,7 +125,7 @@ def rewind_to_init(
       "The control rewind_to_init would repeat the tickets of a run that"
       " rewinds to initialisation. Leave it out, or rewind to a later step."
     )
-  ticket = result.rounds[level].ticket
+  ticket = _ticket(result, level)
   initial = result.search.initial.weights
   changed = _changed(ticket, ticket.mask, initial, "rewind_to_init")
   return _train(result, changed, "rewind_to_init", draw, rewinding.to_init())
@@ -138,7 +147,7 @@ def small_dense(
     make_model: number of prunable weights -> compiled model of about so many.
       The record's density is what it has, over the whole network's.
   """
-  search, ticket = result.search, result.rounds[level].ticket
+  search, ticket = result.search, _ticket(result, level)
   directory = search.directory.control(level, "small_dense", draw)
   if directory.is_done:
     return rounds.Round.read(directory)
@@ -150,7 +159,7 @@ def small_dense(
     jit=search.trainer.jit,
   )
   mask = masks.Mask.ones(trainer.binding.shapes)
-  leg = legs.Leg(trainer.initial, mask, 0, search.steps)
+  leg = legs.Leg(trainer.initial, mask, 0, search.search_steps)
   provenance = {"level": level, "control": "small_dense", "control_seed": seed}
   with search.directory.locked():
     round_, _ = legs.complete(
@@ -189,7 +198,7 @@ def gradual(
 
   Reference: Zhu and Gupta, arXiv 1710.01878.
   """
-  search, ticket = result.search, result.rounds[level].ticket
+  search, ticket = result.search, _ticket(result, level)
   directory = search.directory.control(level, "gradual", draw)
   if directory.is_done:
     return rounds.Round.read(directory)
@@ -211,12 +220,12 @@ def gradual(
     mask = masks.Mask({key: final[key] != 0 for key in ticket.mask})
     provenance = {**ticket.provenance, "control": "gradual"}
     tickets.Ticket(mask, start, provenance).save(directory.ticket)
-    rewinding.Snapshot(search.steps, final).save(directory.final)
+    rewinding.Snapshot(search.search_steps, final).save(directory.final)
     record = rounds.record_of(
       recorder.history,
       level=level,
       density=mask.density,
-      steps=search.steps,
+      steps=search.search_steps,
       seed=search.protocol.seed,
     )
     directory.finish(record)
@@ -235,7 +244,7 @@ def _fit_gradually(
   began = time.perf_counter()
 
   def record(step, loss, pruned):
-    last = step == search.steps
+    last = step == search.search_steps
     evaluate = functools.partial(_evaluate_by_keras, pruned)
     metrics = protocol.evaluate(evaluate, recorder.history, last=last)
     recorder.seconds = time.perf_counter() - began
@@ -244,7 +253,7 @@ def _fit_gradually(
   return gradual_lib.fit(
     model,
     functools.partial(_batch, protocol),
-    search.steps,
+    search.search_steps,
     {part.key: part.density for part in mask.table()},
     every=protocol.evaluate_every,
     on_evaluation=record,
@@ -310,8 +319,8 @@ def _seed(
 def _from_trained(
   result: levels.SearchResult, level: int, control: str
 ) -> tickets.Ticket:
+  ticket = _ticket(result, level)
   trained = result.rounds[level - 1].final.weights
-  ticket = result.rounds[level].ticket
   return _changed(ticket, ticket.mask, trained, control)
 
 
@@ -336,10 +345,16 @@ def _train(
   rewind: rewinding.Rewind | None = None,
 ) -> rounds.Round:
   level = ticket.provenance["level"]
-  if not level:
-    raise ValueError(
-      "Controls belong to pruned Levels, 1 and later; got Level 0, which is"
-      " the dense network."
-    )
   directory = result.search.directory.control(level, control, draw)
-  return result.train(ticket, directory.path.name, rewind=rewind)
+  return result.search.train(
+    ticket, directory.path.name, rewind=rewind, final=False
+  )
+
+
+def _ticket(result: levels.SearchResult, level: int) -> tickets.Ticket:
+  if not 0 < level < len(result.rounds):
+    raise ValueError(
+      f"Controls belong to pruned Levels, 1 to {len(result.rounds) - 1}; got"
+      f" Level {level}."
+    )
+  return result.rounds[level].ticket

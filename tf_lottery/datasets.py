@@ -60,9 +60,7 @@ def load_data(
     load, *cuts = _BUNDLED[name]
     return _split(load(), seed, cuts)
   if name not in _HELD_OUT:
-    raise ValueError(
-      f"data must be one of {[*_BUNDLED, *_HELD_OUT]}, got {name!r}."
-    )
+    raise ValueError(f"data must be one of {list(NAMES)}, got {name!r}.")
   builder = _prepared_builder(name, data_dir)
   train, test = (_read(builder, split) for split in ("train", "test"))
   order = np.random.default_rng(seed).permutation(len(train[0]))
@@ -93,6 +91,7 @@ _BUNDLED = {
   "digits": (_digits, 1200, 1500),
   "mnist_5k": (_mnist_5k, 4000, 4500),
 }
+NAMES = (*_BUNDLED, *_HELD_OUT)
 
 
 def _split(data: Arrays, seed: int, cuts: Sequence[int]) -> Splits:

@@ -122,7 +122,8 @@ class Evaluator:
     parts = -(-size // _BATCH) * replicas
 
     def replica_step(index):
-      part = index * replicas + self._placement.replica_id()
+      # int64: part times size is more than int32 holds, of a million examples.
+      part = index * replicas + tf.cast(self._placement.replica_id(), tf.int64)
       first, last = part * size // parts, (part + 1) * size // parts
       self._model.test_step(
         tf.nest.map_structure(
@@ -137,7 +138,7 @@ class Evaluator:
     tf.while_loop(
       lambda index: index * replicas < parts,
       lambda index: (one(index),),
-      (0,),
+      (tf.constant(0, tf.int64),),
       parallel_iterations=1,
     )
 

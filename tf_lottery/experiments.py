@@ -36,7 +36,13 @@ from tf_lottery import workloads
 CONTROLS = (*controls_lib.BY_NAME, "gradual", "small_dense")
 
 # What may be asked of an experiment later, without making it another one.
-_GROWING = ("controls", "control_levels", "reinits", "replicates")
+GROWING = ("controls", "control_levels", "reinits", "replicates")
+_KNOWN = {
+  "data": datasets.NAMES,
+  "keras": ("keras", "tf_keras"),
+  "criterion": ("magnitude", "random"),
+  "strategy": ("none", "mirrored", "multi_worker_mirrored", "tpu"),
+}
 _REWINDS = {
   "init": rewinding.to_init,
   "learning_rate": rewinding.learning_rate,
@@ -116,13 +122,26 @@ class Experiment:
         f"control_levels must be from 1 to levels = {self.levels}, got"
         f" {outside}."
       )
-    for name in ("levels", "reinits", "replicates"):
-      if getattr(self, name) < 1:
+    for name in ("levels", "reinits", "replicates", "steps", "batch_size"):
+      value = getattr(self, name)
+      if value is not None and value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}.")
+    for name, known in _KNOWN.items():
+      if getattr(self, name) not in known:
         raise ValueError(
-          f"{name} must be at least 1, got {getattr(self, name)}."
+          f"{name} must be one of {', '.join(known)}; got"
+          f" {getattr(self, name)!r}."
         )
+    schedules.Step.parse(self.evaluate_every)
     self.make_recipe()
-    self.make_rewind()
+    if (
+      self.make_rewind() == rewinding.to_init()
+      and "rewind_to_init" in self.controls
+    ):
+      raise ValueError(
+        "The control rewind_to_init needs a rewind to a later step, got"
+        f" rewind={self.rewind!r}."
+      )
 
   @property
   def id(self) -> str:
@@ -134,7 +153,7 @@ class Experiment:
     own = {
       field.name: getattr(self, field.name)
       for field in dataclasses.fields(self)
-      if field.name not in _GROWING
+      if field.name not in GROWING
       and getattr(self, field.name) != field.default
     }
     digest = hashlib.blake2b(

@@ -35,7 +35,7 @@ class Index:
   ```python
   index = Index("runs/index.sqlite")
   index.update(trials.find_runs(["runs"]))
-  index.trials("lenet_300_100_mnist")
+  index.trials("lenet_300_100-mnist-init-1f0c9a52")
   ```
   """
 

@@ -248,6 +248,11 @@ def _begin(
   except files.FileFormatError as error:
     _log.warning("Starting the leg again: %s", error)
     snapshot, step = leg.snapshot, leg.start
+  if not leg.start <= step <= leg.stop:
+    raise ValueError(
+      f"{directory.checkpoint} is of step {step}, and steps {leg.start} to"
+      f" {leg.stop} are asked for. Give another name."
+    )
   trainer.restore(snapshot, leg.mask, step)
   return step
 

@@ -86,11 +86,18 @@ class Search:
     *,
     steps: int | None = None,
     rewind: rewinding.Rewind | None = None,
+    final: bool = True,
   ) -> rounds_lib.Round:
-    """See `SearchResult.train`."""
+    """See `SearchResult.train`; if not `final`, as long as a Level's."""
     level = ticket.provenance.get("level", 0)
     rewind = rewind or self.rewind
-    start, stop = self._span(level, self.steps, rewind)
+    if rewind.weights not in (None, schedules.Step(0), self.rewind.weights):
+      raise ValueError(
+        f"This search has no weights of step {rewind.weights}: it rewinds to"
+        f" {self.rewind.weights}. Rewind to initialisation or to that step."
+      )
+    length = self.steps if final else self.search_steps
+    start, stop = self._span(level, length, rewind)
     if steps is not None:
       stop = start + steps
     # Random states, and slots where they are kept, are those of the Round.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 _HIGHER_IS_BETTER = re.compile(
-  "acc|auc|precision|recall|f1|f_?beta|iou|r2|dice"
+  "acc|auc|precision|recall|f1|f_?beta|iou|(?<![a-z])r2|dice"
 )
 _LOWER_IS_BETTER = re.compile(
   "loss|error|mse|mae|mape|msle|entropy|perplexity|hinge|log_?cosh|divergence"
@@ -22,6 +22,8 @@ def lower_is_better(monitor: str) -> bool:
   Raises:
     ValueError: the name does not tell.
   """
+  if re.search("(loss|error)$", monitor):
+    return True  # of whatever: dice_loss
   if _HIGHER_IS_BETTER.search(monitor):
     return False
   if _LOWER_IS_BETTER.search(monitor):

@@ -97,7 +97,10 @@ class Recorder:
   def __init__(self, directory: rundir.LegDirectory, step: int, density: float):
     self._directory = directory
     directory.keep_metrics_up_to(step)
-    self.history = directory.read_metrics()
+    # Filtered here too: a worker that only reads may be before the chief.
+    self.history = [
+      row for row in directory.read_metrics() if row["step"] <= step
+    ]
     self.seconds = self.history[-1]["seconds"] if self.history else 0.0
     self._writer = tf.summary.create_noop_writer()
     if directory.writes:

@@ -76,10 +76,12 @@ def grid(
     ValueError: there is no field of that name, or a value is out of range.
   """
   names = {field.name for field in dataclasses.fields(base)}
+  names -= set(experiments.GROWING)  # one experiment, whatever they are
   for name in axes:
     if name not in names:
       raise ValueError(
-        f"A grid is over fields of Experiment, {sorted(names)}; got {name!r}."
+        f"A grid is over fields that make an Experiment another one,"
+        f" {sorted(names)}; got {name!r}."
       )
   return [
     dataclasses.replace(base, **dict(zip(axes, values, strict=True)))
@@ -121,7 +123,7 @@ def run_local(
     futures = {pool.submit(run_task, task): task for task in todo}
     try:
       for future in concurrent.futures.as_completed(futures):
-        task, error = futures[future], future.result()
+        task, error = futures[future], _result(future)
         if error is not None:
           failed[str(task)] = error
         on_done(task, error)
@@ -129,6 +131,13 @@ def run_local(
       pool.shutdown(wait=False, cancel_futures=True)
       raise
   return failed
+
+
+def _result(future: concurrent.futures.Future) -> str | None:
+  try:
+    return future.result()
+  except OSError as error:  # the disk is full, say
+    return str(error)
 
 
 def run_ray(
@@ -175,12 +184,17 @@ def run_task(task: Task) -> str | None:
   if task.is_done:
     return None
   task.log.parent.mkdir(parents=True, exist_ok=True)
-  argument = json.dumps(dataclasses.asdict(task))
+  argument = json.dumps(dataclasses.asdict(task), default=str)
   for _ in range(1 + task.retries):
     with open(task.log, "ab") as log:
       process = subprocess.run(
         [sys.executable, "-m", "tf_lottery.sweeps", argument],
-        env={**os.environ, "OMP_NUM_THREADS": str(task.threads)},
+        env={
+          **os.environ,
+          "OMP_NUM_THREADS": str(task.threads),
+          # Several processes may share a GPU.
+          "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        },
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,

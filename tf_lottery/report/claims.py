@@ -46,8 +46,9 @@ class Finding:
     reason: why not, in words; empty where numbers tell.
     first: the first method's mean.
     second: the second one's.
-    p: that the claim is true, by a one-sided Welch test; small is for it.
-    p_against: that its contrary is; small is against it.
+    p: of a one-sided Welch test whose null is that the claim is false:
+      small is for it.
+    p_against: of the contrary; small is against it.
     n: replicates of the two methods, the fewer.
   """
 
@@ -155,7 +156,8 @@ def findings(
   A claim *holds* when the test is for it at 5 %, and *does not hold* when the
   test of its contrary is. Claims about values are tested at the early stop and
   at the end of training. Left out is a claim for which a method was not
-  trained at a Level whose density is within 25 % of the claim's.
+  trained at a Level whose density is within 25 % of the claim's, or of the
+  lower end of its range.
 
   Args:
     trials: of one experiment.
@@ -202,7 +204,9 @@ def _levels(
   ]
   if len(claim.densities) == 2:
     high, low = claim.densities
-    return [(level, d) for level, d in levels if high >= d >= low * 0.995]
+    within = [(level, d) for level, d in levels if high >= d >= low * 0.995]
+    reached = min((d for _, d in within), default=1.0) <= low * 1.25
+    return within if reached else []
   (near,) = claim.densities
   levels.sort(key=lambda level: abs(math.log(level[1] / near)))
   return [(level, d) for level, d in levels[:1] if abs(d / near - 1) <= 0.25]
@@ -249,7 +253,7 @@ def _at_level(
 
 def _word(p: float | None, p_against: float | None) -> tuple[str, str]:
   if p is None:
-    return "cannot tell", "1 replicate so far; a test needs at least 2"
+    return "cannot tell", "too few replicates, or none that vary"
   if p < verdicts.SIGNIFICANCE:
     return "holds", ""
   if p_against < verdicts.SIGNIFICANCE:

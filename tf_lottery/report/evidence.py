@@ -6,6 +6,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,6 +87,9 @@ class Evidence:
   @functools.cached_property
   def unfinished(self) -> int:
     """How many trainings are declared or begun, and not at their end."""
+    declared = _declared_trainings(self.runs[0].declared)
+    if declared is not None:
+      return max(0, declared - sum(trial.done for trial in self.trials))
     begun = sum(not trial.done for trial in self.trials)
     missing = 0
     for run in self.runs:
@@ -142,6 +146,20 @@ def gather(
     trials = [trial for run in runs for trial in trials_lib.read_trials(run)]
     found.append(Evidence(name, tuple(runs), tuple(trials), tolerance))
   return found
+
+
+def _declared_trainings(declared: Mapping[str, Any]) -> int | None:
+  """How many trainings an experiment is to have; None if it does not say."""
+  try:
+    levels = declared["control_levels"] or range(declared["levels"])
+    controls = sum(
+      declared["reinits"] if name == "random_reinit" else 1
+      for name in declared["controls"]
+    )
+    each = 1 + declared["levels"] + len(levels) * controls
+    return declared["replicates"] * each
+  except (KeyError, TypeError):
+    return None
 
 
 def layer_classes(runs: Sequence[trials_lib.Run]) -> list[str]:

@@ -1,7 +1,6 @@
 """Verdicts: which tickets win, by tests over an experiment's replicates."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -29,10 +28,11 @@ class Verdict:
     word: `"winning"`, `"matching"`, `"below"` or `"cannot tell"`.
     reason: why, in words.
     difference: ticket - dense.
-    p_matching: that the ticket is not worse than dense by the tolerance.
-    p_below: that it is.
+    p_matching: small shows that the ticket is not worse than dense by the
+      tolerance.
+    p_below: small shows that it is.
     reinit_difference: ticket - random reinit.
-    p_reinit: that the ticket is better than its random reinits.
+    p_reinit: small shows that the ticket is better than its random reinits.
     n_ticket: how many replicates of the ticket.
     n_dense: how many replicates of the dense network.
     n_reinit: how many replicates of its random reinits.
@@ -59,20 +59,16 @@ def welch(
   """The p value of mean(first) <= mean(second) + margin, one-sided.
 
   A small one shows that `first` is greater by more than `margin`. Variances
-  may differ (Welch, 1947). Where neither sample varies, the means are
-  compared as they are: 0, 1, or 0.5 where they are equal.
+  may differ (Welch, 1947).
 
   Returns:
-    None where a sample has less than two values.
+    None where a sample has less than two values, or neither varies.
   """
   if min(len(first), len(second)) < 2:
     return None
   first, second = np.asarray(first, float), np.asarray(second, float) + margin
   if _is_constant(first) and _is_constant(second):
-    difference = float(first[0] - second[0])
-    if math.isclose(difference, 0.0, abs_tol=1e-12):
-      return 0.5
-    return 0.0 if difference > 0 else 1.0
+    return None
   # From moments: of samples, SciPy warns where one of them is constant.
   result = stats.ttest_ind_from_stats(
     first.mean(),
@@ -167,6 +163,8 @@ def _compare(
 def _word(fields: Mapping[str, object]) -> tuple[str, str]:
   if fields["p_matching"] is None:
     few = min(fields["n_ticket"], fields["n_dense"])
+    if few > 1:
+      return "cannot tell", "replicates do not vary: nothing to test by"
     count = f"{few} replicate{'s' * (few != 1)}"
     return "cannot tell", f"{count} so far; a test needs at least 2"
   if fields["p_below"] < SIGNIFICANCE:
@@ -176,7 +174,7 @@ def _word(fields: Mapping[str, object]) -> tuple[str, str]:
   if not fields["n_reinit"]:
     return "matching", "no random reinit beside it"
   if fields["p_reinit"] is None:
-    return "matching", "its reinit has 1 replicate; a test needs 2"
+    return "matching", "its reinits are too few, or do not vary, to test"
   if fields["p_reinit"] < SIGNIFICANCE:
     return "winning", "as good as dense, better than its reinits"
   return "matching", "not shown to be better than its reinits"

@@ -108,4 +108,6 @@ def _caution(verdict: verdicts.Verdict) -> str:
     return ""
   if min(verdict.n_ticket, verdict.n_dense) < 2:
     return " One replicate proves nothing."
-  return " Its replicates vary too much, or are too few, to show that it matches."
+  return (
+    " Its replicates vary too much, or are too few, to show that it matches."
+  )

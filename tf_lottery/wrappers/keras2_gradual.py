@@ -14,11 +14,14 @@ from tf_lottery.wrappers import keras2
 # After keras2, which keeps the import from changing the process.
 _tfmot = importlib.import_module("tensorflow_model_optimization").sparsity.keras
 _FREQUENCY = 100
+_HIGHEST_SPARSITY = 1 - 1e-7  # tfmot refuses to prune all of a layer
 
 
 def end_step(steps: int) -> int:
   """The step at which the final density is reached; then it recovers."""
-  return max(1, steps * 3 // 4)
+  end = max(1, steps * 3 // 4)
+  # tfmot prunes at multiples of the frequency only.
+  return end - end % min(_FREQUENCY, end)
 
 
 def fit(
@@ -41,8 +44,8 @@ def fit(
     steps: optimizer updates.
     densities: weight key -> the final density of this kernel.
     every: steps between evaluations, once the final density is reached.
-    on_evaluation: gets the step, the mean training loss so far, and the model
-      to evaluate.
+    on_evaluation: gets the step, the mean training loss since the evaluation
+      before, and the model to evaluate.
 
   Returns:
     All weights at the end, by key.
@@ -76,7 +79,7 @@ def _wrapped(model: Any, densities: Mapping[str, float], end: int) -> Any:
       return layer
     schedule = _tfmot.PolynomialDecay(
       0.0,
-      1 - by_layer[id(layer)],
+      min(1 - by_layer[id(layer)], _HIGHEST_SPARSITY),
       begin_step=0,
       end_step=end,
       frequency=min(_FREQUENCY, end),
@@ -114,5 +117,5 @@ class _Evaluation(tf_keras.callbacks.Callback):
     step = batch + 1
     last = step == self._steps
     if last or (step > end_step(self._steps) and step % self._every == 0):
-      loss = logs["loss"]
-      self._call(step, loss, self.model)
+      self._call(step, logs["loss"], self.model)
+      self.model.reset_metrics()  # those of the evaluation
