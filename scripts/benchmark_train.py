@@ -105,7 +105,6 @@ def evaluated(task: Task, pause: Pause) -> None:
   """Our own loop, evaluated every 100 steps as a search does it."""
   from tf_lottery import data
   from tf_lottery import legs
-  from tf_lottery import masks
   from tf_lottery import training
 
   ours = training.Trainer(
@@ -118,15 +117,12 @@ def evaluated(task: Task, pause: Pause) -> None:
   protocol = legs.Protocol(
     train, validation, test, BATCH_SIZE, task.steps, EVALUATE_EVERY, seed=0
   )
-  while True:
-    # Each epoch is a training's first: there the test set is met most often.
-    ours.restore(ours.initial, masks.Mask.ones(ours.binding.shapes), 0)
-    rows = []
-    for step in range(0, task.steps, EVALUATE_EVERY):
-      until = min(step + EVALUATE_EVERY, task.steps)
+  rows = []
+  for first in itertools.count(step=task.steps):
+    for step in range(first, first + task.steps, EVALUATE_EVERY):
+      until = min(step + EVALUATE_EVERY, first + task.steps)
       ours.train(train, step, until, batch_size=BATCH_SIZE, seed=0)
-      last = until == task.steps
-      rows.append(protocol.evaluate(ours.evaluate, rows, last=last))
+      rows.append(protocol.evaluate(ours.evaluate, rows, last=False))
     pause()
 
 
