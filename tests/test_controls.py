@@ -114,6 +114,30 @@ def test_rewinding_to_init_takes_the_very_first_weights(result, ticket):
   assert not same_weights(round_.ticket.start, ticket.start, ticket.mask)
 
 
+def test_controls_of_a_short_search_are_as_short(trainer, tmp_path):
+  result = small.search(
+    tmp_path, trainer=trainer, levels=1, steps=20, search_steps=10
+  )
+  for control in (controls.random_reinit, controls.learning_rate_rewind):
+    assert control(result, 1).steps == result.rounds[1].steps == 10
+
+
+def test_new_weights_train_from_the_start_where_tickets_are_fine_tuned(
+  trainer, tmp_path
+):
+  result = small.search(
+    tmp_path, trainer=trainer, levels=1, rewind=rewinding.finetune()
+  )
+  assert result.rounds[1].history[0]["step"] == 24
+  assert controls.random_reinit(result, 1).history[0]["step"] == 8
+
+
+def test_a_done_control_is_not_taken_for_one_of_other_steps(result, ticket):
+  result.train(ticket, "twice")
+  with pytest.raises(ValueError, match="steps 6 to 20, and 0 to 20 are asked"):
+    result.train(ticket, "twice", rewind=tf_lottery.to_init())
+
+
 def test_rewinding_to_init_is_refused_where_it_changes_nothing(
   trainer, tmp_path
 ):

@@ -53,3 +53,19 @@ def test_replicas_need_an_example_each_and_batches_of_one_size(keras):
   batches = tf.data.Dataset.from_tensor_slices(examples(6)).batch(4)
   with pytest.raises(ValueError, match="drop_remainder=True"):
     evaluator.evaluate(data_lib.as_data(batches))
+
+
+def test_each_of_two_million_examples_counts_once(keras3):
+  count = 2_000_000
+  x = np.zeros((count, 1), np.float32)
+  y = (np.arange(count) % 4 == 0).astype(np.float32)
+  y[count // 2 :] = 1.0
+  model = keras3.Sequential(
+    [keras3.Input((1,)), keras3.layers.Dense(1, kernel_initializer="zeros")]
+  )
+  model.compile("sgd", loss="mae")
+  placement = evaluation.Placement(tf.distribute.get_strategy())
+  found = evaluation.Evaluator(model, placement).evaluate(
+    data_lib.as_data((x, y))
+  )
+  assert found["loss"] == pytest.approx(float(y.mean()), rel=1e-4)

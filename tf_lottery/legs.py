@@ -136,27 +136,31 @@ def complete(
       f"{directory.path} holds the training of another ticket. Give another"
       " name."
     )
-  steps = leg.stop - leg.start
   if directory.is_done:
-    done = rounds.Round.read(directory)
-    if done.steps != steps:
-      raise ValueError(
-        f"{directory.path} holds a training of {done.steps} steps, and {steps}"
-        " are asked for. Give another name."
-      )
-    return done, None
-  began = time.perf_counter()
+    return _read_done(leg, directory), None
   history, final = run(trainer, protocol, leg, directory)
   record = rounds.record_of(
     history,
     level=provenance.get("level", 0),
     density=leg.mask.density if density is None else density,
-    steps=steps,
+    start=leg.start,
+    steps=leg.stop - leg.start,
     seed=protocol.seed,
-    wall_seconds=time.perf_counter() - began,
   )
   directory.finish(record)
   return rounds.Round.of(record, directory), final
+
+
+def _read_done(leg: Leg, directory: rundir.LegDirectory) -> rounds.Round:
+  record = directory.read_record()
+  start = record.get("start", leg.start)
+  stop = start + record["steps"]
+  if (start, stop) != (leg.start, leg.stop):
+    raise ValueError(
+      f"{directory.path} holds a training of steps {start} to {stop}, and"
+      f" {leg.start} to {leg.stop} are asked for. Give another name."
+    )
+  return rounds.Round.of(record, directory)
 
 
 def _ticket(leg: Leg, provenance: Mapping[str, Any]) -> tickets.Ticket:

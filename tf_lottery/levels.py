@@ -49,8 +49,8 @@ class Search:
 
   def __post_init__(self):
     self.initial = self.trainer.initial
-    # Of the leg just trained, and of Level 0: in a cluster only the chief
-    # writes, and the others must not read too soon.
+    # What was just trained: in a cluster only the chief writes, and the others
+    # must not read too soon.
     self._finals: dict[pathlib.Path, rewinding.Snapshot] = {}
     self._captured: rewinding.Snapshot | None = None
     # Before anything is trained: does the scope fit, and the step exist?

@@ -180,7 +180,7 @@ def declaration(evidence: evidence_lib.Evidence) -> Table:
   facts |= {
     f"declared {name}": _plain(item)
     for name, item in evidence.runs[0].declared.items()
-    if name not in ("id", "summary")
+    if name != "id"
   }
   rows = tuple((name, text) for name, text in facts.items() if text)
   return Table("How the runs were made.", ("what", "value"), rows)
