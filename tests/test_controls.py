@@ -11,6 +11,7 @@ import tf_lottery
 from tests import small
 from tf_lottery import controls
 from tf_lottery import rewinding
+from tf_lottery.wrappers import keras2_gradual
 
 LEVEL = 2
 
@@ -136,6 +137,14 @@ def test_a_done_control_is_not_taken_for_one_of_other_steps(result, ticket):
   result.train(ticket, "twice")
   with pytest.raises(ValueError, match="steps 6 to 20, and 0 to 20 are asked"):
     result.train(ticket, "twice", rewind=tf_lottery.to_init())
+
+
+@pytest.mark.parametrize(
+  ("steps", "end"), [(1, 1), (20, 15), (260, 100), (1000, 700), (10_000, 7500)]
+)
+def test_gradual_pruning_ends_where_tfmot_prunes(steps, end):
+  """At a multiple of 100 steps, once there are as many."""
+  assert keras2_gradual.end_step(steps) == end
 
 
 def test_rewinding_to_init_is_refused_where_it_changes_nothing(

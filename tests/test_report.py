@@ -15,6 +15,7 @@ from tests import runs
 from tf_lottery import report
 from tf_lottery import rundir
 from tf_lottery.report import drawing
+from tf_lottery.report import evidence
 from tf_lottery.report import gallery
 from tf_lottery.report import wording
 
@@ -308,6 +309,28 @@ def test_the_script_prints_the_headline_and_the_paths(
   with pytest.raises(SystemExit, match="There is no run in"):
     (tmp_path / "none").mkdir()
     make_report.main(["make_report", str(tmp_path / "none")])
+
+
+def test_replicates_and_controls_that_have_not_begun_are_still_to_come(
+  tmp_path,
+):
+  home = runs.write_experiment(tmp_path, replicates=2)
+  declared = {
+    "levels": 2,
+    "control_levels": [],
+    "controls": ["random_reinit", "shuffled_mask"],
+    "reinits": 2,
+    "replicates": 3,
+  }
+  (home / "experiment.json").write_text(json.dumps(declared))
+  (one,) = evidence.gather([tmp_path])
+  # Of the third: the dense network, two Levels, two times three controls.
+  assert one.unfinished == 1 + 2 + 2 * 3
+  (home / "experiment.json").write_text(
+    json.dumps({**declared, "replicates": 2})
+  )
+  (one,) = evidence.gather([tmp_path])
+  assert one.unfinished == 0
 
 
 @pytest.mark.slow
