@@ -161,7 +161,7 @@ def test_a_name_stands_for_one_ticket(found):
   found.train(found.rounds[1].ticket, "mine", steps=4)
   with pytest.raises(ValueError, match="mine holds the training of another"):
     found.train(found.rounds[2].ticket, "mine", steps=4)
-  with pytest.raises(ValueError, match="training of 4 steps, and 5 are"):
+  with pytest.raises(ValueError, match="steps 0 to 4, and 0 to 5 are asked"):
     found.train(found.rounds[1].ticket, "mine", steps=5)
 
 
