@@ -5,10 +5,13 @@ which version of the format wrote it, and the SHA-256 of all that it holds.
 Masks, snapshots and tickets are tensor files; nothing here is pickled.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
+import shutil
+from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,6 +53,47 @@ def write_bytes(
   except BaseException:
     temporary.unlink(missing_ok=True)
     raise
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """A temporary name beside `path`: what is put there replaces `path` at last.
+
+  For a file or a directory that others write. If the block raises, what was
+  put there is removed, and `path` is what it was.
+
+  Args:
+    path: where the result goes; its directory is made when it is missing.
+
+  Yields:
+    A path beside it, with the same suffix, at which nothing is.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+  old = temporary.with_suffix(".old")
+  _remove(temporary)
+  try:
+    yield temporary
+    if path.is_dir():
+      # A directory cannot be replaced in one step: it steps aside first.
+      os.replace(path, old)
+    try:
+      os.replace(temporary, path)
+    except BaseException:
+      if old.exists():
+        os.replace(old, path)
+      raise
+  finally:
+    _remove(temporary)
+    _remove(old)
+
+
+def _remove(path: pathlib.Path) -> None:
+  if path.is_dir():
+    shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)
 
 
 def _sync_directory(path: pathlib.Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,10 @@ import numpy as np
 from tf_lottery import files
 from tf_lottery import masks
 from tf_lottery import wrappers
+
+
+# Where a SavedModel carries a ticket: servers do not look there.
+IN_SAVED_MODEL = pathlib.PurePath("assets.extra", "ticket.safetensors")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,10 +167,15 @@ class Ticket:
   def load(cls, path: str | os.PathLike) -> "Ticket":
     """Loads what `save` saved, bit for bit.
 
+    Args:
+      path: of the file, or of a SavedModel that carries a ticket.
+
     Raises:
       FileNotFoundError: there is no such file.
       FileFormatError: the file is truncated, altered, newer, or no ticket.
     """
+    if pathlib.Path(path).is_dir():
+      path = pathlib.Path(path) / IN_SAVED_MODEL
     tensors, metadata = files.read_tensors(path, "ticket")
     shapes = metadata["shapes"]
     packed = {key: tensors[f"mask/{key}"] for key in shapes}

@@ -6,8 +6,10 @@ imported when an object of its generation is met, and not before.
 """
 
 import importlib
+import os
 import sys
 import types
+from collections.abc import Iterator
 from typing import Any
 
 from tf_lottery import prunable as prunable_lib
@@ -173,3 +175,14 @@ def store_initial(model: Any) -> None:
   Frankle et al., arXiv 1912.05671) instead of to initialisation.
   """
   bind(model).store_initial()
+
+
+def load(model: Any, path: str | os.PathLike) -> Any:
+  """Loads a `.keras` file with the Keras generation of a model, uncompiled."""
+  library = generation_of(model).LIBRARY
+  return library.models.load_model(path, compile=False)
+
+
+def walk(model: Any) -> Iterator[Any]:
+  """Yields a model and all layers below it, each once."""
+  return binding_lib.walk(model, generation_of(model))

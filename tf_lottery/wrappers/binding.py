@@ -60,6 +60,14 @@ class Binding:
     return {weight.key: weight.shape for weight in self.report.prunable}
 
   @property
+  def variables(self) -> dict[str, tf.Variable]:
+    """Key -> the TensorFlow variable that holds the weight."""
+    return {
+      key: self.generation.raw(slot.variable)
+      for key, slot in self._slots.items()
+    }
+
+  @property
   def mask(self) -> masks.Mask:
     """What is held now; everything is kept where nothing is held."""
     arrays = {}

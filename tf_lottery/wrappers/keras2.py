@@ -41,6 +41,7 @@ with (
     pruning_wrapper,
   )
 
+LIBRARY = tf_keras
 _GENERATION = sys.modules[__name__]
 INITIAL = "_lottery_initial"
 

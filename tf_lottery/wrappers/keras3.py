@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_lottery.wrappers import binding as binding_lib
 
+LIBRARY = keras
 _GENERATION = sys.modules[__name__]
 STATE = "_lottery_state"
 

@@ -1,0 +1,57 @@
+"""Which weight of the Keras model an array in a file is."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lottery.wrappers import binding as binding_lib
+
+# From Keras's order of dimensions to TFLite's: dense kernels and those of
+# convolutions, transposed convolutions; depthwise ones keep theirs.
+_ORDERS = ((0, 1), (1, 0), (3, 0, 1, 2), (2, 0, 1, 3), (0, 1, 2, 3))
+
+
+class Finder:
+  """Names arrays of a file as the Keras model does.
+
+  The converter renames weights, and folds scales into them: then the places
+  of the zeros still tell which one it is.
+
+  Args:
+    binding: of the model.
+  """
+
+  def __init__(self, binding: binding_lib.Binding):
+    self._binding = binding
+    self._weights = binding.read()
+
+  def __call__(self, array: np.ndarray) -> str | None:
+    """`layer/role` of the weight that has these values, or these zeros."""
+    wanted = array.ravel()
+    candidates = [
+      (key, flat)
+      for key, value in self._weights.items()
+      if value.size == array.size
+      for flat in _orders(value)
+    ]
+    for key, flat in candidates:
+      if np.array_equal(flat.astype(wanted.dtype), wanted):
+        return self._binding.report[key].name
+    for key, flat in candidates:
+      if np.array_equal(flat != 0, wanted != 0):
+        return self._binding.report[key].name
+    return None
+
+  def of_variable(self, variable: tf.Variable) -> str:
+    """`layer/role` of a variable of the model, or its own name."""
+    for key, own in self._binding.variables.items():
+      if own is variable:
+        return self._binding.report[key].name
+    return variable.name.partition(":")[0]
+
+
+def _orders(value: np.ndarray) -> Iterator[np.ndarray]:
+  for order in _ORDERS:
+    if len(order) == value.ndim:
+      yield value.transpose(order).ravel()
