@@ -20,7 +20,16 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # A module may import from its own row, without a cycle, and from those above.
 ROOMS = (
-  ("files", "masks", "metrics", "prunable", "rundir", "schedules"),
+  (
+    "coding",
+    "files",
+    "masks",
+    "metrics",
+    "patterns",
+    "prunable",
+    "rundir",
+    "schedules",
+  ),
   (
     "wrappers",
     "wrappers.binding",
@@ -46,6 +55,18 @@ ROOMS = (
     "controls",
     "declarations",
     "export",
+    "export.advice",
+    "export.csr",
+    "export.encoding",
+    "export.flatbuffer",
+    "export.names",
+    "export.quiet",
+    "export.reports",
+    "export.runtimes",
+    "export.saved_model",
+    "export.signatures",
+    "export.tflite",
+    "export.verification",
     "legs",
     "levels",
     "results",

@@ -25,6 +25,7 @@ from tf_lottery import datasets
 from tf_lottery import files
 from tf_lottery import levels as levels_lib
 from tf_lottery import networks
+from tf_lottery import patterns
 from tf_lottery import rewinding
 from tf_lottery import rounds
 from tf_lottery import rundir
@@ -65,6 +66,7 @@ class Experiment:
     batch_size: examples in a step.
     evaluate_every: distance of evaluations, `"100it"` or `"1ep"`.
     criterion: `"magnitude"` or `"random"`.
+    pattern: what is pruned together, see `patterns.get`.
     levels: how often to prune.
     rate: the fraction pruned at each Level, where the recipe has no other.
     rewind: `"init"`, a step such as `"500it"`, `"learning_rate"` or
@@ -98,6 +100,7 @@ class Experiment:
   batch_size: int | None = None
   evaluate_every: str = "100it"
   criterion: str = "magnitude"
+  pattern: str = "unstructured"
   levels: int = 24
   rate: float | None = None
   rewind: str | None = None
@@ -133,6 +136,7 @@ class Experiment:
           f" {getattr(self, name)!r}."
         )
     schedules.Step.parse(self.evaluate_every)
+    patterns.get(self.pattern)
     self.make_recipe()
     if (
       self.make_rewind() == rewinding.to_init()
@@ -164,6 +168,8 @@ class Experiment:
     words = [self.recipe, self.data, "init" if at_init else rewind]
     if self.criterion != "magnitude":
       words.append(self.criterion)
+    if self.pattern != "unstructured":
+      words.append(self.pattern)
     return "-".join([*words, digest])
 
   def make_recipe(self) -> workloads.Recipe:
@@ -253,6 +259,7 @@ def find(
     batch_size=recipe.batch_size,
     schedule=schedules.geometric(experiment.levels, rate),
     criterion=experiment.criterion,
+    pattern=experiment.pattern,
     scope=recipe.scope,
     rewind=experiment.make_rewind(),
     evaluate_every=experiment.evaluate_every,

@@ -15,6 +15,7 @@ from tf_lottery import declarations
 from tf_lottery import legs
 from tf_lottery import masks
 from tf_lottery import metrics
+from tf_lottery import patterns
 from tf_lottery import prunable as prunable_lib
 from tf_lottery import results
 from tf_lottery import rewinding
@@ -43,6 +44,7 @@ class Search:
   schedule: schedules.Schedule
   criterion: criteria_lib.Criterion
   scope: scopes.Scope
+  pattern: patterns.Pattern
   rewind: rewinding.Rewind
   monitor: str
   directory: rundir.RunDirectory
@@ -122,7 +124,12 @@ class Search:
       self.protocol.seed,
     )
     return scopes.select(
-      scores, mask, density, self.scope, binding.report.prunable
+      scores,
+      mask,
+      density,
+      self.scope,
+      binding.report.prunable,
+      self.pattern,
     )
 
   def dense_start(self) -> Mapping[str, np.ndarray]:
@@ -224,7 +231,12 @@ class Search:
 
   def _declaration(self) -> dict[str, Any]:
     protocol = self.protocol
+    pattern = {}
+    if self.pattern != patterns.unstructured():
+      # Runs of before there were patterns go on as they are.
+      pattern["pattern"] = declarations.plain(self.pattern)
     return {
+      **pattern,
       **declarations.of_model(self.trainer),
       "train_data": protocol.train.fingerprint(),
       "validation_data": protocol.validation.fingerprint(),

@@ -55,6 +55,8 @@ class Weight:
     reason: why it is prunable or not.
     trainable: whether optimizers update it.
     is_output: whether it is the last prunable weight, the output layer's.
+    is_transposed: whether outputs come before inputs in its shape, as in
+      transposed convolutions.
   """
 
   key: str
@@ -66,6 +68,7 @@ class Weight:
   reason: str
   trainable: bool = True
   is_output: bool = False
+  is_transposed: bool = False
 
   @property
   def name(self) -> str:
@@ -116,7 +119,16 @@ def decide(
     override: the user's word; it cannot make a non-trainable weight prunable.
   """
   kind, prunable, reason = _rule(class_names, role, shape)
-  weight = Weight(key, layer, role, kind, tuple(shape), prunable, reason)
+  weight = Weight(
+    key,
+    layer,
+    role,
+    kind,
+    tuple(shape),
+    prunable,
+    reason,
+    is_transposed=any(name.endswith("Transpose") for name in class_names),
+  )
   if not trainable:
     return dataclasses.replace(
       weight,

@@ -10,6 +10,7 @@ import numpy as np
 from tf_lottery import criteria as criteria_lib
 from tf_lottery import files
 from tf_lottery import masks
+from tf_lottery import patterns
 from tf_lottery import schedules
 from tf_lottery import scopes
 from tf_lottery import wrappers
@@ -158,6 +159,7 @@ def prune_and_rewind(
   *,
   criterion: str | criteria_lib.Criterion = "magnitude",
   scope: scopes.Scope | None = None,
+  pattern: str | patterns.Pattern | None = None,
   batches: Any = (),
   seed: int = 0,
   reset_optimizer: bool = True,
@@ -173,6 +175,9 @@ def prune_and_rewind(
     criterion: `"magnitude"`, `"random"` or a function. Defaults to
       `"magnitude"`.
     scope: who competes with whom. Defaults to `global_()`.
+    pattern: what is pruned together, e.g. `"block_1x4"` or `channel()`; see
+      `patterns.get`. Defaults to what was given to `lottery_prune` as tfmot's
+      `block_size` or `sparsity_m_by_n`, else to single weights.
     batches: data for criteria that need it, `(x, y)` tuples.
     seed: for criteria that draw.
     reset_optimizer: whether a compiled model's optimizer begins afresh: its
@@ -200,7 +205,12 @@ def prune_and_rewind(
   mask = binding.mask
   scores = criteria_lib.get(criterion)(binding, mask, batches, seed)
   mask = scopes.select(
-    scores, mask, density, scope or scopes.global_(), binding.report.prunable
+    scores,
+    mask,
+    density,
+    scope or scopes.global_(),
+    binding.report.prunable,
+    binding.pattern if pattern is None else patterns.get(pattern),
   )
   optimizer = getattr(model, "optimizer", None)
   wrappers.check_optimizer(optimizer)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tf_lottery import masks
+from tf_lottery import patterns
 from tf_lottery import prunable
 
 
@@ -194,11 +195,15 @@ def select(
   density: float,
   scope: Scope,
   weights: Sequence[prunable.Weight],
+  pattern: patterns.Pattern | None = None,
 ) -> masks.Mask:
   """Keeps the highest scores of each group: the mask of the next Level.
 
   The result is a subset of `mask`, with the exact count of each group. Among
-  equal scores the one of lower index stays.
+  equal scores the one of lower index stays. With a pattern of blocks the
+  counts are those of blocks, `round(density * blocks)` of each group: where
+  blocks differ in size, as the channels of several layers do, the density of
+  the mask may differ from the one asked for.
 
   Args:
     scores: weight key -> array of finite numbers; higher = keep.
@@ -206,6 +211,7 @@ def select(
     density: target for the weights that the scope prunes, in (0, 1].
     scope: who competes with whom.
     weights: the prunable weights, `binding.report.prunable`.
+    pattern: what is pruned together. Defaults to `unstructured()`.
 
   Raises:
     ValueError: a score is missing, not finite or of another shape, or a group
@@ -220,21 +226,29 @@ def select(
   """
   masks.check_density(density)
   _check_scores(scores, mask)
+  pattern = pattern or patterns.unstructured()
+  by_key = {weight.key: weight for weight in weights}
   chosen = dict(mask)
   for group in scope(weights, density):
     if not group.keys:
       continue
-    left = np.concatenate([mask[key].ravel() for key in group.keys])
-    if group.keep > np.count_nonzero(left):
+    pooled = [
+      pattern.pool(by_key[key], np.asarray(scores[key]), mask[key])
+      for key in group.keys
+    ]
+    flat, left = (np.concatenate(parts) for parts in zip(*pooled, strict=True))
+    size = sum(mask[key].size for key in group.keys)
+    keep = round(group.keep * len(flat) / size)
+    if keep > np.count_nonzero(left):
       raise ValueError(
-        f"density must not rise: {density} would keep {group.keep} of"
-        f" {', '.join(group.keys)}, and only {np.count_nonzero(left)} are left."
+        f"density must not rise: {density} would keep {keep} of"
+        f" {', '.join(group.keys)}, and only {np.count_nonzero(left)} are left"
+        f"{f' under {pattern}' if pattern != patterns.unstructured() else ''}."
       )
-    flat = np.concatenate([np.ravel(scores[key]) for key in group.keys])
-    kept = _keep_highest(flat, left, group.keep)
-    cuts = np.cumsum([mask[key].size for key in group.keys])[:-1]
+    kept = _keep_highest(flat, left, keep)
+    cuts = np.cumsum([len(part) for part, _ in pooled])[:-1]
     for key, part in zip(group.keys, np.split(kept, cuts), strict=True):
-      chosen[key] = part.reshape(mask[key].shape)
+      chosen[key] = pattern.expand(by_key[key], part) & mask[key]
   return masks.Mask(chosen)
 
 

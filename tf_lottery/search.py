@@ -15,6 +15,7 @@ from tf_lottery import distribution
 from tf_lottery import legs
 from tf_lottery import levels
 from tf_lottery import metrics as metrics_lib
+from tf_lottery import patterns
 from tf_lottery import prunable as prunable_lib
 from tf_lottery import rewinding
 from tf_lottery import rounds
@@ -37,6 +38,7 @@ def find_ticket(
   schedule: Sequence[float] | None = None,
   criterion: str | criteria_lib.Criterion = "magnitude",
   scope: scopes.Scope | None = None,
+  pattern: str | patterns.Pattern | None = None,
   rewind: rewinding.Rewind | None = None,
   evaluate_every: schedules.Step | int | str = "1ep",
   monitor: str | None = None,
@@ -78,6 +80,7 @@ def find_ticket(
     criterion: `"magnitude"`, `"random"` or a function. Defaults to
       `"magnitude"`.
     scope: who competes with whom. Defaults to `global_()`.
+    pattern: what is pruned together; see `prune_and_rewind`.
     rewind: where Rounds start. Defaults to `to_init()`.
     evaluate_every: distance of evaluations. Defaults to `"1ep"`.
     monitor: the metric to choose by. Defaults to the accuracy that the model
@@ -144,6 +147,9 @@ def find_ticket(
     else schedules.check_schedule(schedule),
     criterion=criteria_lib.get(criterion),
     scope=scope or scopes.global_(),
+    pattern=trainer.binding.pattern
+    if pattern is None
+    else patterns.get(pattern),
     rewind=rewind or rewinding.to_init(),
     monitor=_monitor(monitor, trainer.evaluate(protocol.validation)),
     directory=_directory(run_dir, trainer),

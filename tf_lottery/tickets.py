@@ -13,7 +13,6 @@ from tf_lottery import files
 from tf_lottery import masks
 from tf_lottery import wrappers
 
-
 # Where a SavedModel carries a ticket: servers do not look there.
 IN_SAVED_MODEL = pathlib.PurePath("assets.extra", "ticket.safetensors")
 

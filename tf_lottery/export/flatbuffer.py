@@ -105,7 +105,7 @@ def write(model: schema.ModelT) -> bytes:
 class _AlignedBuffer(schema.BufferT):
   """The schema asks for 16 bytes, and its generated Python forgets it."""
 
-  def Pack(self, builder):  # noqa: N802
+  def Pack(self, builder):
     if self.data is not None:
       builder.Prep(16, len(self.data))
     return super().Pack(builder)
@@ -116,7 +116,7 @@ class _SharedSparsity(schema.SparsityParametersT):
 
   written = (None, None)
 
-  def Pack(self, builder):  # noqa: N802
+  def Pack(self, builder):
     if self.written[0] is not builder:
       self.written = (builder, super().Pack(builder))
     return self.written[1]

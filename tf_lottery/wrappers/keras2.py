@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from tf_lottery import patterns
 from tf_lottery.wrappers import binding as binding_lib
 
 
@@ -91,6 +92,23 @@ def random_states(model: tf_keras.Model) -> list[tf.Variable]:
 def initial(layer: tf_keras.layers.Layer) -> dict[str, tf.Variable]:
   """Role -> stored initial weight; empty when not lottery-ready."""
   return vars(layer).get(INITIAL, {})
+
+
+def pattern(layer: tf_keras.layers.Layer) -> patterns.Pattern | None:
+  """What the arguments of tfmot's wrapper ask to prune together.
+
+  tfmot's block is `(inputs, outputs)`, and its m by n leaves m of n *out*.
+  """
+  if not isinstance(layer, pruning_wrapper.PruneLowMagnitude):
+    return None
+  if layer.sparsity_m_by_n:
+    zeros, size = layer.sparsity_m_by_n
+    return patterns.n_of_m(size - zeros, size)
+  inputs, outputs = layer.block_size
+  if (inputs, outputs) == (1, 1):
+    return patterns.unstructured()
+  score = {"AVG": "sum", "MAX": "max"}[layer.block_pooling_type]
+  return patterns.block(outputs, inputs, score=score)
 
 
 def set_constraint(variable: tf.Variable, constraint: Any) -> None:

@@ -62,6 +62,11 @@ def initial(layer: keras.layers.Layer) -> dict[str, keras.Variable]:
   return state.initial if state is not None else {}
 
 
+def pattern(layer: keras.layers.Layer) -> None:
+  """There is no tfmot wrapper to ask for one."""
+  del layer
+
+
 def set_constraint(variable: keras.Variable, constraint: Any) -> None:
   """Has optimizers apply `constraint` after each update of the variable."""
   variable.constraint = constraint

@@ -1,0 +1,275 @@
+"""What is pruned together: single weights, blocks, or whole channels.
+
+A pattern turns the scores of a weight's entries into scores of blocks, and the
+blocks that stay into a mask. `select` keeps the best blocks.
+"""
+
+import dataclasses
+import re
+from typing import Protocol
+
+import numpy as np
+
+from tf_lottery import prunable
+
+_POOLS = {
+  "sum": lambda blocks: blocks.sum(-1),
+  "norm": lambda blocks: np.sqrt(np.square(blocks).sum(-1)),
+  "max": lambda blocks: blocks.max(-1),
+}
+
+
+class Pattern(Protocol):
+  """What `select` asks of a pattern."""
+
+  def pool(
+    self, weight: prunable.Weight, scores: np.ndarray, left: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of blocks, and which of them may stay.
+
+    Args:
+      weight: whose entries they are.
+      scores: of the entries, of the weight's shape.
+      left: which entries are left, of the weight's shape.
+
+    Returns:
+      Two vectors with an entry for each block.
+    """
+
+  def expand(self, weight: prunable.Weight, kept: np.ndarray) -> np.ndarray:
+    """The mask of the weight's shape that keeps these blocks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Unstructured:
+  """See `unstructured`."""
+
+  def pool(self, weight, scores, left):
+    """Each entry is a block."""
+    del weight
+    return scores.ravel(), left.ravel()
+
+  def expand(self, weight, kept):
+    """The blocks are the entries."""
+    return kept.reshape(weight.shape)
+
+
+def unstructured() -> Unstructured:
+  """Each weight for itself: the lottery ticket's own pattern."""
+  return Unstructured()
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+  """See `block`."""
+
+  outputs: int
+  inputs: int
+  score: str = "sum"
+
+  def pool(self, weight, scores, left):
+    """Pools each block; it may stay while any of its entries is left."""
+    return (
+      _POOLS[self.score](self._fold(weight, np.where(left, scores, 0))),
+      self._fold(weight, left).any(-1),
+    )
+
+  def expand(self, weight, kept):
+    """Spreads each block over its entries."""
+    rows, taps, columns = _canonical_shape(weight)
+    grid = self._grid(weight)
+    spread = np.broadcast_to(
+      kept.reshape(*grid, 1, 1), (*grid, self.outputs, self.inputs)
+    )
+    whole = spread.transpose(0, 3, 1, 2, 4).reshape(
+      grid[0] * self.outputs, taps, grid[2] * self.inputs
+    )
+    return _from_canonical(weight, whole[:rows, :, :columns])
+
+  def _grid(self, weight: prunable.Weight) -> tuple[int, int, int]:
+    rows, taps, columns = _canonical_shape(weight)
+    return -(-rows // self.outputs), taps, -(-columns // self.inputs)
+
+  def _fold(self, weight: prunable.Weight, array: np.ndarray) -> np.ndarray:
+    """One row a block; blocks at the edges are filled up with zeros."""
+    grid = self._grid(weight)
+    canonical = _to_canonical(weight, array)
+    missing = (
+      grid[0] * self.outputs - canonical.shape[0],
+      grid[2] * self.inputs - canonical.shape[2],
+    )
+    whole = np.pad(canonical, ((0, missing[0]), (0, 0), (0, missing[1])))
+    parts = whole.reshape(grid[0], self.outputs, grid[1], grid[2], self.inputs)
+    return parts.transpose(0, 2, 3, 1, 4).reshape(
+      -1, self.outputs * self.inputs
+    )
+
+
+def block(outputs: int, inputs: int, *, score: str = "sum") -> Block:
+  """Blocks of consecutive inputs of consecutive outputs.
+
+  `block(1, 4)`, four inputs of one output, is what TFLite's fast kernel for
+  fully connected layers takes, where the inputs are a multiple of four. The
+  inputs of a convolution are the channels at one place of its window, those of
+  a depthwise one the places. Blocks at the edges may be smaller.
+
+  Args:
+    outputs: at least 1.
+    inputs: at least 1.
+    score: of a block: `"sum"`, `"norm"` (the Euclidean one) or `"max"` of the
+      scores in it.
+
+  Raises:
+    ValueError: an argument is out of range.
+
+  >>> weight = prunable.Weight("w", "w", "kernel", "dense", (4, 2), True, "")
+  >>> scores = np.array([[9, 1], [0, 1], [0, 1], [0, 1]])
+  >>> block(1, 4).pool(weight, scores, scores >= 0)[0]
+  array([9, 4])
+  """
+  for name, value in (("outputs", outputs), ("inputs", inputs)):
+    if value < 1:
+      raise ValueError(f"{name} must be at least 1, got {value}.")
+  _check_score(score)
+  return Block(outputs, inputs, score)
+
+
+@dataclasses.dataclass(frozen=True)
+class Channel:
+  """See `channel`."""
+
+  score: str = "sum"
+
+  def pool(self, weight, scores, left):
+    """Pools all that leads into an output."""
+    rows = len(_to_canonical(weight, left))
+    kept = np.where(left, scores, 0)
+    return (
+      _POOLS[self.score](_to_canonical(weight, kept).reshape(rows, -1)),
+      _to_canonical(weight, left).reshape(rows, -1).any(-1),
+    )
+
+  def expand(self, weight, kept):
+    """Spreads each output over all that leads into it."""
+    shape = _canonical_shape(weight)
+    return _from_canonical(weight, np.broadcast_to(kept[:, None, None], shape))
+
+
+def channel(*, score: str = "sum") -> Channel:
+  """Whole units of dense layers, whole filters of convolutions.
+
+  `compact` then makes the model smaller. Layers of many inputs have higher
+  sums: a `layerwise` scope gives each layer its own budget.
+
+  Args:
+    score: see `block`.
+  """
+  _check_score(score)
+  return Channel(score)
+
+
+@dataclasses.dataclass(frozen=True)
+class NOfM:
+  """See `n_of_m`."""
+
+  n: int
+  m: int
+
+  def pool(self, weight, scores, left):
+    """Each entry is a block; the best n of each run of m may stay."""
+    canonical = _to_canonical(weight, left)
+    missing = -canonical.shape[-1] % self.m
+    runs = np.pad(
+      np.where(canonical, _to_canonical(weight, scores), -np.inf),
+      ((0, 0), (0, 0), (0, missing)),
+      constant_values=-np.inf,
+    ).reshape(-1, self.m)
+    # Stable: among equal scores the one of lower index stays.
+    best = np.argsort(-runs, axis=-1, kind="stable")[:, : self.n]
+    candidates = np.zeros(runs.shape, bool)
+    np.put_along_axis(candidates, best, True, -1)
+    whole = candidates.reshape(*canonical.shape[:2], -1)
+    fits = whole[..., : canonical.shape[-1]] & canonical
+    return scores.ravel(), _from_canonical(weight, fits).ravel()
+
+  def expand(self, weight, kept):
+    """The blocks are the entries."""
+    return kept.reshape(weight.shape)
+
+
+def n_of_m(n: int, m: int) -> NOfM:
+  """At most n of m consecutive inputs of an output.
+
+  `n_of_m(2, 4)` is what sparse tensor cores take (Mishra et al., arXiv
+  2104.08378). Densities are at most n / m; at that density each run of m keeps
+  its best n. Give a schedule that begins there, such as `one_shot(0.5)`.
+
+  Args:
+    n: how many stay, from 1 to m.
+    m: how many there are.
+
+  Raises:
+    ValueError: n is not from 1 to m.
+  """
+  if not 1 <= n <= m:
+    raise ValueError(f"n must be from 1 to m = {m}, got {n}.")
+  return NOfM(n, m)
+
+
+def get(pattern: "str | Pattern") -> Pattern:
+  """A pattern by its name, or the pattern itself.
+
+  Args:
+    pattern: `"unstructured"`, `"channel"`, `"block_1x4"` or any
+      `"block_OUTPUTSxINPUTS"`, `"2_of_4"` or any `"N_of_M"`.
+
+  Raises:
+    ValueError: there is no pattern of that name.
+  """
+  if not isinstance(pattern, str):
+    return pattern
+  if pattern in ("unstructured", "channel"):
+    return {"unstructured": unstructured, "channel": channel}[pattern]()
+  if match := re.fullmatch(r"block_(\d+)x(\d+)", pattern):
+    return block(*map(int, match.groups()))
+  if match := re.fullmatch(r"(\d+)_of_(\d+)", pattern):
+    return n_of_m(*map(int, match.groups()))
+  raise ValueError(
+    "pattern must be unstructured, channel, block_OUTPUTSxINPUTS or N_of_M, got"
+    f" {pattern!r}."
+  )
+
+
+def _check_score(score: str) -> None:
+  if score not in _POOLS:
+    raise ValueError(f"score must be one of {list(_POOLS)}, got {score!r}.")
+
+
+# The canonical form of a weight: outputs x places of the window x inputs.
+
+
+def _order(weight: prunable.Weight) -> tuple[int, ...]:
+  """The weight's axes: outputs, then places, then inputs."""
+  *places, inputs, outputs = range(len(weight.shape))
+  if weight.role == "depthwise_kernel":
+    return (inputs, outputs, *places)
+  if weight.is_transposed:
+    inputs, outputs = outputs, inputs
+  return (outputs, *places, inputs)
+
+
+def _canonical_shape(weight: prunable.Weight) -> tuple[int, int, int]:
+  sizes = [weight.shape[axis] for axis in _order(weight)]
+  if weight.role == "depthwise_kernel":
+    return sizes[0] * sizes[1], 1, int(np.prod(sizes[2:]))
+  return sizes[0], int(np.prod(sizes[1:-1])), sizes[-1]
+
+
+def _to_canonical(weight: prunable.Weight, array: np.ndarray) -> np.ndarray:
+  return array.transpose(_order(weight)).reshape(_canonical_shape(weight))
+
+
+def _from_canonical(weight: prunable.Weight, array: np.ndarray) -> np.ndarray:
+  order = _order(weight)
+  sizes = [weight.shape[axis] for axis in order]
+  return array.reshape(sizes).transpose(np.argsort(order))
