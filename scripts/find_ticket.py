@@ -67,10 +67,14 @@ def main(argv: list[str]) -> None:
   level = result.smallest_matching_level(config.tolerance)
   path = pathlib.Path(config.run_dir) / "ticket.safetensors"
   result.rounds[level].ticket.save(path)
+  experiments.record(experiment, config.run_dir)
   _print_choice(config.tolerance, result, level)
   if experiment.search_steps is not None:
     _print_full_training(result, level)
-  print(f"Its mask and start weights are in {path}.\n")
+  print(
+    f"Its mask and start weights are in {path}. To ship it:\n"
+    f"  python scripts/export_ticket.py --run={config.run_dir}\n"
+  )
   if experiment.controls:
     _print_controls(experiment, splits, result, level)
 

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -34,6 +35,7 @@ from tf_lottery import search
 from tf_lottery import training
 from tf_lottery import workloads
 
+_DECLARED = "experiment.json"
 CONTROLS = (*controls_lib.BY_NAME, "gradual", "small_dense")
 
 # What may be asked of an experiment later, without making it another one.
@@ -329,10 +331,39 @@ def run_dir(
 
 def declare(experiment: Experiment, root: str | os.PathLike) -> None:
   """Writes `experiment.json` into the directory of an experiment."""
-  directory = pathlib.Path(root) / experiment.id
-  directory.mkdir(parents=True, exist_ok=True)
+  record(experiment, pathlib.Path(root) / experiment.id)
+
+
+def record(experiment: Experiment, directory: str | os.PathLike) -> None:
+  """Writes `experiment.json` into a directory; `of_run` reads it."""
   declaration = {"id": experiment.id, **dataclasses.asdict(experiment)}
-  files.write_json(directory / "experiment.json", declaration)
+  files.write_json(pathlib.Path(directory) / _DECLARED, declaration)
+
+
+def of_run(run_dir: str | os.PathLike) -> tuple[Experiment, int]:
+  """The experiment of a run directory, and which replicate of it that is.
+
+  Raises:
+    FileNotFoundError: nothing says which experiment it was.
+    FileFormatError: what says so is damaged, or of a newer version.
+  """
+  path = pathlib.Path(run_dir).resolve()
+  match = re.fullmatch(r"replicate_(\d+)", path.name)
+  home = path.parent if match else path
+  if not (home / _DECLARED).is_file():
+    raise FileNotFoundError(
+      f"No {_DECLARED} says how {run_dir} was found. Give the run directory of"
+      " find_ticket.py or of a replicate of run_sweep.py; a model of your own"
+      " is exported by tf_lottery.export."
+    )
+  declared = files.read_json(home / _DECLARED)
+  declared.pop("id", None)
+  try:
+    return Experiment(**declared), int(match[1]) if match else 0
+  except (TypeError, ValueError) as error:
+    raise files.FileFormatError(
+      f"{home / _DECLARED} declares no experiment of this version: {error}"
+    ) from error
 
 
 def _branches(experiment: Experiment) -> Iterator[tuple[int, str, int]]:

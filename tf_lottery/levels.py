@@ -14,7 +14,6 @@ from tf_lottery import criteria as criteria_lib
 from tf_lottery import declarations
 from tf_lottery import legs
 from tf_lottery import masks
-from tf_lottery import metrics
 from tf_lottery import patterns
 from tf_lottery import prunable as prunable_lib
 from tf_lottery import results
@@ -298,14 +297,8 @@ class SearchResult:
 
   def smallest_matching_level(self, tolerance: float = 0.005) -> int:
     """The Level of `smallest_matching`."""
-    name = f"val_{self.monitor}"
-    dense = self.rounds[0].metrics[name]
-    sign = -1 if metrics.lower_is_better(self.monitor) else 1
-    return max(
-      round_.level
-      for round_ in self.rounds
-      if sign * (round_.metrics[name] - dense) >= -tolerance or not round_.level
-    )
+    found = rounds_lib.smallest_matching(self.rounds, self.monitor, tolerance)
+    return found.level
 
   def train(
     self,

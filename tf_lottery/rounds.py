@@ -12,9 +12,11 @@ from typing import Any
 import tensorflow as tf
 
 from tf_lottery import declarations
+from tf_lottery import metrics as metrics_lib
 from tf_lottery import rewinding
 from tf_lottery import rundir
 from tf_lottery import tickets
+from tf_lottery import wrappers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +62,66 @@ class Round:
     """Its weights after training, read from disk."""
     return rewinding.Snapshot.load(self.directory.final)
 
+  def restore(self, model: Any) -> Any:
+    """Puts the trained sparse network on a model of its architecture.
+
+    Its weights after training, and its mask, held; on a lottery-ready model
+    its start weights too, as the initial ones.
+
+    Args:
+      model: built, of either Keras generation.
+
+    Returns:
+      The model.
+    """
+    self.ticket.apply(model)
+    binding = wrappers.bind(model)
+    final = self.final.weights
+    binding.write({key: final[key] for key in binding.variables})
+    return model
+
   @property
   def history(self) -> list[dict[str, float]]:
     """One row for each evaluation, read from disk."""
     return self.directory.read_metrics()
+
+
+def read_levels(directory: rundir.RunDirectory) -> list[Round]:
+  """The Levels of a run that are done, the dense one first.
+
+  Raises:
+    FileNotFoundError: none is.
+  """
+  levels = [
+    Round.read(leg)
+    for _, control, _, leg in directory.legs()
+    if not control and leg.is_done
+  ]
+  if not levels or levels[0].level:
+    raise FileNotFoundError(
+      f"{directory.path} holds no finished search. Give the run_dir of"
+      " find_ticket, once its dense network is trained."
+    )
+  return levels
+
+
+def smallest_matching(
+  levels: Sequence[Round], monitor: str, tolerance: float
+) -> Round:
+  """The Level of the lowest density that matches the dense network.
+
+  Args:
+    levels: the dense one first.
+    monitor: the validation metric to choose by.
+    tolerance: how far below the dense network's value (above, for a loss) it
+      may be, in units of the metric.
+  """
+  name = f"val_{monitor}"
+  sign = -1 if metrics_lib.lower_is_better(monitor) else 1
+  dense, *others = levels
+  least = sign * dense.metrics[name] - tolerance
+  matching = [r for r in others if sign * r.metrics[name] >= least]
+  return max([dense, *matching], key=lambda round_: round_.level)
 
 
 def record_of(

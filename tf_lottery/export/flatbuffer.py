@@ -8,6 +8,7 @@ FULLY_CONNECTED, from version 8 on.
 
 import dataclasses
 import itertools
+import pathlib
 from collections.abc import Iterator
 
 import flatbuffers
@@ -87,6 +88,12 @@ class Weight:
   array: np.ndarray
   tensors: tuple[tuple[schema.SubGraphT, int], ...]
   uses: tuple[Use, ...]
+
+
+def is_file(path: pathlib.Path) -> bool:
+  """Whether a file is one of TFLite's, by what it holds."""
+  with open(path, "rb") as file:
+    return file.read(8)[4:] == _IDENTIFIER
 
 
 def read(content: bytes) -> schema.ModelT:

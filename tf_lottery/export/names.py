@@ -27,7 +27,7 @@ class Finder:
     self._weights = binding.read()
 
   def __call__(self, array: np.ndarray) -> str | None:
-    """`layer/role` of the weight that has these values, or these zeros."""
+    """`layer/role` of the weight that has these values, or else its zeros."""
     wanted = array.ravel()
     candidates = [
       (key, flat)
@@ -39,7 +39,8 @@ class Finder:
       if np.array_equal(flat.astype(wanted.dtype), wanted):
         return self._binding.report[key].name
     for key, flat in candidates:
-      if np.array_equal(flat != 0, wanted != 0):
+      # Quantisation may add zeros.
+      if not wanted[flat == 0].any():
         return self._binding.report[key].name
     return None
 

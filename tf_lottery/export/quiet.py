@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from collections.abc import Iterator
 
@@ -31,7 +32,10 @@ def quiet() -> Iterator[Callable[[], str]]:
       kept[descriptor] = os.dup(descriptor)
       os.dup2(file.fileno(), descriptor)
     try:
-      yield said
+      with warnings.catch_warnings():
+        # tf.lite.Interpreter warns that it is to give way to LiteRT's.
+        warnings.simplefilter("ignore")
+        yield said
     finally:
       for descriptor, original in kept.items():
         os.dup2(original, descriptor)

@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.util
-import warnings
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_lottery.export import quiet
+from tf_lottery.export import signatures
 from tf_lottery.export import verification
 
 # With delegates, and the kernels behind them alone.
@@ -28,6 +30,18 @@ def _interpreters() -> Iterator[tuple[str, Any, Any]]:
   if importlib.util.find_spec("ai_edge_litert") is not None:
     litert = importlib.import_module("ai_edge_litert.interpreter")
     yield "LiteRT", litert.Interpreter, litert.OpResolverType
+
+
+def caller(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
+  """The default signature of a file as a function, under the best runtime."""
+  *_, (_, make, _) = _interpreters()
+  with quiet.quiet():
+    runner = make(model_content=content).get_signature_runner(
+      signatures.DEFAULT
+    )
+  name, details = verification.only_input(runner.get_input_details())
+  output = next(iter(runner.get_output_details()))
+  return lambda x: runner(**{name: x.astype(details["dtype"])})[output]
 
 
 def run(
@@ -49,13 +63,10 @@ def run(
     for suffix, resolver in _RESOLVERS.items():
       runtime = name + suffix
       try:
-        with warnings.catch_warnings():
-          # tf.lite.Interpreter is to give way to LiteRT's, which is run too.
-          warnings.simplefilter("ignore")
-          interpreter = make(
-            model_content=content,
-            experimental_op_resolver_type=getattr(resolvers, resolver),
-          )
+        interpreter = make(
+          model_content=content,
+          experimental_op_resolver_type=getattr(resolvers, resolver),
+        )
         outputs = {
           signature: interpreter.get_signature_runner(signature)(**inputs)
           for signature, inputs in examples.items()

@@ -275,6 +275,22 @@ def _handle(source: Any, external: tf.Tensor) -> tf.Tensor:
   return source.resource_handle if is_sparse else source.handle
 
 
+def caller(path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
+  """The default signature of a SavedModel as a function."""
+  loaded = tf.saved_model.load(str(path))
+  function = loaded.signatures[signatures_lib.DEFAULT]
+  inputs = function.structured_input_signature[1]
+  name, spec = verification.only_input(inputs)
+  output = next(iter(function.structured_outputs))
+
+  def call(x):
+    # By its signatures, so that the SavedModel lives as long as this.
+    function = loaded.signatures[signatures_lib.DEFAULT]
+    return function(**{name: tf.constant(x, spec.dtype)})[output].numpy()
+
+  return call
+
+
 def run(
   path: pathlib.Path, examples: Mapping[str, verification.Tensors]
 ) -> Iterable[tuple[str, dict[str, dict[str, np.ndarray]]]]:

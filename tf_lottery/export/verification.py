@@ -1,6 +1,7 @@
 """Whether an exported file computes what the Keras model computes."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -69,3 +70,17 @@ def _difference(expected: np.ndarray, got: np.ndarray) -> tuple[float, float]:
     return np.inf, 1.0
   distance = np.abs(expected[finite] - got[finite]).max(initial=0.0)
   return float(distance), float(np.abs(expected[finite]).max(initial=0.0))
+
+
+def only_input(inputs: Mapping[str, Any]) -> tuple[str, Any]:
+  """The name and the description of the one input of a signature.
+
+  Raises:
+    ValueError: there are several.
+  """
+  if len(inputs) > 1:
+    raise ValueError(
+      f"predict() needs a file with one input, got {sorted(inputs)}. Load the"
+      " file and call its signature."
+    )
+  return next(iter(inputs.items()))

@@ -6,9 +6,11 @@ imported when an object of its generation is met, and not before.
 """
 
 import importlib
+import json
 import os
 import sys
 import types
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -181,6 +183,14 @@ def load(model: Any, path: str | os.PathLike) -> Any:
   """Loads a `.keras` file with the Keras generation of a model, uncompiled."""
   library = generation_of(model).LIBRARY
   return library.models.load_model(path, compile=False)
+
+
+def load_any(path: str | os.PathLike) -> Any:
+  """Loads a `.keras` file with the Keras generation that wrote it."""
+  with zipfile.ZipFile(path) as archive:
+    version = json.loads(archive.read("metadata.json"))["keras_version"]
+  name = "tf_keras" if version.startswith("2.") else "keras"
+  return importlib.import_module(name).models.load_model(path, compile=False)
 
 
 def walk(model: Any) -> Iterator[Any]:

@@ -1,0 +1,138 @@
+"""Ships a ticket of a run: as TFLite, SavedModel or .keras, checked.
+
+  python scripts/export_ticket.py --run=runs/digits --format=tflite,saved_model
+
+Takes the smallest ticket that matches the dense network, or that of `--level`,
+as trained in its Round. Each file is loaded and compared with the model before
+it is put in place; then the accuracy on the test images is measured through it.
+"""
+
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# So that it finds the library, from whatever folder this is run.
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+import numpy as np
+from absl import app
+from absl import flags
+from absl import logging
+
+import tf_lottery
+from tf_lottery import datasets
+from tf_lottery import experiments
+from tf_lottery import export
+from tf_lottery import rounds as rounds_lib
+from tf_lottery import rundir
+from tf_lottery.export import tflite
+
+_FORMATS = ("tflite", "saved_model", "keras")
+
+_RUN = flags.DEFINE_string(
+  "run", None, "The run directory of find_ticket.py, or a replicate's."
+)
+_LEVEL = flags.DEFINE_integer(
+  "level", None, "Which Level. Default: the smallest that matches."
+)
+_TOLERANCE = flags.DEFINE_float(
+  "tolerance",
+  0.005,
+  "How much worse than the dense network (validation) a ticket still matches.",
+)
+_FORMAT = flags.DEFINE_list(
+  "format", ["tflite", "saved_model"], f"Some of {', '.join(_FORMATS)}."
+)
+_DTYPE = flags.DEFINE_enum(
+  "dtype", "float32", tflite.DTYPES, "Of the weights of the TFLite file."
+)
+_CARRY_TICKET = flags.DEFINE_bool(
+  "carry_ticket", True, "Whether the SavedModel carries mask and start weights."
+)
+_OUT = flags.DEFINE_string(
+  "out", None, "Where to write. Default: the folder `export` of the run."
+)
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir", None, "Where tfds keeps its data. Defaults to tfds's default."
+)
+
+
+def main(argv: list[str]) -> None:
+  """Exports one ticket, and prints what the files hold and how they do."""
+  unknown = sorted(set(_FORMAT.value) - set(_FORMATS))
+  if len(argv) > 1 or unknown:
+    raise app.UsageError(f"Unknown: {', '.join([*argv[1:], *unknown])}.")
+  # What tfds and TensorFlow note of their own work.
+  logging.set_verbosity(logging.WARNING)
+  try:
+    _export()
+  except (FileNotFoundError, ImportError, ValueError, RuntimeError) as error:
+    sys.exit(str(error))
+
+
+def _export() -> None:
+  experiment, replicate = experiments.of_run(_RUN.value)
+  chosen = _choose(rundir.RunDirectory(_RUN.value, writes=False))
+  splits = datasets.load_data(
+    experiment.data, seed=experiment.seed + replicate, data_dir=_DATA_DIR.value
+  )
+  model = tf_lottery.lottery_prune(
+    experiment.make_recipe().make_model(
+      splits.input_shape, splits.classes, keras=experiment.keras
+    )
+  )
+  chosen.restore(model)
+  print(
+    f"{experiment.recipe} on {experiment.data}, level {chosen.level}:"
+    f" {chosen.density:.2%} of the weights, test accuracy"
+    f" {chosen.metrics['test_accuracy']:.4f}.\n"
+  )
+  x, y = splits.test
+  for kind in _FORMAT.value:
+    report = _write(kind, model, x, splits.train[0])
+    answers = export.predict(report.path, x)
+    accuracy = np.mean(answers.argmax(-1) == y)
+    print(f"{report}\nTest accuracy through the file: {accuracy:.4f}.\n")
+
+
+def _choose(directory: rundir.RunDirectory) -> rounds_lib.Round:
+  """The Round to ship."""
+  levels = rounds_lib.read_levels(directory)
+  if _LEVEL.value is None:
+    monitor = directory.read_declaration()["monitor"]
+    return rounds_lib.smallest_matching(levels, monitor, _TOLERANCE.value)
+  by_level = {round_.level: round_ for round_ in levels}
+  if _LEVEL.value not in by_level:
+    raise ValueError(
+      f"--level must be one of {sorted(by_level)}, got {_LEVEL.value}."
+    )
+  return by_level[_LEVEL.value]
+
+
+def _write(
+  kind: str, model, inputs: np.ndarray, training: np.ndarray
+) -> export.ExportReport:
+  """One file, compared with the model on test images."""
+  out = pathlib.Path(_OUT.value or pathlib.Path(_RUN.value) / "export")
+  if kind == "saved_model":
+    return export.to_saved_model(
+      model,
+      out / "saved_model",
+      inputs=inputs,
+      carry_ticket=_CARRY_TICKET.value,
+    )
+  if kind == "keras":
+    return export.to_keras(model, out / "ticket.keras", inputs=inputs)
+  return export.to_tflite(
+    model,
+    out / f"ticket-{_DTYPE.value}.tflite",
+    dtype=_DTYPE.value,
+    inputs=inputs,
+    representative_data=training if _DTYPE.value == "int8" else None,
+  )
+
+
+if __name__ == "__main__":
+  flags.mark_flag_as_required("run")
+  app.run(main)

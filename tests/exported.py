@@ -1,0 +1,71 @@
+"""Sparse models to export, of both Keras generations."""
+
+import numpy as np
+
+import tf_lottery
+
+
+def prune(model, density, seed=0):
+  """Zeroes what is not kept of each kernel, at random, exact in its count.
+
+  Biases and moving statistics are no longer those of initialisation.
+  """
+  rng = np.random.default_rng(seed)
+  binding = tf_lottery.bind(model)
+  for key, value in binding.read().items():
+    if value.ndim > 1:
+      kept = np.arange(value.size) < round(density * value.size)
+      value = value * rng.permutation(kept).reshape(value.shape)
+    elif value.dtype.kind == "f":
+      value = value + rng.uniform(0.1, 0.5, value.shape)
+    binding.write({key: value})
+  return model
+
+
+def mlp(library, density, widths=(785, 364, 363, 10), *, bias=True):
+  """Odd and even widths; a softmax at the end."""
+  library.utils.set_random_seed(1)
+  layers = library.layers
+  *hidden, outputs = widths[1:]
+  model = library.Sequential(
+    [
+      library.Input((widths[0],)),
+      *(layers.Dense(width, "relu", use_bias=bias) for width in hidden),
+      layers.Dense(outputs, "softmax", use_bias=bias),
+    ]
+  )
+  return prune(model, density)
+
+
+def convolutional(library, density):
+  """Every kind of convolution that TFLite stores sparse."""
+  library.utils.set_random_seed(1)
+  layers = library.layers
+  model = library.Sequential(
+    [
+      library.Input((12, 12, 3)),
+      layers.Conv2D(16, 3, activation="relu"),
+      layers.BatchNormalization(),
+      layers.DepthwiseConv2D(3, padding="same"),
+      layers.Conv2DTranspose(12, 3, strides=2, padding="same"),
+      layers.Conv2D(24, 1, activation="relu"),
+      layers.MaxPooling2D(),
+      layers.Flatten(),
+      layers.Dropout(0.5),
+      layers.Dense(7),
+    ]
+  )
+  return prune(model, density)
+
+
+def many_ended(library, density):
+  """Two inputs, two outputs by name, a layer that is used twice."""
+  library.utils.set_random_seed(1)
+  layers = library.layers
+  one, two = (library.Input((n,), name=f"in_{n}") for n in (30, 31))
+  shared = layers.Dense(40, "relu")
+  left = shared(layers.Dense(33)(one))
+  right = shared(layers.Dense(33)(two))
+  both = layers.Concatenate()([layers.Add()([left, right]), right])
+  outputs = {"scores": layers.Dense(5)(both), "value": layers.Dense(1)(left)}
+  return prune(library.Model([one, two], outputs), density)
