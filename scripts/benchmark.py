@@ -8,6 +8,7 @@ masks or Keras (the floor), in `fit()`, in stock tfmot, and in PyTorch where it
 is installed; 100 steps of Conv-2; the share of a Level that is neither
 training nor evaluation; and that of evaluating every 100 steps.
 Suite `sweep`: replicates in processes of one thread, or one after the other.
+Suite `export`: sizes, errors, memory and speed of exported trained tickets.
 `--smoke` runs all of it at a size that means nothing.
 
 Each competitor has a process of its own, so that its peak memory is its own.
@@ -40,10 +41,15 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from absl import app
 from absl import flags
 
+from scripts import benchmark_export
 from scripts import benchmark_sweep
 from scripts import benchmark_train
 
-_SUITES = {"sweep": benchmark_sweep, "train": benchmark_train}
+_SUITES = {
+  "export": benchmark_export,
+  "sweep": benchmark_sweep,
+  "train": benchmark_train,
+}
 
 _SUITE = flags.DEFINE_enum("suite", "train", list(_SUITES), "What to measure.")
 _JSON = flags.DEFINE_string("json", None, "Where to write the results.")
@@ -176,7 +182,8 @@ def work(name: str, directory: pathlib.Path) -> None:
 
   suite = _SUITES[_SUITE.value]
   if name == _PREPARE:
-    answer(data=suite.prepare(directory, _DATA_DIR.value, _SMOKE.value))
+    data, facts = suite.prepare(directory, _DATA_DIR.value, _SMOKE.value)
+    answer(data=data, facts=facts)
     return
   competitor = {k: v for group in suite.GROUPS for k, v in group.items()}[name]
   try:
@@ -211,7 +218,8 @@ def main(argv: list[str]) -> None:
   suite = _SUITES[_SUITE.value]
   with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
     directory = pathlib.Path(name)
-    about = {**_about_machine(), "data": _prepare(directory)}
+    prepared = _prepare(directory)
+    about = {**_about_machine(), "data": prepared["data"]}
     print("\n".join(f"{key}: {value}" for key, value in about.items()) + "\n")
     results = {}
     for group in suite.GROUPS:
@@ -219,12 +227,18 @@ def main(argv: list[str]) -> None:
   rows = list(_rows(results, suite))
   targets = [
     {"target": text, "value": value, "met": met}
-    for text, value, met in suite.targets(results)
+    for text, value, met in suite.targets(results, prepared["facts"])
   ]
   _print_table(rows)
   _print_targets(targets)
   if _JSON.value:
-    report = {**about, "smoke": _SMOKE.value, "rows": rows, "targets": targets}
+    report = {
+      **about,
+      "smoke": _SMOKE.value,
+      "rows": rows,
+      "facts": prepared["facts"],
+      "targets": targets,
+    }
     text = json.dumps(report, indent=2) + "\n"
     pathlib.Path(_JSON.value).write_text(text)
 
@@ -258,10 +272,10 @@ def measure(names: list[str], directory: pathlib.Path) -> dict[str, Result]:
   return results
 
 
-def _prepare(directory: pathlib.Path) -> str:
+def _prepare(directory: pathlib.Path) -> dict[str, Any]:
   worker = Worker(_PREPARE, directory)
   try:
-    return worker.receive()["data"]
+    return worker.receive()
   finally:
     worker.kill()
 

@@ -40,7 +40,9 @@ class Task:
     )
 
 
-def prepare(directory: pathlib.Path, data_dir: str | None, smoke: bool) -> str:
+def prepare(
+  directory: pathlib.Path, data_dir: str | None, smoke: bool
+) -> tuple[str, dict[str, Any]]:
   """Writes what to run; says what it is."""
   from tf_lottery import datasets
 
@@ -56,10 +58,11 @@ def prepare(directory: pathlib.Path, data_dir: str | None, smoke: bool) -> str:
     fields["data"] = "digits"
   text = json.dumps({"fields": fields, "data_dir": data_dir})
   (directory / "task.json").write_text(text)
-  return (
+  text = (
     f"{fields['replicates']} replicates of {fields['levels']} Levels of"
     f" {fields['steps']} steps on {fields['data']}"
   )
+  return text, {}
 
 
 def sweep(task: Task, pause: Pause, processes: int) -> None:
@@ -94,8 +97,11 @@ GROUPS = (
 OPTIONAL = ()
 
 
-def targets(results: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+def targets(
+  results: Mapping[str, Any], facts: Mapping[str, Any]
+) -> Iterator[tuple[str, str, bool]]:
   """Yields whether the default of `run_sweep.py` is the faster of the two."""
+  del facts
   ratio = results[MANY].over(results[FLOOR])
   text = "n processes of one thread take no longer than one of n threads"
   yield text, f"{ratio:.2f} x", ratio <= 1

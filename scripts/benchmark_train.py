@@ -62,7 +62,9 @@ class Task:
     return len(self.x) // BATCH_SIZE
 
 
-def prepare(directory: pathlib.Path, data_dir: str | None, smoke: bool) -> str:
+def prepare(
+  directory: pathlib.Path, data_dir: str | None, smoke: bool
+) -> tuple[str, dict[str, Any]]:
   """Writes the data for all competitors to a directory; says what it is."""
   from tf_lottery import datasets
 
@@ -80,7 +82,7 @@ def prepare(directory: pathlib.Path, data_dir: str | None, smoke: bool) -> str:
   size = 20 * BATCH_SIZE if smoke else len(x)
   np.save(directory / "x.npy", x[:size])
   np.save(directory / "y.npy", y[:size])
-  return f"{name}, {size:,} examples"
+  return f"{name}, {size:,} examples", {}
 
 
 # The competitors.
@@ -351,12 +353,16 @@ GROUPS: tuple[Mapping[str, Callable[[Task, Pause], None]], ...] = (
 OPTIONAL = ("tensorflow_model_optimization", "tf_keras", "torch")
 
 
-def targets(results: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+def targets(
+  results: Mapping[str, Any], facts: Mapping[str, Any]
+) -> Iterator[tuple[str, str, bool]]:
   """Yields each target that could be measured: text, value, whether met.
 
   Args:
     results: name -> `Result`.
+    facts: nothing here.
   """
+  del facts
   ours, fitted = "tf_lottery (keras)", "fit (keras)"
   for text, name, other, limit in (
     ("an epoch is at most 1.15 x the floor's", ours, FLOOR, 1.15),

@@ -49,6 +49,7 @@ def test_the_smaller_code_is_chosen(kept):
   gaps, bits = coding.to_gaps(kept), np.packbits(kept)
   assert len(code) == min(len(gaps), len(bits))
   assert np.array_equal(code, gaps if name == "gaps" else bits)
+  assert np.array_equal(coding.kept(name, code, len(kept)), kept)
 
 
 def test_gaps_are_smaller_below_one_in_eight():

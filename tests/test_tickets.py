@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import tf_lottery
 from tests import small
+from tf_lottery import files
 
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
 
@@ -43,13 +44,32 @@ def test_it_comes_back_from_disk_bit_for_bit(tmp_path):
     assert loaded.start[key].dtype == value.dtype
 
 
-def test_the_file_holds_one_bit_an_entry_and_the_kept_weights_only(tmp_path):
+@pytest.mark.parametrize(
+  ("density", "code"), [(0.05, 1.01 * 50_000), (0.5, 1000 * 1000 / 8)]
+)
+def test_the_file_holds_the_smaller_code_and_the_kept_weights_only(
+  tmp_path, density, code
+):
   shape = (1000, 1000)
-  mask = tf_lottery.Mask.random({"k": shape}, 0.05, seed=0)
+  mask = tf_lottery.Mask.random({"k": shape}, density, seed=0)
   ticket = tf_lottery.Ticket(mask, {"k": np.ones(shape, np.float32)})
   ticket.save(tmp_path / "t")
   size = (tmp_path / "t").stat().st_size
-  assert size < 1000 * 1000 / 8 + 50_000 * 4 + 2000
+  assert size < code + density * 1000 * 1000 * 4 + 2000
+  assert tf_lottery.Ticket.load(tmp_path / "t").equals(ticket)
+
+
+def test_files_of_version_1_are_read(tmp_path):
+  """They have masks as bits, and no word on how they are coded."""
+  mask = {"k": np.array([[True, False, True]])}
+  files.write_tensors(
+    tmp_path / "t",
+    "ticket",
+    {"mask/k": np.packbits(mask["k"]), "kept/k": np.array([1.0, 2.0])},
+    {"shapes": {"k": [1, 3]}, "order": ["k"], "provenance": {}},
+  )
+  loaded = tf_lottery.Ticket.load(tmp_path / "t")
+  assert loaded.start["k"].tolist() == [[1.0, 0.0, 2.0]]
 
 
 @settings(max_examples=60, deadline=None)

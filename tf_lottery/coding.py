@@ -62,3 +62,10 @@ def smallest(kept: np.ndarray) -> tuple[str, np.ndarray]:
   bits = np.packbits(kept)
   gaps = to_gaps(kept)
   return ("gaps", gaps) if len(gaps) < len(bits) else ("bits", bits)
+
+
+def kept(name: str, code: np.ndarray, size: int) -> np.ndarray:
+  """What `smallest` coded: a boolean vector of `size` entries."""
+  if name == "gaps":
+    return from_gaps(code, size)
+  return np.unpackbits(code, count=size).astype(bool)

@@ -19,7 +19,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _HEADER = "tf_lottery"
 
 

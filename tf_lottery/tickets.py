@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_lottery import coding
 from tf_lottery import files
 from tf_lottery import masks
 from tf_lottery import wrappers
@@ -145,10 +146,11 @@ class Ticket:
   def save(self, path: str | os.PathLike) -> None:
     """Saves the ticket as one checked safetensors file.
 
-    Masks take one bit an entry, and start weights are stored at the kept
-    coordinates only.
+    Masks take a bit an entry or a byte a kept one, whichever is less, and
+    start weights are stored at the kept coordinates only.
     """
-    tensors = {f"mask/{key}": bits for key, bits in self.mask.pack().items()}
+    coded = {key: coding.smallest(kept) for key, kept in self.mask.items()}
+    tensors = {f"mask/{key}": code for key, (_, code) in coded.items()}
     for key, value in self.start.items():
       if key in self.mask:
         tensors[f"kept/{key}"] = value[self.mask[key]]
@@ -157,6 +159,7 @@ class Ticket:
     shapes = {key: list(shape) for key, shape in self.mask.shapes.items()}
     metadata = {
       "shapes": shapes,
+      "codes": {key: name for key, (name, _) in coded.items()},
       "order": list(self.start),
       "provenance": dict(self.provenance),
     }
@@ -177,8 +180,15 @@ class Ticket:
       path = pathlib.Path(path) / IN_SAVED_MODEL
     tensors, metadata = files.read_tensors(path, "ticket")
     shapes = metadata["shapes"]
-    packed = {key: tensors[f"mask/{key}"] for key in shapes}
-    mask = masks.Mask.unpack(packed, shapes)
+    codes = metadata.get("codes", {})  # files of version 1 have bits alone
+    mask = masks.Mask(
+      {
+        key: coding.kept(
+          codes.get(key, "bits"), tensors[f"mask/{key}"], math.prod(shape)
+        ).reshape(shape)
+        for key, shape in shapes.items()
+      }
+    )
     start = {}
     for key in metadata["order"]:
       if key in shapes:
