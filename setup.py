@@ -19,6 +19,7 @@ setuptools.setup(
   python_requires=">=3.11",
   install_requires=[
     "absl-py",
+    "flatbuffers",
     # tensorflow_datasets imports it and does not declare it.
     "importlib_resources",
     "jinja2",
@@ -39,9 +40,18 @@ setuptools.setup(
   ],
   extras_require={
     "gpu": ["tensorflow[and-cuda]"],
+    "litert": ["ai-edge-litert"],
     "ray": ["ray"],
-    "test": ["hypothesis", "mlxtend", "pytest", "pytest-xdist", "tensorboard"],
+    "test": [
+      "ai-edge-litert",
+      "hypothesis",
+      "mlxtend",
+      "pytest",
+      "pytest-xdist",
+      "tensorboard",
+    ],
     "dev": [
+      "ai-edge-litert",
       "hypothesis",
       "mlxtend",
       "pre-commit",

@@ -52,6 +52,8 @@ ROOMS = (
   ("tickets", "training"),
   (
     "analysis",
+    "channels",
+    "compaction",
     "controls",
     "declarations",
     "export",

@@ -41,21 +41,21 @@ def compare(
         f" {sorted(got[signature])} under {runtime}."
       )
     for name, value in outputs.items():
-      difference, scale = _difference(value, got[signature][name])
-      if not difference <= tolerance * scale:  # NaN too
+      distance, scale = difference(value, got[signature][name])
+      if not distance <= tolerance * scale:  # NaN too
         raise ExportError(
           f"Output {name!r} of {signature!r} must be the Keras model's within"
           f" a relative difference of {tolerance:g}, got"
-          f" {difference / scale if scale else np.inf:.2e} ({difference:.2e}"
+          f" {distance / scale if scale else np.inf:.2e} ({distance:.2e}"
           f" absolute) under {runtime}. Nothing was written. If that is good"
           " enough, raise tolerance=."
         )
-      absolute = max(absolute, difference)
-      relative = max(relative, difference / scale if scale else 0.0)
+      absolute = max(absolute, distance)
+      relative = max(relative, distance / scale if scale else 0.0)
   return reports.Difference(runtime, absolute, relative)
 
 
-def _difference(expected: np.ndarray, got: np.ndarray) -> tuple[float, float]:
+def difference(expected: np.ndarray, got: np.ndarray) -> tuple[float, float]:
   """Largest absolute difference, and the magnitude that it is relative to.
 
   Both may be infinite or NaN in the same places: that is what the model does.

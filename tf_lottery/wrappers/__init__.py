@@ -12,6 +12,7 @@ import sys
 import types
 import zipfile
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 from tf_lottery import prunable as prunable_lib
@@ -191,6 +192,55 @@ def load_any(path: str | os.PathLike) -> Any:
     version = json.loads(archive.read("metadata.json"))["keras_version"]
   name = "tf_keras" if version.startswith("2.") else "keras"
   return importlib.import_module(name).models.load_model(path, compile=False)
+
+
+def graph(model: Any) -> tuple[list[Any], list[int]]:
+  """The calls of a Sequential or functional model, in order, and its outputs.
+
+  Returns:
+    For each call the layer, the ids of its input tensors, that of its output
+    tensor, and the shapes of all of them without the batch; and the ids of the
+    model's outputs. A call of several outputs is there once for each.
+
+  Raises:
+    ValueError: the model has no graph.
+  """
+  generation = generation_of(model)
+  nodes = generation.nodes(model)
+  if nodes is None:
+    raise ValueError(
+      f"{model.name!r} must be a Sequential or functional model, whose layers"
+      " and connections are known; it is a subclassed one."
+    )
+  calls = []
+  for layer, inputs, outputs in nodes:
+    for output in outputs:
+      tensors = (*inputs, output)
+      calls.append(
+        (
+          layer,
+          tuple(map(id, inputs)),
+          id(output),
+          tuple(tuple(tensor.shape[1:]) for tensor in tensors),
+        )
+      )
+  return calls, [id(output) for output in model.outputs]
+
+
+def rebuild(model: Any, changes: Mapping[str, Mapping[str, Any]]) -> Any:
+  """The same architecture, untrained, with some layers configured otherwise.
+
+  Args:
+    model: Sequential or functional, not lottery-ready.
+    changes: layer name -> what changes in its configuration.
+  """
+
+  def make(layer):
+    config = {**layer.get_config(), **changes.get(layer.name, {})}
+    return type(layer).from_config(config)
+
+  library = generation_of(model).LIBRARY
+  return library.models.clone_model(model, clone_function=make)
 
 
 def walk(model: Any) -> Iterator[Any]:

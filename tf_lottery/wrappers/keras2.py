@@ -111,6 +111,21 @@ def pattern(layer: tf_keras.layers.Layer) -> patterns.Pattern | None:
   return patterns.block(outputs, inputs, score=score)
 
 
+def nodes(model: tf_keras.Model) -> list[tuple[Any, list, list]] | None:
+  """Layer, input and output tensors of each call; None without a graph."""
+  by_depth = getattr(model, "_nodes_by_depth", None)
+  return by_depth and [
+    (
+      node.layer,
+      # An input's node has itself as its input.
+      [] if node.is_input else tf.nest.flatten(node.keras_inputs),
+      tf.nest.flatten(node.outputs),
+    )
+    for depth in sorted(by_depth, reverse=True)
+    for node in by_depth[depth]
+  ]
+
+
 def set_constraint(variable: tf.Variable, constraint: Any) -> None:
   """Has optimizers apply `constraint` after each update of the variable."""
   variable = raw(variable)

@@ -67,6 +67,17 @@ def pattern(layer: keras.layers.Layer) -> None:
   del layer
 
 
+def nodes(model: keras.Model) -> list[tuple[Any, list, list]] | None:
+  """Layer, input and output tensors of each call; None without a graph."""
+  functional = getattr(model, "_functional", None) or model
+  by_depth = getattr(functional, "_nodes_by_depth", None)
+  return by_depth and [
+    (node.operation, list(node.input_tensors), list(node.output_tensors))
+    for depth in sorted(by_depth, reverse=True)
+    for node in by_depth[depth]
+  ]
+
+
 def set_constraint(variable: keras.Variable, constraint: Any) -> None:
   """Has optimizers apply `constraint` after each update of the variable."""
   variable.constraint = constraint

@@ -1,0 +1,268 @@
+"""Smaller models compute the same."""
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+
+import tf_lottery
+from tests import exported
+
+LIBRARIES = pytest.mark.parametrize("library", [keras, tf_keras])
+
+
+def sequential(library, shape, *layers):
+  library.utils.set_random_seed(0)
+  return library.Sequential([library.Input(shape), *layers])
+
+
+def convolutional(library):
+  layers = library.layers
+  return sequential(
+    library,
+    (14, 14, 3),
+    layers.Conv2D(16, 3, activation="relu"),
+    layers.BatchNormalization(),
+    layers.MaxPooling2D(),
+    layers.Conv2D(24, 3, padding="same", use_bias=False),
+    layers.BatchNormalization(),
+    layers.ReLU(),
+    layers.DepthwiseConv2D(3, activation="tanh"),
+    layers.AveragePooling2D(2, padding="same"),
+    layers.Flatten(),
+    layers.Dropout(0.2),
+    layers.Dense(30, "sigmoid"),
+    layers.Dense(5, "softmax"),
+  )
+
+
+def residual(library):
+  library.utils.set_random_seed(0)
+  layers = library.layers
+  inputs = library.Input((10, 10, 3))
+  x = layers.Conv2D(16, 3, activation="relu")(inputs)
+  y = layers.BatchNormalization()(layers.Conv2D(16, 3, padding="same")(x))
+  x = layers.ReLU()(layers.Add()([x, y]))
+  y = layers.Conv2D(32, 3, strides=2)(layers.ZeroPadding2D()(x))
+  shortcut = layers.Conv2D(32, 1, strides=2)(x)
+  x = layers.Activation("relu")(layers.Add()([y, shortcut]))
+  x = layers.GlobalAveragePooling2D()(x)
+  outputs = [layers.Dense(4)(x), layers.Dense(2)(x)]
+  return library.Model(inputs, outputs)
+
+
+MODELS = {
+  "dense": lambda library: exported.mlp(library, 1.0, (60, 50, 40, 10)),
+  "convolutional": convolutional,
+  "residual": residual,
+  "many_ended": lambda library: exported.many_ended(library, 1.0),
+  "other layers": lambda library: exported.convolutional(library, 1.0),
+}
+
+
+def check_same(model, small, shape, tolerance=1e-5):
+  x = np.random.default_rng(7).normal(size=(6, *shape)).astype(np.float32)
+  expected, got = model(x), small(x)
+  if not isinstance(expected, list):
+    expected, got = [expected], [got]
+  for one, other in zip(expected, got, strict=True):
+    scale = np.abs(one).max()
+    assert np.abs(np.asarray(one) - other).max() <= tolerance * scale
+
+
+@LIBRARIES
+@pytest.mark.parametrize("density", [0.1, 0.05, 0.02, 0.001])
+@pytest.mark.parametrize("name", ["dense", "convolutional", "residual"])
+def test_random_tickets_compute_the_same(library, name, density):
+  model = exported.prune(MODELS[name](library), density)
+  before = tf_lottery.bind(model).read()
+  small, report = tf_lottery.compact(model)
+  check_same(model, small, model.inputs[0].shape[1:])
+  assert report.parameters[1] < 0.9 * report.parameters[0]
+  assert small.count_params() == report.parameters[1]
+  after = tf_lottery.bind(model).read()
+  assert all(np.array_equal(before[key], after[key]) for key in before)
+
+
+@LIBRARIES
+def test_dead_units_go_and_constant_ones_are_folded(library):
+  layers = library.layers
+  model = sequential(library, (3,), layers.Dense(4, "relu"), layers.Dense(2))
+  # Unit 0 works; 1 leads nowhere; 2 is relu(0.5); 3 is relu(-1) = 0.
+  model.layers[0].set_weights(
+    [
+      np.array([[1, 1, 0, 0], [2, 1, 0, 0], [3, 1, 0, 0]]),
+      np.array([0.1, 0.2, 0.5, -1]),
+    ]
+  )
+  model.layers[1].set_weights(
+    [np.array([[1, -1], [0, 0], [2, 4], [9, 9]]), np.array([0.25, 0.5])]
+  )
+  small, report = tf_lottery.compact(model)
+  names = [layer.name for layer in model.layers]
+  assert report.units == {names[0]: (4, 1), names[1]: (2, 2)}
+  assert report.parameters == (26, 8)
+  first, second = small.layers
+  assert first.get_weights()[0].tolist() == [[1], [2], [3]]
+  assert second.get_weights()[0].tolist() == [[1, -1]]
+  assert second.get_weights()[1].tolist() == [0.25 + 2 * 0.5, 0.5 + 4 * 0.5]
+  assert "     4 ->      1" in str(report)
+  assert "26 -> 8 parameters, 3.25 times fewer." in str(report)
+  assert "     2 ->      2  left alone: the model gives it out" in str(report)
+
+
+@LIBRARIES
+def test_a_constant_is_not_folded_where_zeros_surround_it(library):
+  layers = library.layers
+  for padding, units in (("valid", 1), ("same", 2)):
+    model = sequential(
+      library,
+      (6, 6, 1),
+      layers.Conv2D(2, 1),
+      layers.Conv2D(3, 3, padding=padding),
+    )
+    model.layers[0].set_weights([np.array([[[[1, 0]]]]), np.array([0.0, 2.0])])
+    small, report = tf_lottery.compact(model)
+    assert report.units[model.layers[0].name] == (2, units)
+    check_same(model, small, (6, 6, 1))
+
+
+@LIBRARIES
+def test_a_layer_without_bias_takes_no_constant(library):
+  layers = library.layers
+  model = sequential(
+    library, (3,), layers.Dense(4), layers.Dense(2, use_bias=False)
+  )
+  kernel, _ = model.layers[0].get_weights()
+  kernel[:, 2:] = 0
+  model.layers[0].set_weights([kernel, np.array([0, 0, 0, 1.0])])
+  small, report = tf_lottery.compact(model)
+  # The third unit is 0, which needs no bias; the fourth is 1, which does.
+  assert report.units[model.layers[0].name] == (4, 3)
+  check_same(model, small, (3,))
+
+
+@LIBRARIES
+def test_one_unit_stays_where_none_matters(library):
+  layers = library.layers
+  model = sequential(library, (3,), layers.Dense(4), layers.Dense(2))
+  model.layers[1].set_weights([np.zeros((4, 2)), np.array([1.0, 2.0])])
+  small, report = tf_lottery.compact(model)
+  assert report.units[model.layers[0].name] == (4, 1)
+  check_same(model, small, (3,))
+
+
+@LIBRARIES
+def test_branches_that_meet_lose_the_same_channels(library):
+  library.utils.set_random_seed(0)
+  layers = library.layers
+  inputs = library.Input((5,))
+  one, two, end = layers.Dense(6), layers.Dense(6), layers.Dense(2)
+  added = layers.Add()([one(inputs), two(inputs)])
+  model = library.Model(inputs, end(added))
+  kernel, bias = end.get_weights()
+  kernel[:2] = 0
+  end.set_weights([kernel, bias])
+  kernel, bias = one.get_weights()
+  kernel[:, 2] = 0  # The other branch still needs this channel.
+  one.set_weights([kernel, bias])
+  small, report = tf_lottery.compact(model)
+  assert report.units[one.name] == report.units[two.name] == (6, 4)
+  check_same(model, small, (5,))
+
+
+@LIBRARIES
+@pytest.mark.parametrize("name", ["many_ended", "other layers"])
+def test_what_is_not_understood_is_left_alone_and_named(library, name):
+  model = exported.prune(MODELS[name](library), 0.02)
+  small, report = tf_lottery.compact(model)
+  reasons = " ".join(report.left_alone.values())
+  reason = {
+    "many_ended": "it is called several times",
+    "other layers": "layers of class Conv2DTranspose are not understood",
+  }[name]
+  assert reason in reasons
+  if name == "other layers":
+    check_same(model, small, (12, 12, 3))
+    assert report.parameters[1] < report.parameters[0]
+
+
+@LIBRARIES
+def test_a_lottery_ready_model_gives_a_plain_one(library):
+  model = exported.mlp(library, 1.0, (30, 40, 30, 10))
+  model.compile("adam", "sparse_categorical_crossentropy")
+  model = tf_lottery.lottery_prune(model)
+  mask = tf_lottery.prune_and_rewind(model, 0.5, pattern="channel")
+  small, report = tf_lottery.compact(model)
+  assert not tf_lottery.bind(small).is_ready
+  assert tf_lottery.bind(model).mask == mask
+  assert report.parameters[1] < 0.7 * report.parameters[0]
+  check_same(model, small, (30,))
+
+
+def test_mixed_precision_stays(tmp_path):
+  keras.config.set_dtype_policy("mixed_bfloat16")
+  try:
+    model = exported.mlp(keras, 0.05, (30, 40, 30, 10))
+  finally:
+    keras.config.set_dtype_policy("float32")
+  small, _ = tf_lottery.compact(model)
+  assert small.layers[0].compute_dtype == "bfloat16"
+  assert small.layers[0].kernel.dtype == "float32"
+
+
+@LIBRARIES
+def test_subclassed_models_are_refused(library):
+  class Model(library.Model):
+    def __init__(self):
+      super().__init__()
+      self.dense = library.layers.Dense(3)
+
+    def call(self, inputs):
+      return self.dense(inputs)
+
+  model = Model()
+  model(np.zeros((1, 4), np.float32))
+  with pytest.raises(ValueError, match="must be a Sequential or functional"):
+    tf_lottery.compact(model)
+
+
+@st.composite
+def architectures(draw):
+  """Layers of a small convolutional network, as functions of the library."""
+  width = st.integers(1, 6)
+  activation = st.sampled_from(["relu", "tanh", "linear", "sigmoid"])
+  blocks = []
+  for _ in range(draw(st.integers(1, 3))):
+    conv = {
+      "filters": draw(width),
+      "kernel_size": draw(st.integers(1, 2)),
+      "padding": draw(st.sampled_from(["same", "valid"])),
+      "activation": draw(activation),
+      "use_bias": draw(st.booleans()),
+    }
+    blocks.append(("Conv2D", conv))
+    for name in ("BatchNormalization", "MaxPooling2D", "ReLU"):
+      if draw(st.booleans()) and len(blocks) < 5:
+        blocks.append((name, {}))
+  blocks.append((draw(st.sampled_from(["Flatten", "GlobalMaxPooling2D"])), {}))
+  dense = {"units": draw(width), "activation": draw(activation)}
+  return [*blocks, ("Dense", dense), ("Dense", {"units": 3})]
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+  blocks=architectures(),
+  density=st.floats(0, 0.6),
+  library=st.sampled_from([keras, tf_keras]),
+  seed=st.integers(0, 99),
+)
+def test_any_small_network_computes_the_same(blocks, density, library, seed):
+  layers = [getattr(library.layers, name)(**given) for name, given in blocks]
+  model = sequential(library, (16, 16, 2), *layers)
+  exported.prune(model, density, seed)
+  small, _ = tf_lottery.compact(model)
+  check_same(model, small, (16, 16, 2))
