@@ -1,6 +1,7 @@
 """Sparse models to export, of both Keras generations."""
 
 import numpy as np
+from hypothesis import strategies as st
 
 import tf_lottery
 
@@ -69,3 +70,39 @@ def many_ended(library, density):
   both = layers.Concatenate()([layers.Add()([left, right]), right])
   outputs = {"scores": layers.Dense(5)(both), "value": layers.Dense(1)(left)}
   return prune(library.Model([one, two], outputs), density)
+
+
+@st.composite
+def architectures(draw):
+  """Layers of a small convolutional network: names and arguments."""
+  width = st.integers(1, 9)
+  activation = st.sampled_from(["relu", "tanh", "linear", "sigmoid"])
+  blocks = []
+  for _ in range(draw(st.integers(1, 3))):
+    conv = {
+      "kernel_size": draw(st.integers(1, 2)),
+      "padding": draw(st.sampled_from(["same", "valid"])),
+      "activation": draw(activation),
+      "use_bias": draw(st.booleans()),
+    }
+    name = draw(
+      st.sampled_from(
+        ["Conv2D", "Conv2D", "DepthwiseConv2D", "Conv2DTranspose"]
+      )
+    )
+    if name != "DepthwiseConv2D":
+      conv["filters"] = draw(width)
+    blocks.append((name, conv))
+    for name in ("BatchNormalization", "MaxPooling2D", "ReLU"):
+      if draw(st.booleans()) and len(blocks) < 5:
+        blocks.append((name, {}))
+  blocks.append((draw(st.sampled_from(["Flatten", "GlobalMaxPooling2D"])), {}))
+  dense = {"units": draw(width), "activation": draw(activation)}
+  return [*blocks, ("Dense", dense), ("Dense", {"units": 3})]
+
+
+def build(library, blocks):
+  """The Sequential model of such layers, on images of 16x16x2."""
+  library.utils.set_random_seed(0)
+  layers = [getattr(library.layers, name)(**given) for name, given in blocks]
+  return library.Sequential([library.Input((16, 16, 2)), *layers])

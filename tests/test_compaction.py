@@ -230,39 +230,15 @@ def test_subclassed_models_are_refused(library):
     tf_lottery.compact(model)
 
 
-@st.composite
-def architectures(draw):
-  """Layers of a small convolutional network, as functions of the library."""
-  width = st.integers(1, 6)
-  activation = st.sampled_from(["relu", "tanh", "linear", "sigmoid"])
-  blocks = []
-  for _ in range(draw(st.integers(1, 3))):
-    conv = {
-      "filters": draw(width),
-      "kernel_size": draw(st.integers(1, 2)),
-      "padding": draw(st.sampled_from(["same", "valid"])),
-      "activation": draw(activation),
-      "use_bias": draw(st.booleans()),
-    }
-    blocks.append(("Conv2D", conv))
-    for name in ("BatchNormalization", "MaxPooling2D", "ReLU"):
-      if draw(st.booleans()) and len(blocks) < 5:
-        blocks.append((name, {}))
-  blocks.append((draw(st.sampled_from(["Flatten", "GlobalMaxPooling2D"])), {}))
-  dense = {"units": draw(width), "activation": draw(activation)}
-  return [*blocks, ("Dense", dense), ("Dense", {"units": 3})]
-
-
 @settings(max_examples=15, deadline=None)
 @given(
-  blocks=architectures(),
+  blocks=exported.architectures(),
   density=st.floats(0, 0.6),
   library=st.sampled_from([keras, tf_keras]),
   seed=st.integers(0, 99),
 )
 def test_any_small_network_computes_the_same(blocks, density, library, seed):
-  layers = [getattr(library.layers, name)(**given) for name, given in blocks]
-  model = sequential(library, (16, 16, 2), *layers)
+  model = exported.build(library, blocks)
   exported.prune(model, density, seed)
   small, _ = tf_lottery.compact(model)
-  check_same(model, small, (16, 16, 2))
+  check_same(model, small, model.inputs[0].shape[1:])

@@ -18,7 +18,7 @@ _OVERHEAD = 256
 # Up to these densities TFLite's kernels for compressed rows, of single entries
 # and of blocks, were measured to be no slower than dense ones at batch 1 (see
 # `scripts/benchmark.py --suite=export`). Above, a weight is densified.
-_DIRECT_DENSITY = {1: 0.1, csr.BLOCK: 0.2}
+_DIRECT_DENSITY = {1: 0.07, csr.BLOCK: 0.2}
 
 
 @dataclasses.dataclass(frozen=True)
