@@ -62,6 +62,7 @@ ROOMS = (
     "export.encoding",
     "export.flatbuffer",
     "export.names",
+    "export.prediction",
     "export.quiet",
     "export.reports",
     "export.runtimes",

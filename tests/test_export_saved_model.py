@@ -182,6 +182,16 @@ def test_only_a_saved_model_is_replaced(tmp_path):
   assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "mine"]
 
 
+def test_a_link_is_followed(tmp_path):
+  model = exported.mlp(keras, 0.1, (64, 200, 10))
+  first = export.to_saved_model(model, tmp_path / "v1")
+  (tmp_path / "current").symlink_to("v1")
+  second = export.to_saved_model(model, tmp_path / "current", layout="dense")
+  assert (tmp_path / "current").is_symlink()
+  assert total(tmp_path / "v1") == second.file_bytes > first.file_bytes
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["current", "v1"]
+
+
 def test_one_that_computes_something_else_is_not_put_in_place(
   tmp_path, monkeypatch
 ):
@@ -232,6 +242,8 @@ def test_predict_knows_a_file_by_what_it_holds(tmp_path):
   (tmp_path / "d").write_text("hello")
   with pytest.raises(ValueError, match=r"must be a TFLite or \.keras file"):
     export.predict(tmp_path / "d", x)
+  with pytest.raises(ValueError, match="at least one example"):
+    export.predict(tmp_path / "a", x[:0])
   with pytest.raises(FileNotFoundError, match="no exported file"):
     export.predict(tmp_path / "e", x)
   export.to_saved_model(exported.many_ended(keras, 0.1), tmp_path / "f")

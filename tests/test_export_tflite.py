@@ -14,6 +14,7 @@ from tf_lottery import export
 from tf_lottery.export import flatbuffer
 from tf_lottery.export import quiet
 from tf_lottery.export import runtimes
+from tf_lottery.export import signatures
 
 LIBRARIES = pytest.mark.parametrize("library", [keras, tf_keras])
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -205,6 +206,67 @@ def test_a_ticket_is_exported_with_its_architecture(tmp_path):
     export.to_tflite(ticket, tmp_path / "a")
 
 
+def test_inputs_in_a_dictionary_go_by_name(tmp_path):
+  second, first = (keras.Input((3,), name=name) for name in ("b", "a"))
+  outputs = keras.layers.Concatenate()([second, first])
+  model = keras.Model([second, first], outputs)
+  x = {"a": np.zeros((4, 3)), "b": np.full((4, 3), 100.0)}
+  examples = signatures.of_model(model, x)["serving_default"].examples
+  assert examples["a"].max() == 0
+  assert examples["b"].min() == 100
+  export.to_tflite(model, tmp_path / "a", dtype="int8", representative_data=x)
+  with pytest.raises(ValueError, match=r"names \['b', 'a'\], got \['a'\]"):
+    export.to_tflite(model, tmp_path / "a", inputs={"a": x["a"]})
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_fixed_batch_size_takes_any_number_of_examples(tmp_path, batch):
+  model = keras.Sequential(
+    [keras.Input((20,), batch_size=batch), keras.layers.Dense(60)]
+  )
+  exported.prune(model, 0.05)
+  x = np.random.default_rng(0).normal(size=(10, 20)).astype(np.float32)
+  for arguments in (
+    {"inputs": x},
+    {"dtype": "int8", "representative_data": x},
+  ):
+    export.to_tflite(model, tmp_path / "a", **arguments)
+    answers = export.predict(tmp_path / "a", x, batch_size=batch)
+    expected = np.concatenate(
+      [model(x[i : i + batch]) for i in range(0, len(x), batch)]
+    )
+    assert np.abs(answers - expected).max() < 0.1 * np.abs(expected).max()
+  if batch > 1:
+    with pytest.raises(ValueError, match=r"shape \(2, 20\), .* got \(1, 20\)"):
+      export.to_tflite(model, tmp_path / "a", inputs=x[:1])
+
+
+def test_weights_of_one_size_are_told_apart(tmp_path):
+  model = exported.mlp(keras, 1.0, (40, 40, 40, 40))
+  names = [f"{layer.name}/kernel" for layer in model.layers]
+  report = export.to_tflite(model, tmp_path / "a")
+  assert sorted(row.name for row in report.weights) == sorted(names)
+  middle = model.layers[1]
+  kept = np.random.default_rng(0).random(middle.kernel.shape) < 0.1
+  middle.kernel.assign(middle.kernel * kept)
+  quantised = export.to_tflite(model, tmp_path / "b", dtype="int8")
+  by_density = {row.density: row.name for row in quantised.weights}
+  assert by_density[min(by_density)] == names[1]
+
+
+def test_a_directory_is_not_replaced_by_a_file(tmp_path):
+  model = exported.mlp(keras, 0.5, (8, 4, 2))
+  for name, write in (
+    ("a.tflite", export.to_tflite),
+    ("a.keras", export.to_keras),
+  ):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="is a directory"):
+      write(model, tmp_path / name)
+    assert (tmp_path / name / "thesis.txt").is_file()
+
+
 def test_int8_stays_dense_and_says_what_gzip_makes_of_it(tmp_path):
   model = exported.mlp(keras, 0.05, (64, 200, 100, 10))
   x = np.random.default_rng(0).normal(size=(64, 64))
@@ -234,7 +296,10 @@ def test_int8_stays_dense_and_says_what_gzip_makes_of_it(tmp_path):
       "representative_data calibrates dtype='int8', got dtype='float32'",
     ),
     ({"inputs": [np.zeros((1, 8))] * 2}, "each of the model's 1 inputs, got 2"),
-    ({"inputs": np.zeros((1, 9))}, r"must have the shape \(None, 8\), got"),
+    (
+      {"inputs": np.zeros((1, 9))},
+      r"must have the shape \(None, 8\), or be more",
+    ),
     ({"signatures": {"f": len}}, "'f' must be a tf.function with an input_sig"),
   ],
 )

@@ -302,3 +302,41 @@ class TestDamage:
     scratch.write_bytes(other)
     with pytest.raises(files.FileFormatError, match=r"a\.safetensors"):
       files.read_tensors(scratch, "snapshot")
+
+
+class TestReplacing:
+  def test_a_directory_replaces_one_of_its_kind_only(self, tmp_path):
+    for name in ("file", "directory"):
+      path = tmp_path / name
+      with files.replacing(path) as temporary:
+        temporary.mkdir()
+        (temporary / "new").write_text("new")
+      assert (path / "new").read_text() == "new"
+    (tmp_path / "plain").write_text("old")
+    with (
+      pytest.raises(ValueError, match="directory must not replace a file"),
+      files.replacing(tmp_path / "plain") as temporary,
+    ):
+      temporary.mkdir()
+    assert (tmp_path / "plain").read_text() == "old"
+    with (
+      pytest.raises(ValueError, match="file must not replace a directory"),
+      files.replacing(tmp_path / "directory") as temporary,
+    ):
+      temporary.write_text("new")
+    assert (tmp_path / "directory" / "new").is_file()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+      "directory",
+      "file",
+      "plain",
+    ]
+
+  def test_an_error_leaves_what_was_there(self, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(OSError, match="full"), files.replacing(path) as new:
+      assert new.suffix == ".txt"
+      new.write_text("half")
+      raise OSError("full")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

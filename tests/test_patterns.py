@@ -67,6 +67,25 @@ def test_a_block_is_scored_by_sum_norm_or_maximum(score, winner):
   assert kept.all(0).tolist() == [winner == 0, winner == 1]
 
 
+def test_scores_may_be_negative_but_for_the_norm():
+  scores = np.array([[-1, -9], [-2, -9.0]])
+  mask = Mask({"w": np.array([[True, True], [True, False]])})
+  for score, kept in (("max", 0), ("sum", 0)):
+    pattern = patterns.block(1, 2, score=score)
+    chosen = select(scores, 0.5, pattern, mask)["w"]
+    assert chosen.any(0).tolist() == [kept == 0, kept == 1]
+  with pytest.raises(ValueError, match=r"at least 0, got -9\.0"):
+    select(scores, 0.5, patterns.channel(score="norm"))
+
+
+def test_a_search_asks_for_densities_that_its_pattern_allows(tmp_path):
+  from tests import small
+
+  with pytest.raises(ValueError, match=r"densities of at most 0\.625"):
+    small.search(tmp_path, pattern="2_of_4", schedule=[0.8, 0.4], steps=8)
+  assert not list(tmp_path.iterdir())
+
+
 def test_the_inputs_of_a_convolution_are_channels_at_one_place():
   scores = np.zeros((2, 1, 4, 3))
   scores[1, 0, :, 2] = 1
@@ -122,7 +141,7 @@ def test_below_n_of_m_the_best_of_all_that_may_stay_are_kept():
 
 def test_more_than_n_of_m_is_refused():
   with pytest.raises(
-    ValueError, match=r"only 32 are left under NOfM\(n=2, m=4\)"
+    ValueError, match=r"keeps at most 32 of 64.*one_shot\(0\.5\)"
   ):
     select(np.ones((8, 8)), 0.6, TWO_OF_FOUR)
 

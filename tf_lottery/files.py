@@ -63,18 +63,27 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   put there is removed, and `path` is what it was.
 
   Args:
-    path: where the result goes; its directory is made when it is missing.
+    path: where the result goes; its directory is made when it is missing. A
+      link is followed.
 
   Yields:
     A path beside it, with the same suffix, at which nothing is.
+
+  Raises:
+    ValueError: a directory would replace a file, or a file a directory.
   """
-  path = pathlib.Path(path)
+  path = pathlib.Path(path).resolve()
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
   old = temporary.with_suffix(".old")
   _remove(temporary)
   try:
     yield temporary
+    if path.exists() and path.is_dir() != temporary.is_dir():
+      raise ValueError(
+        f"A {_kind(temporary)} must not replace a {_kind(path)}, and there is"
+        f" one at {path}. Give another path."
+      )
     if path.is_dir():
       # A directory cannot be replaced in one step: it steps aside first.
       os.replace(path, old)
@@ -87,6 +96,19 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   finally:
     _remove(temporary)
     _remove(old)
+
+
+def refuse_directory(path: str | os.PathLike) -> None:
+  """Raises ValueError when there is a directory where a file is to go."""
+  if pathlib.Path(path).is_dir():
+    raise ValueError(
+      f"path must be that of a file, and {path} is a directory. Give the name"
+      " of a file in it."
+    )
+
+
+def _kind(path: pathlib.Path) -> str:
+  return "directory" if path.is_dir() else "file"
 
 
 def _remove(path: pathlib.Path) -> None:

@@ -54,8 +54,14 @@ class Search:
     # must not read too soon.
     self._finals: dict[pathlib.Path, rewinding.Snapshot] = {}
     self._captured: rewinding.Snapshot | None = None
-    # Before anything is trained: does the scope fit, and the step exist?
-    self.scope(self._prunable(), self.schedule[-1])
+    # Before anything is trained: do scope and pattern fit, does the step exist?
+    weights = self._prunable()
+    self.scope(weights, self.schedule[-1])
+    full = masks.Mask.ones({weight.key: weight.shape for weight in weights})
+    flat = {key: np.zeros(shape) for key, shape in full.shapes.items()}
+    scopes.select(
+      flat, full, self.schedule[0], self.scope, weights, self.pattern
+    )
     self._span(1, self.search_steps, self.rewind)
 
   def _prunable(self) -> tuple[prunable_lib.Weight, ...]:

@@ -12,11 +12,28 @@ import numpy as np
 
 from tf_lottery import prunable
 
+
+def _norm(blocks: np.ndarray) -> np.ndarray:
+  if (blocks < 0).any():
+    raise ValueError(
+      f"score='norm' needs scores of at least 0, got {blocks.min()}: it would"
+      " rank the worst block first. Use score='sum' or 'max'."
+    )
+  return np.sqrt(np.square(blocks).sum(-1))
+
+
+# What is gone counts as 0 in a sum, and as less than anything in a maximum.
 _POOLS = {
-  "sum": lambda blocks: blocks.sum(-1),
-  "norm": lambda blocks: np.sqrt(np.square(blocks).sum(-1)),
-  "max": lambda blocks: blocks.max(-1),
+  "sum": (0, lambda blocks: blocks.sum(-1)),
+  "norm": (0, _norm),
+  "max": (-np.inf, lambda blocks: blocks.max(-1)),
 }
+
+
+def _pool(score: str, blocks: np.ndarray, left: np.ndarray) -> np.ndarray:
+  """The score of each row of entries, of which some are left."""
+  gone, pool = _POOLS[score]
+  return np.where(left.any(-1), pool(np.where(left, blocks, gone)), 0)
 
 
 class Pattern(Protocol):
@@ -69,10 +86,9 @@ class Block:
 
   def pool(self, weight, scores, left):
     """Pools each block; it may stay while any of its entries is left."""
-    return (
-      _POOLS[self.score](self._fold(weight, np.where(left, scores, 0))),
-      self._fold(weight, left).any(-1),
-    )
+    folded = self._fold(weight, left)
+    pooled = _pool(self.score, self._fold(weight, scores), folded)
+    return pooled, folded.any(-1)
 
   def expand(self, weight, kept):
     """Spreads each block over its entries."""
@@ -116,8 +132,8 @@ def block(outputs: int, inputs: int, *, score: str = "sum") -> Block:
   Args:
     outputs: at least 1.
     inputs: at least 1.
-    score: of a block: `"sum"`, `"norm"` (the Euclidean one) or `"max"` of the
-      scores in it.
+    score: of a block: `"sum"`, `"norm"` (the Euclidean one, of scores that are
+      at least 0) or `"max"` of the scores in it that are left.
 
   Raises:
     ValueError: an argument is out of range.
@@ -142,12 +158,10 @@ class Channel:
 
   def pool(self, weight, scores, left):
     """Pools all that leads into an output."""
-    rows = len(_to_canonical(weight, left))
-    kept = np.where(left, scores, 0)
-    return (
-      _POOLS[self.score](_to_canonical(weight, kept).reshape(rows, -1)),
-      _to_canonical(weight, left).reshape(rows, -1).any(-1),
-    )
+    rows = _canonical_shape(weight)[0]
+    folded = _to_canonical(weight, left).reshape(rows, -1)
+    flat = _to_canonical(weight, scores).reshape(rows, -1)
+    return _pool(self.score, flat, folded), folded.any(-1)
 
   def expand(self, weight, kept):
     """Spreads each output over all that leads into it."""

@@ -239,17 +239,35 @@ def select(
     flat, left = (np.concatenate(parts) for parts in zip(*pooled, strict=True))
     size = sum(mask[key].size for key in group.keys)
     keep = round(group.keep * len(flat) / size)
-    if keep > np.count_nonzero(left):
-      raise ValueError(
-        f"density must not rise: {density} would keep {keep} of"
-        f" {', '.join(group.keys)}, and only {np.count_nonzero(left)} are left"
-        f"{f' under {pattern}' if pattern != patterns.unstructured() else ''}."
-      )
+    _check_keep(keep, left, density, pattern, group, mask)
     kept = _keep_highest(flat, left, keep)
     cuts = np.cumsum([len(part) for part, _ in pooled])[:-1]
     for key, part in zip(group.keys, np.split(kept, cuts), strict=True):
       chosen[key] = pattern.expand(by_key[key], part) & mask[key]
   return masks.Mask(chosen)
+
+
+def _check_keep(
+  keep: int,
+  left: np.ndarray,
+  density: float,
+  pattern: patterns.Pattern,
+  group: Group,
+  mask: masks.Mask,
+) -> None:
+  possible = np.count_nonzero(left)
+  if keep <= possible:
+    return
+  if all(mask[key].all() for key in group.keys):
+    raise ValueError(
+      f"{pattern} keeps at most {possible} of {len(left)}, and a density of"
+      f" {density} would keep {keep}. Give densities of at most"
+      f" {possible / len(left):g}, such as one_shot({possible / len(left):g})."
+    )
+  raise ValueError(
+    f"density must not rise: {density} would keep {keep} of"
+    f" {', '.join(group.keys)}, and only {possible} are left."
+  )
 
 
 def _keep_highest(

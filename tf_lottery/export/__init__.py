@@ -9,7 +9,6 @@ import gzip
 import math
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -32,6 +31,7 @@ from tf_lottery.export import saved_model
 from tf_lottery.export import signatures as signatures_lib
 from tf_lottery.export import tflite
 from tf_lottery.export import verification
+from tf_lottery.export.prediction import predict
 from tf_lottery.export.reports import Difference
 from tf_lottery.export.reports import ExportReport
 from tf_lottery.export.reports import WeightReport
@@ -102,6 +102,7 @@ def to_tflite(
   print(report)
   ```
   """
+  files.refuse_directory(path)
   _check_choice("dtype", dtype, tflite.DTYPES)
   _check_choice("layout", layout, encoding.LAYOUTS)
   if dtype == "int8" and layout == "sparse":
@@ -118,10 +119,10 @@ def to_tflite(
   if inputs is None:
     inputs = representative_data
   offered = signatures_lib.of_model(model, inputs, signatures)
-  calibration = signatures_lib.calibration(
-    offered[signatures_lib.DEFAULT], representative_data
-  )
-  converted = tflite.convert(offered, dtype, calibration)
+  calibration = None
+  if representative_data is not None:
+    calibration = signatures_lib.named(model, representative_data)
+  converted = tflite.convert(offered, dtype, calibration, _resources(model))
   file = flatbuffer.read(converted)
   finder = names.Finder(wrappers.bind(model))
   form = "dense" if dtype == "int8" else layout
@@ -259,6 +260,7 @@ def to_keras(
     RuntimeError: a mask is held, and pruned weights are not zero.
   """
   path = pathlib.Path(path)
+  files.refuse_directory(path)
   if path.suffix != ".keras":
     raise ValueError(f"path must end in .keras, got {str(path)!r}.")
   model, _ = _model_of(model_or_ticket, make_model)
@@ -290,46 +292,6 @@ def to_keras(
     differences=differences,
     notes=("Weights are dense arrays with zeros: gzip makes the file small.",),
   )
-
-
-def predict(
-  path: str | os.PathLike, x: Any, *, batch_size: int = 1000
-) -> np.ndarray:
-  """What an exported file answers: to measure its accuracy, say.
-
-  Args:
-    path: a `.tflite` file (run by LiteRT where it is installed), a SavedModel,
-      or a `.keras` file.
-    x: examples for the only input of the default signature, of shape
-      `(n, ...)`.
-    batch_size: how many are asked for at once.
-
-  Returns:
-    The first output, of shape `(n, ...)`.
-
-  Raises:
-    FileNotFoundError: there is nothing at `path`.
-    ValueError: the file is of no known format, or has several inputs.
-  """
-  path = pathlib.Path(path)
-  if not path.exists():
-    raise FileNotFoundError(f"There is no exported file at {path}.")
-  if path.is_dir():
-    answer = saved_model.caller(path)
-  elif flatbuffer.is_file(path):
-    answer = runtimes.caller(path.read_bytes())
-  elif zipfile.is_zipfile(path):
-    answer = wrappers.load_any(path).predict_on_batch
-  else:
-    raise ValueError(
-      f"path must be a TFLite or .keras file or a SavedModel, got {path}."
-    )
-  with quiet.quiet():
-    parts = [
-      np.asarray(answer(x[start : start + batch_size]))
-      for start in range(0, len(x), batch_size)
-    ]
-  return np.concatenate(parts)
 
 
 def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:

@@ -38,16 +38,21 @@ class Finder:
     for key, flat in candidates:
       if np.array_equal(flat.astype(wanted.dtype), wanted):
         return self._binding.report[key].name
-    for key, flat in candidates:
-      # Quantisation may add zeros.
-      if not wanted[flat == 0].any():
-        return self._binding.report[key].name
+    # Quantisation may add zeros; most that are there were there before.
+    zeros = {
+      key: np.count_nonzero(flat == 0)
+      for key, flat in candidates
+      if not wanted[flat == 0].any()
+    }
+    if any(zeros.values()):
+      return self._binding.report[max(zeros, key=zeros.get)].name
     return None
 
   def of_variable(self, variable: tf.Variable) -> str:
     """`layer/role` of a variable of the model, or its own name."""
     for key, own in self._binding.variables.items():
-      if own is variable:
+      # Of a distributed variable a function sees one replica.
+      if any(variable is one for one in getattr(own, "values", (own,))):
         return self._binding.report[key].name
     return variable.name.partition(":")[0]
 

@@ -21,13 +21,12 @@ def quiet() -> Iterator[Callable[[], str]]:
   with tempfile.TemporaryFile("w+b") as file:
 
     def said() -> str:
-      file.flush()
+      _flush()
       file.seek(0)
       return file.read().decode(errors="replace")[-4000:]
 
     kept = {}
-    for stream in (sys.stdout, sys.stderr):
-      stream.flush()
+    _flush()
     for descriptor in (1, 2):
       kept[descriptor] = os.dup(descriptor)
       os.dup2(file.fileno(), descriptor)
@@ -37,6 +36,13 @@ def quiet() -> Iterator[Callable[[], str]]:
         warnings.simplefilter("ignore")
         yield said
     finally:
+      _flush()
       for descriptor, original in kept.items():
         os.dup2(original, descriptor)
         os.close(original)
+
+
+def _flush() -> None:
+  for stream in (sys.stdout, sys.stderr):
+    if stream is not None:
+      stream.flush()

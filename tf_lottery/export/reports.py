@@ -102,7 +102,7 @@ class ExportReport:
 
 
 def _table(weights: tuple[WeightReport, ...]) -> list[str]:
-  """Rows of text: dense layers last things first are kept in file order."""
+  """Rows of text, in the order of the file."""
   rows = [("weight", "density", "dense", "stored", "gzip", "encoding")]
   rows += [
     (

@@ -13,6 +13,8 @@ import tensorflow as tf
 DEFAULT = "serving_default"
 # What stands for dimensions that may have any size.
 _EXAMPLES = 4
+# Of examples that are given, so many are compared.
+_GIVEN = 32
 _ANY_SIZE = 16
 
 
@@ -29,6 +31,12 @@ class Signature:
   function: Any
   examples: Mapping[str, np.ndarray]
   compute: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+  @property
+  def batch_size(self) -> int | None:
+    """How many examples it takes at once; None for any number."""
+    specs = self.function.structured_input_signature[1].values()
+    return next(iter(specs)).shape[0]
 
   def __str__(self) -> str:
     inputs = _describe(self.function.structured_input_signature[1])
@@ -63,31 +71,67 @@ def of_model(
   return signatures
 
 
-def calibration(
-  signature: Signature, examples: Any
-) -> dict[str, np.ndarray] | None:
-  """All examples that calibrate int8, by input; None where none are given."""
-  if examples is None:
-    return None
-  specs = signature.function.structured_input_signature[1]
-  flat = tf.nest.flatten(examples)
+def named(model: Any, inputs: Any) -> dict[str, np.ndarray]:
+  """Examples as the model takes them, by the names of the default signature.
+
+  Args:
+    model: as in `of_model`.
+    inputs: an array, or a list or dictionary of arrays. A dictionary goes by
+      name where the model takes a list.
+
+  Raises:
+    ValueError: an input is missing, unknown, or of another shape.
+  """
+  specs = _specs(model, inputs)
+  flat = tf.nest.flatten(specs)
+  names = _unique([spec.name for spec in flat])
+  if isinstance(inputs, Mapping) and not isinstance(specs, Mapping):
+    if set(inputs) != set(names):
+      raise ValueError(
+        f"inputs must have the model's names {names}, got {list(inputs)}."
+      )
+    values = [inputs[name] for name in names]
+  else:
+    values = tf.nest.flatten(inputs)
+  if len(values) != len(flat):
+    raise ValueError(
+      f"inputs must hold an array for each of the model's {len(flat)} inputs,"
+      f" got {len(values)}."
+    )
   return {
-    name: np.asarray(array, specs[name].dtype.as_numpy_dtype)
-    for name, array in zip(signature.examples, flat, strict=True)
+    name: _checked(name, value, spec)
+    for name, value, spec in zip(names, values, flat, strict=True)
   }
 
 
-def _default(model: Any, inputs: Any) -> Signature:
+def _checked(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
+  value = np.asarray(value)
+  fixed = spec.shape[0] or 1
+  if not spec.shape[1:].is_compatible_with(value.shape[1:]) or (
+    value.ndim != spec.shape.rank or len(value) < fixed
+  ):
+    raise ValueError(
+      f"Examples of {name!r} must have the shape {spec.shape}, or be more of"
+      f" them, got {value.shape}."
+    )
+  return value.astype(spec.dtype.as_numpy_dtype)
+
+
+def _specs(model: Any, inputs: Any) -> Any:
+  """What the model takes, nested as it takes it."""
   structure = _input_structure(model)
-  if structure is None and inputs is None:
+  if structure is not None:
+    return tf.nest.map_structure(_spec_of_tensor, structure)
+  if inputs is None:
     raise ValueError(
       f"The model {model.name!r} does not say what it takes, as subclassed"
       " models do not. Give examples by inputs=."
     )
-  if structure is None:
-    specs = tf.nest.map_structure(_spec_of_examples, inputs)
-  else:
-    specs = tf.nest.map_structure(_spec_of_tensor, structure)
+  return tf.nest.map_structure(_spec_of_examples, inputs)
+
+
+def _default(model: Any, inputs: Any) -> Signature:
+  specs = _specs(model, inputs)
   flat = tf.nest.flatten(specs)
   names = _unique([spec.name for spec in flat])
 
@@ -96,11 +140,14 @@ def _default(model: Any, inputs: Any) -> Signature:
     outputs = model(tf.nest.pack_sequence_as(specs, ordered), training=False)
     return _named(outputs)
 
+  by_name = dict(zip(names, flat, strict=True))
   if inputs is None:
-    examples = _drawn(dict(zip(names, flat, strict=True)))
-  else:
-    examples = dict(zip(names, _flat_examples(inputs, flat), strict=True))
-  return _traced(call, dict(zip(names, flat, strict=True)), examples)
+    return _traced(call, by_name, _drawn(by_name))
+  examples = {
+    name: value[: by_name[name].shape[0] or _GIVEN]
+    for name, value in named(model, inputs).items()
+  }
+  return _traced(call, by_name, examples)
 
 
 def _of_function(name: str, function: Any) -> Signature:
@@ -117,8 +164,8 @@ def _of_function(name: str, function: Any) -> Signature:
     ordered = [tensors[name] for name in names]
     return _named(function(*tf.nest.pack_sequence_as(specs, ordered)))
 
-  named = dict(zip(names, flat, strict=True))
-  return _traced(call, named, _drawn(named))
+  by_name = dict(zip(names, flat, strict=True))
+  return _traced(call, by_name, _drawn(by_name))
 
 
 def _traced(
@@ -184,25 +231,6 @@ def _named(outputs: Any) -> dict[str, tf.Tensor]:
     flat = tf.nest.flatten(outputs)
     outputs = {f"output_{index}": value for index, value in enumerate(flat)}
   return {str(key): tf.identity(value) for key, value in outputs.items()}
-
-
-def _flat_examples(inputs: Any, specs: list[tf.TensorSpec]) -> list[np.ndarray]:
-  flat = tf.nest.flatten(inputs)
-  if len(flat) != len(specs):
-    raise ValueError(
-      f"inputs must hold an array for each of the model's {len(specs)} inputs,"
-      f" got {len(flat)}."
-    )
-  arrays = []
-  for value, spec in zip(flat, specs, strict=True):
-    array = np.asarray(value)[: 8 * _EXAMPLES].astype(spec.dtype.as_numpy_dtype)
-    if not spec.shape.is_compatible_with(array.shape):
-      raise ValueError(
-        f"inputs must have the shape {spec.shape}, got {np.shape(value)} for"
-        f" {spec.name!r}."
-      )
-    arrays.append(array)
-  return arrays
 
 
 def _drawn(specs: Mapping[str, tf.TensorSpec]) -> dict[str, np.ndarray]:

@@ -41,6 +41,12 @@ def compare(
         f" {sorted(got[signature])} under {runtime}."
       )
     for name, value in outputs.items():
+      if value.dtype.kind == "f" and np.isnan(value).any():
+        raise ExportError(
+          f"Output {name!r} of {signature!r} must be numbers, and the Keras"
+          " model itself gives NaN. Look for NaN in its weights, and in the"
+          " examples."
+        )
       distance, scale = difference(value, got[signature][name])
       if not distance <= tolerance * scale:  # NaN too
         raise ExportError(
