@@ -191,6 +191,28 @@ def test_what_is_not_understood_is_left_alone_and_named(library, name):
 
 
 @LIBRARIES
+def test_other_axes_activations_and_sums_are_barriers(library):
+  library.utils.set_random_seed(0)
+  layers = library.layers
+  inputs = library.Input((4, 4, 3))
+  x = layers.Conv2D(8, 1, activation=layers.LeakyReLU())(inputs)
+  x = layers.BatchNormalization(axis=1)(layers.Conv2D(6, 1)(x))
+  flat = layers.Flatten()(layers.Conv2D(2, 1)(x))
+  added = layers.Add()([flat, layers.Dense(32)(layers.Flatten()(inputs))])
+  model = library.Model(inputs, layers.Dense(3)(added))
+  exported.prune(model, 0.05)
+  small, report = tf_lottery.compact(model)
+  check_same(model, small, (4, 4, 3))
+  reasons = " ".join(report.left_alone.values())
+  for reason in (
+    "LeakyReLU may mix channels",
+    "it normalises another axis than the last",
+    "it adds what has other channels",
+  ):
+    assert reason in reasons
+
+
+@LIBRARIES
 def test_a_lottery_ready_model_gives_a_plain_one(library):
   model = exported.mlp(library, 1.0, (30, 40, 30, 10))
   model.compile("adam", "sparse_categorical_crossentropy")

@@ -83,10 +83,14 @@ def classify(node: Node, calls: int) -> tuple[str, str]:
     return "other", "it is called several times"
   if getattr(layer, "data_format", None) == "channels_first":
     return "other", "its channels come first"
+  axes = np.atleast_1d(getattr(layer, "axis", -1))
+  if not set(axes) <= {-1, len(node.shapes[0])}:
+    return "other", "it normalises another axis than the last"
   activation = getattr(layer, "activation", None)
+  function = getattr(activation, "__name__", type(activation).__name__)
   mixing = ""
-  if activation is not None and activation.__name__ not in _ELEMENTWISE:
-    mixing = f"{activation.__name__} mixes channels"
+  if activation is not None and function not in _ELEMENTWISE:
+    mixing = f"{function} may mix channels"
   if name == "Dense":
     return "dense", mixing
   if name == "Conv2D" and layer.groups == 1:
@@ -136,13 +140,10 @@ class Network:
 
   def _place(self, node: Node) -> None:
     """Finds the group of a node's output."""
-    if node.kind in ("channelwise", "depthwise"):
+    if node.kind in ("channelwise", "depthwise") or (
+      node.kind == "add" and self._merges(node)
+    ):
       self.groups[node.output] = self.groups[node.inputs[0]]
-    elif node.kind == "add":
-      first, *others = (self.groups[tensor] for tensor in node.inputs)
-      for other in others:
-        self._merge(first, other)
-      self.groups[node.output] = first
     else:
       self.groups[node.output] = Group(node.shapes[-1][-1] or 1)
     if node.kind == "input":
@@ -151,11 +152,18 @@ class Network:
     for tensor in kept or (node.output,) * bool(node.reason):
       self.groups[tensor].obstacle = f"{node.name}: {node.reason}"
 
-  def _merge(self, group: Group, other: Group) -> None:
-    group.obstacle = group.obstacle or other.obstacle
-    for tensor, placed in self.groups.items():
-      if placed is other:
-        self.groups[tensor] = group
+  def _merges(self, node: Node) -> bool:
+    """Makes one group of all that meet in an addition, where that is one."""
+    first, *others = (self.groups[tensor] for tensor in node.inputs)
+    if any(other.size != first.size for other in others):
+      node.kind, node.reason = "other", "it adds what has other channels"
+      return False
+    for other in others:
+      first.obstacle = first.obstacle or other.obstacle
+      for tensor, group in self.groups.items():
+        if group is other:
+          self.groups[tensor] = first
+    return True
 
   def shrink(self) -> None:
     """Takes out channels until all that are left matter."""
