@@ -60,9 +60,13 @@ _DATA_DIR = flags.DEFINE_string(
 
 def main(argv: list[str]) -> None:
   """Exports one ticket, and prints what the files hold and how they do."""
-  unknown = sorted(set(_FORMAT.value) - set(_FORMATS))
-  if len(argv) > 1 or unknown:
-    raise app.UsageError(f"Unknown: {', '.join([*argv[1:], *unknown])}.")
+  if len(argv) > 1:
+    raise app.UsageError(f"Unknown arguments: {argv[1:]}.")
+  if unknown := sorted(set(_FORMAT.value) - set(_FORMATS)):
+    sys.exit(
+      f"--format must be some of {', '.join(_FORMATS)}; got"
+      f" {', '.join(unknown)}."
+    )
   # What tfds and TensorFlow note of their own work.
   logging.set_verbosity(logging.WARNING)
   try:
@@ -118,7 +122,7 @@ def _write(
   if kind == "saved_model":
     return export.to_saved_model(
       model,
-      out / "saved_model",
+      out / "saved_model" / "1",  # the version, to TensorFlow Serving
       inputs=inputs,
       carry_ticket=_CARRY_TICKET.value,
     )

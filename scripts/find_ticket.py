@@ -73,7 +73,8 @@ def main(argv: list[str]) -> None:
     _print_full_training(result, level)
   print(
     f"Its mask and start weights are in {path}. To ship it:\n"
-    f"  python scripts/export_ticket.py --run={config.run_dir}\n"
+    f"  python scripts/export_ticket.py --run={config.run_dir}"
+    f" --level={level}\n"
   )
   if experiment.controls:
     _print_controls(experiment, splits, result, level)

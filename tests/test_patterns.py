@@ -59,9 +59,9 @@ def test_a_block_is_four_consecutive_inputs_of_one_output():
 
 
 @pytest.mark.parametrize(
-  ("score", "winner"), [("sum", 0), ("norm", 1), ("max", 1)]
+  ("score", "winner"), [("mean", 0), ("sum", 0), ("norm", 1), ("max", 1)]
 )
-def test_a_block_is_scored_by_sum_norm_or_maximum(score, winner):
+def test_a_block_is_scored_by_mean_sum_norm_or_maximum(score, winner):
   scores = np.array([[2, 0], [2, 0], [2, 5], [2, 0]])
   kept = select(scores, 0.5, patterns.block(1, 4, score=score))["w"]
   assert kept.all(0).tolist() == [winner == 0, winner == 1]
@@ -70,7 +70,7 @@ def test_a_block_is_scored_by_sum_norm_or_maximum(score, winner):
 def test_scores_may_be_negative_but_for_the_norm():
   scores = np.array([[-1, -9], [-2, -9.0]])
   mask = Mask({"w": np.array([[True, True], [True, False]])})
-  for score, kept in (("max", 0), ("sum", 0)):
+  for score, kept in (("max", 0), ("mean", 0)):
     pattern = patterns.block(1, 2, score=score)
     chosen = select(scores, 0.5, pattern, mask)["w"]
     assert chosen.any(0).tolist() == [kept == 0, kept == 1]
@@ -125,6 +125,27 @@ def test_a_channel_is_a_whole_unit_or_filter():
   scores[1, 1, 2] = 1
   kept = select(scores, 0.25, patterns.channel(), role="depthwise_kernel")["w"]
   assert kept.all((0, 1, 3)).tolist() == [False, False, True, False]
+
+
+def test_small_blocks_are_not_beaten_by_large_ones():
+  """A first convolution on one channel has blocks of one weight."""
+  layers = keras.layers
+  model = keras.Sequential(
+    [
+      keras.Input((8, 8, 1)),
+      layers.Conv2D(8, 3),
+      layers.Flatten(),
+      layers.Dense(40),
+      layers.Dense(10),
+    ]
+  )
+  first, _, output = (w.key for w in tf_lottery.bind(model).report.prunable)
+  for pattern in ("block_1x4", "channel"):
+    ready = tf_lottery.lottery_prune(keras.models.clone_model(model))
+    mask = tf_lottery.prune_and_rewind(ready, 0.3, pattern=pattern)
+    assert mask[first].any()
+  # Units of the output are classes: all of them stay.
+  assert mask[output].all()
 
 
 def test_two_of_four_keeps_the_best_two_of_each_run():
@@ -221,6 +242,10 @@ def test_patterns_go_with_every_criterion_and_scope(pattern, scope, criterion):
     )
     blocks = kept = 0
     for w in tf_lottery.bind(model).report.prunable:
+      if pattern.spares(w):
+        assert w.is_output
+        assert mask[w.key].all()
+        continue
       _, left = pattern.pool(w, mask[w.key].astype(float), mask[w.key])
       assert np.array_equal(pattern.expand(w, left), mask[w.key])
       blocks += len(left)
@@ -286,7 +311,7 @@ def test_layers_with_different_patterns_need_one_by_hand():
   with pytest.raises(ValueError, match="must ask for one pattern"):
     tf_lottery.prune_and_rewind(model, 0.5)
   mask = tf_lottery.prune_and_rewind(model, 0.5, pattern="channel")
-  assert mask.density == 0.5
+  assert mask["0/kernel"].any(0).sum() == 4
 
 
 def test_find_ticket_prunes_by_a_pattern(tmp_path):

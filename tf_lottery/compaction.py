@@ -24,7 +24,8 @@ class CompactionReport:
   Attributes:
     units: layer -> units or channels before and after.
     parameters: of the whole model, before and after.
-    left_alone: layer -> why none of its units could go.
+    left_alone: layer -> why none of its units went. A unit that only gives a
+      constant matters to a layer behind it that has no bias, or pads.
   """
 
   units: dict[str, tuple[int, int]]
@@ -79,8 +80,8 @@ def compact(model: Any, *, inputs: Any = None) -> tuple[Any, CompactionReport]:
   export.to_tflite(small, "ticket.tflite")
   ```
   """
-  wrappers.graph(model)  # refuses models that have none
   binding = wrappers.bind(model)
+  wrappers.graph(model)  # refuses models that have none
   binding.check_held()
   plain = _plain(model) if binding.is_ready else model
   nodes, outputs = _nodes(plain)
@@ -167,7 +168,11 @@ def _report(
   return CompactionReport(
     units={n: (g.size, int(g.kept.sum())) for n, g in groups.items()},
     parameters=(sum(_sizes(model)), sum(_sizes(small))),
-    left_alone={n: g.obstacle for n, g in groups.items() if g.obstacle},
+    left_alone={
+      name: group.obstacle or "each of them matters"
+      for name, group in groups.items()
+      if group.obstacle or group.kept.all()
+    },
   )
 
 

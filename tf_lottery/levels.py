@@ -199,7 +199,8 @@ class Search:
     for part in pruned.table():
       if not part.kept:
         _log.warning(
-          "%s has no weight left at density %.4f: nothing passes it.",
+          "%s has no weight left at density %.4f: nothing passes it. A scope"
+          " can spare it, such as layerwise() or global_(exempt=[...]).",
           self.trainer.binding.report[part.key].name,
           density,
         )

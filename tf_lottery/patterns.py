@@ -22,8 +22,14 @@ def _norm(blocks: np.ndarray) -> np.ndarray:
   return np.sqrt(np.square(blocks).sum(-1))
 
 
-# What is gone counts as 0 in a sum, and as less than anything in a maximum.
+def _mean(blocks: np.ndarray) -> np.ndarray:
+  there = np.maximum((~np.isnan(blocks)).sum(-1), 1)
+  return np.nansum(blocks, -1) / there
+
+
+# What a score takes for entries that are gone, and how it pools.
 _POOLS = {
+  "mean": (np.nan, _mean),
   "sum": (0, lambda blocks: blocks.sum(-1)),
   "norm": (0, _norm),
   "max": (-np.inf, lambda blocks: blocks.max(-1)),
@@ -56,9 +62,19 @@ class Pattern(Protocol):
   def expand(self, weight: prunable.Weight, kept: np.ndarray) -> np.ndarray:
     """The mask of the weight's shape that keeps these blocks."""
 
+  def spares(self, weight: prunable.Weight) -> bool:
+    """Whether nothing of the weight may go."""
+
+
+class _SparesNothing:
+  def spares(self, weight: prunable.Weight) -> bool:
+    """Every weight may be pruned."""
+    del weight
+    return False
+
 
 @dataclasses.dataclass(frozen=True)
-class Unstructured:
+class Unstructured(_SparesNothing):
   """See `unstructured`."""
 
   def pool(self, weight, scores, left):
@@ -77,12 +93,12 @@ def unstructured() -> Unstructured:
 
 
 @dataclasses.dataclass(frozen=True)
-class Block:
+class Block(_SparesNothing):
   """See `block`."""
 
   outputs: int
   inputs: int
-  score: str = "sum"
+  score: str = "mean"
 
   def pool(self, weight, scores, left):
     """Pools each block; it may stay while any of its entries is left."""
@@ -121,7 +137,7 @@ class Block:
     )
 
 
-def block(outputs: int, inputs: int, *, score: str = "sum") -> Block:
+def block(outputs: int, inputs: int, *, score: str = "mean") -> Block:
   """Blocks of consecutive inputs of consecutive outputs.
 
   `block(1, 4)`, four inputs of one output, is what TFLite's fast kernel for
@@ -132,8 +148,10 @@ def block(outputs: int, inputs: int, *, score: str = "sum") -> Block:
   Args:
     outputs: at least 1.
     inputs: at least 1.
-    score: of a block: `"sum"`, `"norm"` (the Euclidean one, of scores that are
-      at least 0) or `"max"` of the scores in it that are left.
+    score: of a block: the `"mean"`, `"sum"`, `"norm"` (the Euclidean one, of
+      scores that are at least 0) or `"max"` of the scores in it that are left.
+      Defaults to `"mean"`, by which blocks of different sizes compare; among
+      blocks of one size it ranks as the sum does.
 
   Raises:
     ValueError: an argument is out of range.
@@ -141,7 +159,7 @@ def block(outputs: int, inputs: int, *, score: str = "sum") -> Block:
   >>> weight = prunable.Weight("w", "w", "kernel", "dense", (4, 2), True, "")
   >>> scores = np.array([[9, 1], [0, 1], [0, 1], [0, 1]])
   >>> block(1, 4).pool(weight, scores, scores >= 0)[0]
-  array([9, 4])
+  array([2.25, 1.  ])
   """
   for name, value in (("outputs", outputs), ("inputs", inputs)):
     if value < 1:
@@ -154,7 +172,7 @@ def block(outputs: int, inputs: int, *, score: str = "sum") -> Block:
 class Channel:
   """See `channel`."""
 
-  score: str = "sum"
+  score: str = "mean"
 
   def pool(self, weight, scores, left):
     """Pools all that leads into an output."""
@@ -168,12 +186,16 @@ class Channel:
     shape = _canonical_shape(weight)
     return _from_canonical(weight, np.broadcast_to(kept[:, None, None], shape))
 
+  def spares(self, weight):
+    """The units of the last layer are the classes."""
+    return weight.is_output
 
-def channel(*, score: str = "sum") -> Channel:
+
+def channel(*, score: str = "mean") -> Channel:
   """Whole units of dense layers, whole filters of convolutions.
 
-  `compact` then makes the model smaller. Layers of many inputs have higher
-  sums: a `layerwise` scope gives each layer its own budget.
+  `compact` then makes the model smaller. The last layer keeps its units, which
+  are the classes. Densities are fractions of channels, not of weights.
 
   Args:
     score: see `block`.
@@ -183,7 +205,7 @@ def channel(*, score: str = "sum") -> Channel:
 
 
 @dataclasses.dataclass(frozen=True)
-class NOfM:
+class NOfM(_SparesNothing):
   """See `n_of_m`."""
 
   n: int

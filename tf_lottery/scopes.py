@@ -230,11 +230,12 @@ def select(
   by_key = {weight.key: weight for weight in weights}
   chosen = dict(mask)
   for group in scope(weights, density):
-    if not group.keys:
+    keys = [key for key in group.keys if not pattern.spares(by_key[key])]
+    if not keys:
       continue
     pooled = [
       pattern.pool(by_key[key], np.asarray(scores[key]), mask[key])
-      for key in group.keys
+      for key in keys
     ]
     flat, left = (np.concatenate(parts) for parts in zip(*pooled, strict=True))
     size = sum(mask[key].size for key in group.keys)
@@ -242,7 +243,7 @@ def select(
     _check_keep(keep, left, density, pattern, group, mask)
     kept = _keep_highest(flat, left, keep)
     cuts = np.cumsum([len(part) for part, _ in pooled])[:-1]
-    for key, part in zip(group.keys, np.split(kept, cuts), strict=True):
+    for key, part in zip(keys, np.split(kept, cuts), strict=True):
       chosen[key] = pattern.expand(by_key[key], part) & mask[key]
   return masks.Mask(chosen)
 

@@ -76,7 +76,7 @@ def to_tflite(
       sparse one wherever there is a zero, and kernels for it at any density;
       `"dense"` the dense one.
     inputs: examples on which the file is compared with the model: an array,
-      or a list or dictionary of arrays, as the model takes them. At most 32
+      or a list or dictionary of arrays, as the model takes them. At most 100
       are used. Defaults to numbers drawn at random. Subclassed models, which
       do not say what they take, need them.
     signatures: more functions to offer: name -> `tf.function` over the model,
@@ -142,9 +142,13 @@ def to_tflite(
     gzip_bytes=_gzip_bytes(content),
     dense_bytes=len(converted),
     signatures={name: str(value) for name, value in offered.items()},
-    weights=tuple(weights),
+    weights=finder.in_order(weights),
     differences=differences,
-    notes=advice.on_speed(file, weights),
+    examples=_count(offered),
+    notes=(
+      *advice.on_int8(dtype, calibration),
+      *advice.on_speed(file, weights),
+    ),
   )
 
 
@@ -199,14 +203,11 @@ def to_saved_model(
   if isinstance(carry_ticket, tickets.Ticket):
     ticket = carry_ticket
   offered = signatures_lib.of_model(model, inputs, signatures)
+  finder = names.Finder(wrappers.bind(model))
   with files.replacing(path) as temporary:
     with quiet.quiet():
       weights = saved_model.write(
-        temporary,
-        offered,
-        layout,
-        names.Finder(wrappers.bind(model)).of_variable,
-        _resources(model),
+        temporary, offered, layout, finder.of_variable, _resources(model)
       )
     differences = _compare(
       offered,
@@ -225,8 +226,9 @@ def to_saved_model(
     gzip_bytes=sum(map(_gzip_bytes, contents)),
     dense_bytes=sum(map(len, contents)) + spared,
     signatures={name: str(value) for name, value in offered.items()},
-    weights=tuple(weights),
+    weights=finder.in_order(weights),
     differences=differences,
+    examples=_count(offered),
     notes=(
       "Once loaded, weights are dense: calls take the time and the memory of a"
       " dense model.",
@@ -267,11 +269,11 @@ def to_keras(
   offered = signatures_lib.of_model(model, inputs)
   with files.replacing(path) as temporary:
     model.save(temporary)
-    plain = wrappers.strip_lottery(wrappers.load(model, temporary))
+    plain = wrappers.strip_lottery(_loaded(model, temporary))
     plain.save(temporary)
 
     def run(examples):
-      loaded = wrappers.load(model, temporary)
+      loaded = _loaded(model, temporary)
       reread = signatures_lib.of_model(loaded, inputs)
       yield (
         "keras.models.load_model",
@@ -290,6 +292,7 @@ def to_keras(
     signatures={name: str(value) for name, value in offered.items()},
     weights=(),
     differences=differences,
+    examples=_count(offered),
     notes=("Weights are dense arrays with zeros: gzip makes the file small.",),
   )
 
@@ -337,6 +340,22 @@ def _compare(
     )
 
 
+def _loaded(model: Any, path: pathlib.Path) -> Any:
+  try:
+    return wrappers.load(model, path)
+  except TypeError as error:
+    raise ExportError(
+      f"Keras cannot load its own file of {model.name!r}: register the classes"
+      " of your own with @keras.saving.register_keras_serializable(). Nothing"
+      f" was written. {str(error)[:300]}"
+    ) from error
+
+
+def _count(offered: Mapping[str, signatures_lib.Signature]) -> int:
+  examples = offered[signatures_lib.DEFAULT].examples
+  return min(map(len, examples.values()))
+
+
 def _resources(model: Any) -> list[Any]:
   """Lookup tables and their like, which a SavedModel must hold too."""
   kind = tf.saved_model.experimental.TrackableResource
@@ -360,8 +379,8 @@ def _about_ticket(
     return "It carries no ticket, as asked."
   if ticket is None:
     return (
-      "It carries no ticket: the model stores no initial weights. Give one by"
-      " carry_ticket=."
+      "It carries no ticket: the model stores no initial weights. To carry one,"
+      " give the Ticket itself, carry_ticket=ticket."
     )
   return f"It carries its ticket, of density {ticket.density:.2%}."
 

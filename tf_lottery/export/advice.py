@@ -11,6 +11,18 @@ from tf_lottery.export import reports
 _XNNPACK_DENSITY = 1 / 3
 
 
+def on_int8(dtype: str, calibration: object) -> tuple[str, ...]:
+  """Which of the two kinds of int8 a file is."""
+  if dtype != "int8":
+    return ()
+  if calibration is None:
+    return (
+      "int8: weights only, small ones stay float32. Give representative_data="
+      " to quantise activations too.",
+    )
+  return ("int8: weights and activations.",)
+
+
 def on_speed(
   model: schema.ModelT, weights: Sequence[reports.WeightReport]
 ) -> tuple[str, ...]:

@@ -1,10 +1,12 @@
 """Which weight of the Keras model an array in a file is."""
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
+from tf_lottery.export import reports
 from tf_lottery.wrappers import binding as binding_lib
 
 # From Keras's order of dimensions to TFLite's: dense kernels and those of
@@ -47,6 +49,14 @@ class Finder:
     if any(zeros.values()):
       return self._binding.report[max(zeros, key=zeros.get)].name
     return None
+
+  def in_order(
+    self, rows: Iterable[reports.WeightReport]
+  ) -> tuple[reports.WeightReport, ...]:
+    """Rows in the order of the model; those it has no name for come last."""
+    places = {w.name: i for i, w in enumerate(self._binding.report)}
+    last = len(places)
+    return tuple(sorted(rows, key=lambda row: places.get(row.name, last)))
 
   def of_variable(self, variable: tf.Variable) -> str:
     """`layer/role` of a variable of the model, or its own name."""

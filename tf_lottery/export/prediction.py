@@ -38,6 +38,11 @@ def predict(
   path = pathlib.Path(path)
   if not path.exists():
     raise FileNotFoundError(f"There is no exported file at {path}.")
+  if path.is_dir() and not (path / "saved_model.pb").is_file():
+    raise ValueError(
+      f"path must be a file or a SavedModel, and {path} is another directory."
+      " A SavedModel may lie in one that is numbered, for TensorFlow Serving."
+    )
   if path.is_dir():
     answer = saved_model.caller(path)
   elif flatbuffer.is_file(path):

@@ -69,6 +69,7 @@ class ExportReport:
     signatures: name -> inputs and outputs, for people.
     weights: one row a weight.
     differences: one row a runtime.
+    examples: how many both were asked.
     notes: on speed, and what else is to know.
   """
 
@@ -81,6 +82,7 @@ class ExportReport:
   signatures: Mapping[str, str]
   weights: tuple[WeightReport, ...]
   differences: tuple[Difference, ...]
+  examples: int
   notes: tuple[str, ...]
 
   def __str__(self) -> str:
@@ -94,8 +96,8 @@ class ExportReport:
       lines += [*_table(self.weights), ""]
     lines += [f"{name}: {text}" for name, text in self.signatures.items()]
     lines += [
-      f"Differs from the model by at most {d.absolute:.1e}, relative"
-      f" {d.relative:.1e}, under {d.runtime}."
+      f"On {self.examples} examples it differs from the model by at most"
+      f" {d.absolute:.1e}, relative {d.relative:.1e}, under {d.runtime}."
       for d in self.differences
     ]
     return "\n".join([*lines, *self.notes])

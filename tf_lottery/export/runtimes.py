@@ -73,6 +73,7 @@ def run(
         }
       except (RuntimeError, ValueError) as error:
         raise verification.ExportError(
-          f"{runtime} does not run the file: {error}. Nothing was written."
+          f"{runtime} does not run the file: {str(error).rstrip('.')}. Nothing"
+          " was written."
         ) from error
       yield runtime, outputs

@@ -14,7 +14,7 @@ DEFAULT = "serving_default"
 # What stands for dimensions that may have any size.
 _EXAMPLES = 4
 # Of examples that are given, so many are compared.
-_GIVEN = 32
+_GIVEN = 100
 _ANY_SIZE = 16
 
 

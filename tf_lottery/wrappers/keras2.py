@@ -107,7 +107,7 @@ def pattern(layer: tf_keras.layers.Layer) -> patterns.Pattern | None:
   inputs, outputs = layer.block_size
   if (inputs, outputs) == (1, 1):
     return patterns.unstructured()
-  score = {"AVG": "sum", "MAX": "max"}[layer.block_pooling_type]
+  score = {"AVG": "mean", "MAX": "max"}[layer.block_pooling_type]
   return patterns.block(outputs, inputs, score=score)
 
 
