@@ -29,7 +29,7 @@ def test_the_python_blocks_run_one_after_the_other(
     exec(compile(code, "deploy.md", "exec"), names)
   printed = capsys.readouterr().out
   accuracies = re.findall(r"accuracy through the file: (0\.\d+)", printed)
-  assert len(accuracies) == 4
+  assert len(accuracies) == 5
   assert min(map(float, accuracies)) > 0.8
   assert names["ticket"].density == pytest.approx(0.05, abs=1e-3)
 
