@@ -126,8 +126,26 @@ def test_a_constant_is_not_folded_where_zeros_surround_it(library):
     )
     model.layers[0].set_weights([np.array([[[[1, 0]]]]), np.array([0.0, 2.0])])
     small, report = tf_lottery.compact(model)
-    assert report.units[model.layers[0].name] == (2, units)
+    first, second = (layer.name for layer in model.layers)
+    assert report.units[first] == (2, units)
+    reason = f"1 constant, but {second} pads with zeros"
+    assert report.left_alone.get(first, "") == ("" if units == 1 else reason)
     check_same(model, small, (6, 6, 1))
+
+
+@LIBRARIES
+def test_a_1x1_convolution_pads_nothing(library):
+  layers = library.layers
+  model = sequential(
+    library,
+    (5, 5, 1),
+    layers.Conv2D(2, 1),
+    layers.Conv2D(3, 1, strides=2, padding="same"),
+  )
+  model.layers[0].set_weights([np.array([[[[1, 0]]]]), np.array([0.0, 2.0])])
+  small, report = tf_lottery.compact(model)
+  assert report.units[model.layers[0].name] == (2, 1)
+  check_same(model, small, (5, 5, 1))
 
 
 @LIBRARIES
@@ -141,7 +159,9 @@ def test_a_layer_without_bias_takes_no_constant(library):
   model.layers[0].set_weights([kernel, np.array([0, 0, 0, 1.0])])
   small, report = tf_lottery.compact(model)
   # The third unit is 0, which needs no bias; the fourth is 1, which does.
-  assert report.units[model.layers[0].name] == (4, 3)
+  first, second = (layer.name for layer in model.layers)
+  assert report.units[first] == (4, 3)
+  assert report.left_alone[first] == f"1 constant, but {second} has no bias"
   check_same(model, small, (3,))
 
 
@@ -175,6 +195,22 @@ def test_branches_that_meet_lose_the_same_channels(library):
 
 
 @LIBRARIES
+def test_a_sum_by_the_operator_is_as_good_as_the_layer(library):
+  library.utils.set_random_seed(0)
+  layers = library.layers
+  inputs = library.Input((5,))
+  one, two, end = layers.Dense(6), layers.Dense(6), layers.Dense(2)
+  model = library.Model(inputs, end(one(inputs) + two(inputs)))
+  kernel, bias = end.get_weights()
+  kernel[:2] = 0
+  end.set_weights([kernel, bias])
+  small, report = tf_lottery.compact(model)
+  assert report.units[one.name] == report.units[two.name] == (6, 4)
+  assert report.parameters == (86, 58)
+  check_same(model, small, (5,))
+
+
+@LIBRARIES
 @pytest.mark.parametrize("name", ["many_ended", "other layers"])
 def test_what_is_not_understood_is_left_alone_and_named(library, name):
   model = exported.prune(MODELS[name](library), 0.02)
@@ -190,12 +226,144 @@ def test_what_is_not_understood_is_left_alone_and_named(library, name):
     assert report.parameters[1] < report.parameters[0]
 
 
+def halved(x):
+  return x * 0.5
+
+
+def flattened_branches(library, *images):
+  """Adds what Flatten made of images with different channels."""
+  layers = library.layers
+  inputs = library.Input((4, 4, 2))
+  flat = [layers.Flatten()(image(inputs)) for image in images]
+  return library.Model(inputs, layers.Dense(2)(layers.Add()(flat)))
+
+
+# What is behind two units or channels, the latter of images of 3x3, and why
+# they stay.
+BARRIERS = {
+  "norm after flatten": (
+    lambda layers: [layers.Flatten(), layers.BatchNormalization()],
+    "it normalises what Flatten made",
+  ),
+  "norm of another axis": (
+    lambda layers: [layers.BatchNormalization(axis=1), layers.Flatten()],
+    "it normalises another axis than the last",
+  ),
+  "activation of one's own": (
+    lambda layers: [layers.Activation(halved), layers.Flatten()],
+    "its activation halved may mix channels",
+  ),
+  "softmax": (
+    lambda layers: [layers.Softmax(), layers.Flatten()],
+    "layers of class Softmax are not understood",
+  ),
+  "lambda": (
+    lambda layers: [layers.Lambda(halved), layers.Flatten()],
+    "layers of class Lambda are not understood",
+  ),
+  "constant added": (
+    lambda layers: [lambda x: x + 1.0, layers.Flatten()],
+    "are not understood",
+  ),
+}
+
+
 @LIBRARIES
-def test_other_axes_activations_and_sums_are_barriers(library):
+@pytest.mark.parametrize("name", BARRIERS)
+def test_channels_stay_before_what_may_mix_them(library, name):
+  library.utils.set_random_seed(0)
+  layers = library.layers
+  behind, reason = BARRIERS[name]
+  first = layers.Conv2D(5, 2)
+  inputs = library.Input((4, 4, 2))
+  x = first(inputs)
+  for layer in behind(layers):
+    x = layer(x)
+  model = library.Model(inputs, layers.Dense(3)(layers.Dense(8, "relu")(x)))
+  exported.prune(model, 0.05)
+  small, report = tf_lottery.compact(model)
+  assert report.units[first.name] == (5, 5)
+  assert reason in report.left_alone[first.name]
+  assert report.parameters[1] < report.parameters[0]
+  check_same(model, small, (4, 4, 2))
+
+
+@LIBRARIES
+def test_sums_of_flattened_images_need_the_same_channels(library):
+  layers = library.layers
+  equal = flattened_branches(library, layers.Conv2D(4, 3), layers.Conv2D(4, 3))
+  unequal = flattened_branches(
+    library, layers.Conv2D(4, 3), layers.Conv2D(16, 4)
+  )
+  for model, smaller in ((equal, True), (unequal, False)):
+    kernel, bias = model.layers[-1].get_weights()
+    kernel[::4] = 0  # the first of four channels
+    model.layers[-1].set_weights([kernel, bias])
+    small, report = tf_lottery.compact(model)
+    assert (report.parameters[1] < report.parameters[0]) is smaller
+    check_same(model, small, (4, 4, 2))
+
+
+@LIBRARIES
+def test_activations_may_be_layers_and_functions(library):
+  layers = library.layers
+  model = sequential(
+    library,
+    (6,),
+    layers.Dense(9, activation=layers.LeakyReLU()),
+    layers.Dense(8, activation=halved),
+    layers.Dense(7, activation=lambda x: x + 1),
+    layers.Dense(2),
+  )
+  exported.prune(model, 0.1)
+  small, report = tf_lottery.compact(model)
+  kept = [after for _, after in report.units.values()]
+  assert kept[0] < 9
+  assert kept[1:] == [8, 7, 2]
+  check_same(model, small, (6,))
+
+
+@LIBRARIES
+def test_inputs_may_be_numbers(library):
+  layers = library.layers
+  inputs = library.Input(())
+  x = layers.Dense(8, "relu")(layers.Reshape((1,))(inputs))
+  model = exported.prune(library.Model(inputs, layers.Dense(2)(x)), 0.3)
+  small, report = tf_lottery.compact(model)
+  assert report.parameters[1] < report.parameters[0]
+  check_same(model, small, ())
+
+
+@LIBRARIES
+def test_nested_models_keep_their_channels(library):
+  layers = library.layers
+  inner = sequential(library, (8,), layers.Dense(7), layers.Dense(6))
+  first = layers.Dense(8)
+  model = sequential(library, (5,), first, inner, layers.Dense(3))
+  exported.prune(model, 0.1)
+  small, report = tf_lottery.compact(model)
+  assert "Sequential are not understood" in report.left_alone[first.name]
+  check_same(model, small, (5,))
+
+
+@LIBRARIES
+@pytest.mark.parametrize("name", ["dense", "residual"])
+def test_a_compiled_model_stays_so_and_the_new_one_is_not(library, name):
+  model = exported.prune(MODELS[name](library), 0.02)
+  model.compile("sgd", lambda y, got: (got - y) ** 2)
+  small, _ = tf_lottery.compact(model)
+  assert model.optimizer is not None
+  assert getattr(model, "compiled", True)
+  assert getattr(small, "optimizer", None) is None
+  assert not getattr(small, "compiled", False)
+
+
+@LIBRARIES
+def test_other_axes_and_sums_are_barriers(library):
   library.utils.set_random_seed(0)
   layers = library.layers
   inputs = library.Input((4, 4, 3))
-  x = layers.Conv2D(8, 1, activation=layers.LeakyReLU())(inputs)
+  x = layers.Conv2D(8, 1, activation="relu")(inputs)
   x = layers.BatchNormalization(axis=1)(layers.Conv2D(6, 1)(x))
   flat = layers.Flatten()(layers.Conv2D(2, 1)(x))
   added = layers.Add()([flat, layers.Dense(32)(layers.Flatten()(inputs))])
@@ -205,7 +373,6 @@ def test_other_axes_activations_and_sums_are_barriers(library):
   check_same(model, small, (4, 4, 3))
   reasons = " ".join(report.left_alone.values())
   for reason in (
-    "LeakyReLU may mix channels",
     "it normalises another axis than the last",
     "it adds what has other channels",
   ):
@@ -225,15 +392,26 @@ def test_a_lottery_ready_model_gives_a_plain_one(library):
   check_same(model, small, (30,))
 
 
-def test_mixed_precision_stays(tmp_path):
-  keras.config.set_dtype_policy("mixed_bfloat16")
-  try:
-    model = exported.mlp(keras, 0.05, (30, 40, 30, 10))
-  finally:
-    keras.config.set_dtype_policy("float32")
-  small, _ = tf_lottery.compact(model)
-  assert small.layers[0].compute_dtype == "bfloat16"
+@LIBRARIES
+def test_mixed_precision_stays(library):
+  layers = library.layers
+  model = sequential(
+    library,
+    (20,),
+    layers.Dense(40, "relu", dtype="mixed_bfloat16"),
+    layers.Dense(40, "relu", dtype="mixed_bfloat16"),
+    layers.Dense(3, dtype="float32"),
+  )
+  exported.prune(model, 0.05)
+  small, report = tf_lottery.compact(model)
+  assert report.parameters[1] < 0.2 * report.parameters[0]
+  assert [layer.compute_dtype for layer in small.layers] == [
+    "bfloat16",
+    "bfloat16",
+    "float32",
+  ]
   assert small.layers[0].kernel.dtype == "float32"
+  check_same(model, small, (20,), 3e-2)
 
 
 @LIBRARIES
@@ -264,3 +442,52 @@ def test_any_small_network_computes_the_same(blocks, density, library, seed):
   exported.prune(model, density, seed)
   small, _ = tf_lottery.compact(model)
   check_same(model, small, model.inputs[0].shape[1:])
+
+
+def branching(library, blocks):
+  """A network of blocks: what it consists of, how wide, padded, biased."""
+  library.utils.set_random_seed(0)
+  layers = library.layers
+  inputs = x = library.Input((7, 7, 2))
+  for name, width, padding, use_bias in blocks:
+    given = {"padding": padding, "use_bias": use_bias}
+    if name == "conv":
+      x = layers.Conv2D(width, 2, activation="relu", **given)(x)
+    elif name == "depthwise":
+      x = layers.DepthwiseConv2D(2, activation="tanh", **given)(x)
+    elif name == "residual":
+      y = layers.Conv2D(x.shape[-1], 3, padding="same", use_bias=use_bias)(x)
+      x = x + layers.BatchNormalization()(y)
+    elif name == "branches":
+      one = layers.Conv2D(width, 1, **given)(x)
+      x = layers.ReLU()(layers.Add()([one, layers.Dense(width)(x)]))
+    else:
+      x = layers.Concatenate()([x, layers.Conv2D(width, 1, **given)(x)])
+  x = layers.Dense(6, "sigmoid")(layers.Flatten()(x))
+  return library.Model(inputs, [layers.Dense(3)(x), layers.Dense(2)(x)])
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+  blocks=st.lists(
+    st.tuples(
+      st.sampled_from(
+        ["conv", "depthwise", "residual", "branches", "concatenation"]
+      ),
+      st.integers(1, 8),
+      st.sampled_from(["same", "valid"]),
+      st.booleans(),
+    ),
+    min_size=1,
+    max_size=4,
+  ),
+  density=st.floats(0, 0.4),
+  library=st.sampled_from([keras, tf_keras]),
+  seed=st.integers(0, 99),
+)
+def test_any_branching_network_computes_the_same(
+  blocks, density, library, seed
+):
+  model = exported.prune(branching(library, blocks), density, seed)
+  small, _ = tf_lottery.compact(model)
+  check_same(model, small, (7, 7, 2))

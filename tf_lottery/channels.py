@@ -14,12 +14,19 @@ from typing import Any
 
 import numpy as np
 
+_KERAS = ("keras", "tf_keras")
 # Activations that look at one number at a time.
 _ELEMENTWISE = (
   *("elu", "exponential", "gelu", "hard_sigmoid", "hard_silu", "leaky_relu"),
   *("linear", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softplus"),
   *("softsign", "swish", "tanh"),
 )
+_OUT_OF_LINE = {
+  "add": "it adds what has other channels",
+  "channelwise": "it normalises what Flatten made",
+}
+_SUMS = ("__operators__.add", "math.add")
+_ELEMENTWISE_LAYERS = ("ELU", "LeakyReLU", "ReLU")
 _CHANNELWISE = (
   *("Activation", "AveragePooling2D", "BatchNormalization", "Dropout", "ELU"),
   *("Flatten", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "LeakyReLU"),
@@ -56,54 +63,88 @@ class Node:
     return self.layer.name
 
   @property
+  def width(self) -> int:
+    """How long the last axis of its output is; 1 where that is not known."""
+    return (self.shapes[-1] or (1,))[-1] or 1
+
+  @property
   def has_bias(self) -> bool:
     """Whether a constant can be folded into it."""
     return getattr(self.layer, "use_bias", False)
 
   @property
   def pads(self) -> bool:
-    """Whether zeros surround its input."""
-    return getattr(self.layer, "padding", "valid") != "valid"
+    """Whether zeros surround its input; they never do for 1x1."""
+    sizes = getattr(self.layer, "kernel_size", ())
+    padding = getattr(self.layer, "padding", "valid")
+    return padding != "valid" and max(sizes, default=1) > 1
 
 
 def classify(node: Node, calls: int) -> tuple[str, str]:
   """The kind of a node, and why its output keeps its channels.
 
   Args:
-    node: the node.
+    node: the node, with its weights.
     calls: how often its layer is called in the model.
   """
   layer = node.layer
   name = type(layer).__name__
   if name == "InputLayer":
     return "input", ""
-  if type(layer).__module__.split(".")[0] not in ("keras", "tf_keras"):
+  if _package(type(layer)) not in _KERAS:
     return "other", f"{name} is a class of its own"
   if calls > 1:
     return "other", "it is called several times"
   if getattr(layer, "data_format", None) == "channels_first":
     return "other", "its channels come first"
-  axes = np.atleast_1d(getattr(layer, "axis", -1))
-  if not set(axes) <= {-1, len(node.shapes[0])}:
-    return "other", "it normalises another axis than the last"
-  activation = getattr(layer, "activation", None)
-  function = getattr(activation, "__name__", type(activation).__name__)
-  mixing = ""
-  if activation is not None and function not in _ELEMENTWISE:
-    mixing = f"{function} may mix channels"
-  if name == "Dense":
-    return "dense", mixing
-  if name == "Conv2D" and layer.groups == 1:
-    return "conv", mixing
+  # The layer, or x + y, which tf_keras gives a symbol; but not x + 1.
+  is_sum = name == "Add" or getattr(layer, "symbol", "") in _SUMS
+  if is_sum and len(node.inputs) > 1 and len(set(node.shapes)) == 1:
+    return "add", ""
+  if not hasattr(layer, "get_weights"):
+    return "other", f"operations of class {name} are not understood"
+  return _classify_layer(node, _mixing(getattr(layer, "activation", None)))
+
+
+def _classify_layer(node: Node, mixing: str) -> tuple[str, str]:
+  layer = node.layer
+  name = type(layer).__name__
+  is_conv = name == "Conv2D" and layer.groups == 1
+  is_depthwise = name == "DepthwiseConv2D" and layer.depth_multiplier == 1
+  if name == "Dense" or is_conv or is_depthwise:
+    if len(node.weights) != 1 + node.has_bias:
+      return "other", "it has other weights than a kernel and a bias"
+    if not is_depthwise:
+      return "dense" if name == "Dense" else "conv", mixing
   if mixing:
     return "other", mixing
-  if name == "DepthwiseConv2D" and layer.depth_multiplier == 1:
+  if is_depthwise:
     return "depthwise", ""
-  if name == "Add" and len(set(node.shapes)) == 1:
-    return "add", ""
+  if name == "BatchNormalization":
+    axes = np.ravel(layer.axis) % (1 + len(node.shapes[0]))
+    if axes.tolist() != [len(node.shapes[0])]:
+      return "other", "it normalises another axis than the last"
   if name in _CHANNELWISE:
     return "channelwise", ""
   return "other", f"layers of class {name} are not understood"
+
+
+def _mixing(activation: Any) -> str:
+  """Why an activation may mix channels; empty when it does not."""
+  if activation is None:
+    return ""
+  name = getattr(activation, "__name__", None)
+  if name is None:  # a layer, or an object of the user's
+    name = type(activation).__name__
+    known = name in _ELEMENTWISE_LAYERS and _package(type(activation)) in _KERAS
+  else:
+    packages = (*_KERAS, "tensorflow")
+    known = name in _ELEMENTWISE and _package(activation) in packages
+  return "" if known else f"its activation {name} may mix channels"
+
+
+def _package(thing: Any) -> str:
+  return (getattr(thing, "__module__", None) or "").split(".")[0]
 
 
 class Group:
@@ -140,30 +181,39 @@ class Network:
 
   def _place(self, node: Node) -> None:
     """Finds the group of a node's output."""
-    if node.kind in ("channelwise", "depthwise") or (
-      node.kind == "add" and self._merges(node)
-    ):
+    if not self._lines_up(node):
+      node.reason = _OUT_OF_LINE[node.kind]
+      node.kind = "other"
+    if node.kind in ("channelwise", "depthwise"):
       self.groups[node.output] = self.groups[node.inputs[0]]
+    elif node.kind == "add":
+      first, *others = (self.groups[tensor] for tensor in node.inputs)
+      for other in others:
+        self._merge(first, other)
+      self.groups[node.output] = first
     else:
-      self.groups[node.output] = Group(node.shapes[-1][-1] or 1)
+      self.groups[node.output] = Group(node.width)
     if node.kind == "input":
       self.groups[node.output].obstacle = "it is an input of the model"
     kept = (*node.inputs, node.output) if node.kind == "other" else ()
     for tensor in kept or (node.output,) * bool(node.reason):
       self.groups[tensor].obstacle = f"{node.name}: {node.reason}"
 
-  def _merges(self, node: Node) -> bool:
-    """Makes one group of all that meet in an addition, where that is one."""
-    first, *others = (self.groups[tensor] for tensor in node.inputs)
-    if any(other.size != first.size for other in others):
-      node.kind, node.reason = "other", "it adds what has other channels"
-      return False
-    for other in others:
-      first.obstacle = first.obstacle or other.obstacle
-      for tensor, group in self.groups.items():
-        if group is other:
-          self.groups[tensor] = first
-    return True
+  def _lines_up(self, node: Node) -> bool:
+    """Whether all that a node brings together has the same channels.
+
+    After Flatten a group's channels are fewer than the last axis is long.
+    """
+    if node.kind not in ("add", "channelwise"):
+      return True
+    sizes = {self.groups[tensor].size for tensor in node.inputs}
+    return len(sizes.union(map(len, node.weights))) == 1
+
+  def _merge(self, group: Group, other: Group) -> None:
+    group.obstacle = group.obstacle or other.obstacle
+    for tensor, placed in self.groups.items():
+      if placed is other:
+        self.groups[tensor] = group
 
   def shrink(self) -> None:
     """Takes out channels until all that are left matter."""
@@ -176,25 +226,44 @@ class Network:
       ]
       if not gone:
         return
-      # One group at a time: what it folds changes the others' constants.
-      self._remove(*gone[0])
+      # Constants keep their values as some are folded, so all groups may go
+      # before they are sought anew.
+      for group, channels in gone:
+        self._remove(group, channels)
 
   def _removable(self, group: Group) -> np.ndarray:
     if group.obstacle:
       return np.zeros(group.size, bool)
     removable = group.kept.copy()
     for node in self._consumers(group):
-      kernel = _by_channel(node, group.size)
-      unused = ~kernel.any((0, 2))
-      value = self._constants[node.inputs[0]]
-      folds = value == 0
-      if node.has_bias and not node.pads:
-        folds = ~np.isnan(value)
+      unused, folds = self._of_use(node, group)
       removable &= unused | folds
     if removable.sum() == group.kept.sum():
       # A layer of no units is none.
       removable[np.flatnonzero(removable)[0]] = False
     return removable
+
+  def _of_use(self, node: Node, group: Group) -> tuple[np.ndarray, np.ndarray]:
+    """Which channels a consumer does not use, and which go into its bias."""
+    value = self._constants[node.inputs[0]]
+    folds = value == 0
+    if node.has_bias and not node.pads:
+      folds = ~np.isnan(value)
+    return ~_by_channel(node, group.size).any((0, 2)), folds
+
+  def stuck(self, group: Group) -> str:
+    """Why all channels, or constant ones, stay; empty where others went."""
+    reasons = []
+    for node in self._consumers(group):
+      unused, folds = self._of_use(node, group)
+      varies = np.isnan(self._constants[node.inputs[0]])
+      count = (group.kept & ~unused & ~folds & ~varies).sum()
+      if count:
+        why = "pads with zeros" if node.pads else "has no bias"
+        reasons.append(f"{count} constant, but {node.name} {why}")
+    if not reasons and group.kept.all():
+      return "each of them matters"
+    return "; ".join(reasons)
 
   def _remove(self, group: Group, channels: np.ndarray) -> None:
     for node in self._consumers(group):
@@ -232,7 +301,7 @@ def _by_channel(node: Node, channels: int) -> np.ndarray:
 
 def _varies(node: Node, values: Sequence[np.ndarray]) -> np.ndarray:
   del values
-  return np.full(node.shapes[-1][-1] or 1, np.nan)
+  return np.full(node.width, np.nan)
 
 
 def _of_kernel(node: Node, values: Sequence[np.ndarray]) -> np.ndarray:

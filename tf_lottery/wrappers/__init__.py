@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import types
+import warnings
 import zipfile
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -233,14 +234,24 @@ def rebuild(model: Any, changes: Mapping[str, Mapping[str, Any]]) -> Any:
   Args:
     model: Sequential or functional, not lottery-ready.
     changes: layer name -> what changes in its configuration.
+
+  Returns:
+    A model that is not compiled.
   """
+  generation = generation_of(model)
 
   def make(layer):
-    config = {**layer.get_config(), **changes.get(layer.name, {})}
-    return type(layer).from_config(config)
+    with warnings.catch_warnings():  # of lambdas, which are not saved here
+      warnings.simplefilter("ignore", UserWarning)
+      config = {**layer.get_config(), **changes.get(layer.name, {})}
+    activation = getattr(layer, "activation", None)
+    is_own = type(layer).__module__.split(".")[0] == generation.LIBRARY.__name__
+    if is_own and isinstance(activation, types.FunctionType):
+      # By its name a user's function is not found.
+      config["activation"] = activation
+    return generation.remake(layer, config)
 
-  library = generation_of(model).LIBRARY
-  return library.models.clone_model(model, clone_function=make)
+  return generation.clone(model, make)
 
 
 def walk(model: Any) -> Iterator[Any]:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,16 @@ def nodes(model: tf_keras.Model) -> list[tuple[Any, list, list]] | None:
     for depth in sorted(by_depth, reverse=True)
     for node in by_depth[depth]
   ]
+
+
+def remake(layer: tf_keras.layers.Layer, config: dict[str, Any]) -> Any:
+  """A layer like this one, made from a configuration."""
+  return type(layer).from_config(config)
+
+
+def clone(model: tf_keras.Model, make: Callable[[Any], Any]) -> tf_keras.Model:
+  """The model with layers that `make` makes of its own, not compiled."""
+  return tf_keras.models.clone_model(model, clone_function=make)
 
 
 def set_constraint(variable: tf.Variable, constraint: Any) -> None:

@@ -1,6 +1,7 @@
 """What binding.py and training.py ask of Keras 3; the same as keras2.py."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -76,6 +77,27 @@ def nodes(model: keras.Model) -> list[tuple[Any, list, list]] | None:
     for depth in sorted(by_depth, reverse=True)
     for node in by_depth[depth]
   ]
+
+
+def remake(layer: keras.layers.Layer, config: dict[str, Any]) -> Any:
+  """A layer or operation like this one, made from a configuration."""
+  if isinstance(layer, keras.layers.Lambda):
+    # Keras would load the functions from the configuration, and refuses to.
+    config = {key: config[key] for key in ("name", "trainable", "dtype")}
+    functions = (layer.function, layer._output_shape, layer.mask)
+    return type(layer)(*functions, layer.arguments, **config)
+  return type(layer).from_config(config)
+
+
+def clone(model: keras.Model, make: Callable[[Any], Any]) -> keras.Model:
+  """The model with layers that `make` makes of its own, not compiled."""
+  compiled = model.compiled
+  # Keras 3 would compile the clone, and fail at losses of the user's.
+  model.compiled = False
+  try:
+    return keras.models.clone_model(model, clone_function=make)
+  finally:
+    model.compiled = compiled
 
 
 def set_constraint(variable: keras.Variable, constraint: Any) -> None:
