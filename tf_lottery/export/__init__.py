@@ -103,18 +103,7 @@ def to_tflite(
   ```
   """
   files.refuse_directory(path)
-  _check_choice("dtype", dtype, tflite.DTYPES)
-  _check_choice("layout", layout, encoding.LAYOUTS)
-  if dtype == "int8" and layout == "sparse":
-    raise ValueError(
-      "layout='sparse' must not be asked for with dtype='int8': no runtime"
-      " computes sparse int8 rightly. Use layout='auto', which stays dense,"
-      " and gzip the file."
-    )
-  if representative_data is not None and dtype != "int8":
-    raise ValueError(
-      f"representative_data calibrates dtype='int8', got dtype={dtype!r}."
-    )
+  _check_tflite(dtype, layout, representative_data is not None)
   model, _ = _model_of(model_or_ticket, make_model)
   if inputs is None:
     inputs = representative_data
@@ -193,12 +182,7 @@ def to_saved_model(
     RuntimeError: a mask is held, and pruned weights are not zero.
   """
   _check_choice("layout", layout, ("auto", "dense"))
-  path = pathlib.Path(path)
-  if path.exists() and not (path / "saved_model.pb").is_file():
-    raise ValueError(
-      f"path must be free or hold a SavedModel, which is replaced; {path} is"
-      " something else. Give another path."
-    )
+  path = _free_for_saved_model(path)
   model, ticket = _model_of(model_or_ticket, make_model)
   if isinstance(carry_ticket, tickets.Ticket):
     ticket = carry_ticket
@@ -295,6 +279,33 @@ def to_keras(
     examples=_count(offered),
     notes=("Weights are dense arrays with zeros: gzip makes the file small.",),
   )
+
+
+def _check_tflite(
+  dtype: str, layout: str, has_representative_data: bool
+) -> None:
+  _check_choice("dtype", dtype, tflite.DTYPES)
+  _check_choice("layout", layout, encoding.LAYOUTS)
+  if dtype == "int8" and layout == "sparse":
+    raise ValueError(
+      "layout='sparse' must not be asked for with dtype='int8': no runtime"
+      " computes sparse int8 rightly. Use layout='auto', which stays dense,"
+      " and gzip the file."
+    )
+  if has_representative_data and dtype != "int8":
+    raise ValueError(
+      f"representative_data calibrates dtype='int8', got dtype={dtype!r}."
+    )
+
+
+def _free_for_saved_model(path: str | os.PathLike) -> pathlib.Path:
+  path = pathlib.Path(path)
+  if path.exists() and not (path / "saved_model.pb").is_file():
+    raise ValueError(
+      f"path must be free or hold a SavedModel, which is replaced; {path} is"
+      " something else. Give another path."
+    )
+  return path
 
 
 def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
