@@ -15,8 +15,8 @@ LAYOUTS = ("auto", "dense", "sparse")
 WORTH = 0.95
 # Sparsity parameters, a tensor and an operator, in a file.
 _OVERHEAD = 256
-# Up to these densities TFLite's kernels for compressed rows, of single entries
-# and of blocks, were measured to be no slower than dense ones at batch 1 (see
+# Up to about these densities TFLite's kernels for compressed rows, of single
+# entries and of blocks, take no longer than dense ones at batch 1 (see
 # `scripts/benchmark.py --suite=export`). Above, a weight is densified.
 _DIRECT_DENSITY = {1: 0.07, csr.BLOCK: 0.2}
 
