@@ -68,8 +68,8 @@ def to_tflite(
       or plain, whose pruned weights are zero; it is not changed. A `Ticket`
       needs `make_model`, and is written with its start weights.
     path: of the file; what is there is replaced.
-    dtype: of the weights. With `"int8"` they stay dense, which is what every
-      delegate takes; after gzip such a file is the smallest.
+    dtype: of the weights. With `"int8"` they stay dense, since LiteRT refuses
+      sparse ones by default; after gzip such a file is the smallest.
     representative_data: for int8, examples as `inputs`, by which activations
       are quantised too. Without them only weights are.
     layout: `"auto"` takes the smaller form of each weight; `"sparse"` the
@@ -288,9 +288,8 @@ def _check_tflite(
   _check_choice("layout", layout, encoding.LAYOUTS)
   if dtype == "int8" and layout == "sparse":
     raise ValueError(
-      "layout='sparse' must not be asked for with dtype='int8': no runtime"
-      " computes sparse int8 rightly. Use layout='auto', which stays dense,"
-      " and gzip the file."
+      "layout='sparse' must not be asked for with dtype='int8': by default"
+      " LiteRT refuses sparse int8. Use layout='auto' and gzip the file."
     )
   if has_representative_data and dtype != "int8":
     raise ValueError(
