@@ -210,7 +210,7 @@ def prune_and_rewind(
     density,
     scope or scopes.global_(),
     binding.report.prunable,
-    binding.pattern if pattern is None else patterns.get(pattern),
+    wrappers.pattern_of(model) if pattern is None else patterns.get(pattern),
   )
   optimizer = getattr(model, "optimizer", None)
   wrappers.check_optimizer(optimizer)

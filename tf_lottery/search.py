@@ -23,6 +23,7 @@ from tf_lottery import rundir
 from tf_lottery import schedules
 from tf_lottery import scopes
 from tf_lottery import training
+from tf_lottery import wrappers
 
 
 def find_ticket(
@@ -147,7 +148,7 @@ def find_ticket(
     else schedules.check_schedule(schedule),
     criterion=criteria_lib.get(criterion),
     scope=scope or scopes.global_(),
-    pattern=trainer.binding.pattern
+    pattern=wrappers.pattern_of(trainer.binding.model)
     if pattern is None
     else patterns.get(pattern),
     rewind=rewind or rewinding.to_init(),

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
+from tf_lottery import patterns
 from tf_lottery import prunable as prunable_lib
 from tf_lottery.wrappers import binding as binding_lib
 
@@ -146,6 +147,23 @@ def bind(
       " built. Give it an Input, or call it on data once."
     )
   return binding_lib.Binding(model, generation, prunable)
+
+
+def pattern_of(model: Any) -> patterns.Pattern:
+  """What tfmot's arguments of `lottery_prune` ask to prune together.
+
+  Raises:
+    ValueError: layers were given different ones.
+  """
+  generation = generation_of(model)
+  layers = binding_lib.walk(model, generation)
+  asked = {generation.pattern(layer) for layer in layers} - {None}
+  if len(asked) > 1:
+    raise ValueError(
+      f"The layers must ask for one pattern, got {sorted(map(str, asked))}."
+      " Give pattern= instead."
+    )
+  return asked.pop() if asked else patterns.unstructured()
 
 
 def check_optimizer(optimizer: Any) -> None:

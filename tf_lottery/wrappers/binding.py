@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lottery import masks
-from tf_lottery import patterns
 from tf_lottery import prunable as prunable_lib
 from tf_lottery.wrappers import holding
 
@@ -67,22 +66,6 @@ class Binding:
       key: self.generation.raw(slot.variable)
       for key, slot in self._slots.items()
     }
-
-  @property
-  def pattern(self) -> patterns.Pattern:
-    """What tfmot's arguments of `lottery_prune` ask to prune together.
-
-    Raises:
-      ValueError: layers were given different ones.
-    """
-    layers = walk(self.model, self.generation)
-    asked = {self.generation.pattern(layer) for layer in layers} - {None}
-    if len(asked) > 1:
-      raise ValueError(
-        f"The layers must ask for one pattern, got {sorted(map(str, asked))}."
-        " Give pattern= instead."
-      )
-    return asked.pop() if asked else patterns.unstructured()
 
   @property
   def mask(self) -> masks.Mask:
