@@ -27,6 +27,12 @@ class Finder:
   def __init__(self, binding: binding_lib.Binding):
     self._binding = binding
     self._weights = binding.read()
+    # Of a distributed variable a function sees one replica.
+    self._names = {
+      id(one): binding.report[key].name
+      for key, variable in binding.variables.items()
+      for one in getattr(variable, "values", (variable,))
+    }
 
   def __call__(self, array: np.ndarray) -> str | None:
     """`layer/role` of the weight that has these values, or else its zeros."""
@@ -60,11 +66,7 @@ class Finder:
 
   def of_variable(self, variable: tf.Variable) -> str:
     """`layer/role` of a variable of the model, or its own name."""
-    for key, own in self._binding.variables.items():
-      # Of a distributed variable a function sees one replica.
-      if any(variable is one for one in getattr(own, "values", (own,))):
-        return self._binding.report[key].name
-    return variable.name.partition(":")[0]
+    return self._names.get(id(variable), variable.name.partition(":")[0])
 
 
 def _orders(value: np.ndarray) -> Iterator[np.ndarray]:
