@@ -1,10 +1,12 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 import tf_lottery
 from tf_lottery import experiments
+from tf_lottery import patterns
 from tf_lottery import rundir
 
 SMALL = experiments.Experiment(
@@ -31,6 +33,7 @@ SMALL = experiments.Experiment(
       {"recipe": "resnet20", "data": "cifar10", "criterion": "random"},
       "resnet20-cifar10-init-random-ae311187",
     ),
+    ({"pattern": "unstructured"}, experiments.Experiment().id),
   ],
 )
 def test_ids_stay_what_they_were(fields, expected):
@@ -61,6 +64,7 @@ def test_more_may_be_asked_of_an_experiment(change):
     ({"replicates": 0}, "replicates must be at least 1, got 0"),
     ({"recipe": "lenet_5"}, "recipe must be one of"),
     ({"rewind": "soon"}, "soon"),
+    ({"pattern": "stripes"}, "pattern must be unstructured.*got 'stripes'"),
   ],
 )
 def test_bad_fields_are_refused(fields, message):
@@ -118,6 +122,19 @@ def test_a_replicate_is_a_run_with_its_controls(root):
   small_dense = run.control(2, "small_dense").read_record()
   ticket = run.level(2).read_record()
   assert small_dense["density"] == pytest.approx(ticket["density"], rel=0.05)
+
+
+def test_an_experiment_prunes_by_its_pattern(root):
+  striped = dataclasses.replace(SMALL, pattern="block_1x4", controls=())
+  assert "-block_1x4-" in striped.id
+  result = experiments.run(striped, 0, root)
+  pattern = patterns.block(1, 4)
+  mask = result.rounds[-1].ticket.mask
+  for weight in result.trainer.binding.report.prunable:
+    _, left = pattern.pool(
+      weight, mask[weight.key].astype(float), mask[weight.key]
+    )
+    assert np.array_equal(pattern.expand(weight, left), mask[weight.key])
 
 
 def test_what_is_done_is_known_without_training(root):

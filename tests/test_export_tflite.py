@@ -15,6 +15,7 @@ from tf_lottery.export import flatbuffer
 from tf_lottery.export import quiet
 from tf_lottery.export import runtimes
 from tf_lottery.export import signatures
+from tf_lottery.export import verification
 
 LIBRARIES = pytest.mark.parametrize("library", [keras, tf_keras])
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -41,6 +42,46 @@ def test_odd_widths_are_right_at_every_density(tmp_path, density, dtype):
   expected = model.predict(x, verbose=0)
   limit = {"float32": 1e-5, "float16": 1e-3}[dtype] * expected.max()
   assert np.abs(export.predict(path, x) - expected).max() <= limit
+
+
+@DTYPES
+@pytest.mark.parametrize("layout", ["auto", "sparse"])
+@pytest.mark.parametrize("density", [0.5, 0.1, 0.01, 0.001, 0.0])
+def test_every_weight_of_odd_widths_reaches_the_output(
+  tmp_path, density, layout, dtype
+):
+  """Behind many sparse layers a wrong weight would not be seen."""
+  keras.utils.set_random_seed(1)
+  widths = (361, 362, 363, 364, 785)
+  inputs = [keras.Input((width,), name=f"in_{width}") for width in widths]
+  outputs = {
+    f"out_{width}": keras.layers.Dense(width)(one)
+    for width, one in zip(widths, inputs, strict=True)
+  }
+  model = exported.prune(keras.Model(inputs, outputs), density)
+  report = export.to_tflite(model, tmp_path / "a", dtype=dtype, layout=layout)
+  limit = {"float32": 1e-5, "float16": 1e-3}[dtype]
+  assert max(d.relative for d in report.differences) <= limit
+  assert {row.density for row in report.weights} == {
+    round(density * width**2) / width**2 for width in widths
+  }
+  kernel = model.layers[-1].kernel
+  assert np.count_nonzero(kernel) == round(density * 785**2)
+  if density:
+    # One weight that goes wrong is seen.
+    place = tuple(np.argwhere(kernel.numpy())[0])
+    wrong = kernel.numpy()
+    wrong[place] += 0.1
+    signature = signatures.of_model(model)["serving_default"]
+    expected = signature.compute(signature.examples)
+    kernel.assign(wrong)
+    with pytest.raises(export.ExportError, match="out_785"):
+      verification.compare(
+        "the wrong one",
+        {"f": expected},
+        {"f": signature.compute(signature.examples)},
+        limit,
+      )
 
 
 @LIBRARIES
