@@ -106,3 +106,18 @@ def build(library, blocks):
   library.utils.set_random_seed(0)
   layers = [getattr(library.layers, name)(**given) for name, given in blocks]
   return library.Sequential([library.Input((16, 16, 2)), *layers])
+
+
+def sequential(library, shape, *layers):
+  library.utils.set_random_seed(0)
+  return library.Sequential([library.Input(shape), *layers])
+
+
+def check_same(model, small, shape, tolerance=1e-5):
+  x = np.random.default_rng(7).normal(size=(6, *shape)).astype(np.float32)
+  expected, got = model(x), small(x)
+  if not isinstance(expected, list):
+    expected, got = [expected], [got]
+  for one, other in zip(expected, got, strict=True):
+    scale = np.abs(one).max()
+    assert np.abs(np.asarray(one) - other).max() <= tolerance * scale

@@ -14,14 +14,9 @@ from tests import exported
 LIBRARIES = pytest.mark.parametrize("library", [keras, tf_keras])
 
 
-def sequential(library, shape, *layers):
-  library.utils.set_random_seed(0)
-  return library.Sequential([library.Input(shape), *layers])
-
-
 def convolutional(library):
   layers = library.layers
-  return sequential(
+  return exported.sequential(
     library,
     (14, 14, 3),
     layers.Conv2D(16, 3, activation="relu"),
@@ -63,16 +58,6 @@ MODELS = {
 }
 
 
-def check_same(model, small, shape, tolerance=1e-5):
-  x = np.random.default_rng(7).normal(size=(6, *shape)).astype(np.float32)
-  expected, got = model(x), small(x)
-  if not isinstance(expected, list):
-    expected, got = [expected], [got]
-  for one, other in zip(expected, got, strict=True):
-    scale = np.abs(one).max()
-    assert np.abs(np.asarray(one) - other).max() <= tolerance * scale
-
-
 @LIBRARIES
 @pytest.mark.parametrize("density", [0.1, 0.05, 0.02, 0.001])
 @pytest.mark.parametrize("name", ["dense", "convolutional", "residual"])
@@ -80,7 +65,7 @@ def test_random_tickets_compute_the_same(library, name, density):
   model = exported.prune(MODELS[name](library), density)
   before = tf_lottery.bind(model).read()
   small, report = tf_lottery.compact(model)
-  check_same(model, small, model.inputs[0].shape[1:])
+  exported.check_same(model, small, model.inputs[0].shape[1:])
   assert report.parameters[1] < 0.9 * report.parameters[0]
   assert small.count_params() == report.parameters[1]
   after = tf_lottery.bind(model).read()
@@ -90,7 +75,9 @@ def test_random_tickets_compute_the_same(library, name, density):
 @LIBRARIES
 def test_dead_units_go_and_constant_ones_are_folded(library):
   layers = library.layers
-  model = sequential(library, (3,), layers.Dense(4, "relu"), layers.Dense(2))
+  model = exported.sequential(
+    library, (3,), layers.Dense(4, "relu"), layers.Dense(2)
+  )
   # Unit 0 works; 1 leads nowhere; 2 is relu(0.5); 3 is relu(-1) = 0.
   model.layers[0].set_weights(
     [
@@ -118,7 +105,7 @@ def test_dead_units_go_and_constant_ones_are_folded(library):
 def test_a_constant_is_not_folded_where_zeros_surround_it(library):
   layers = library.layers
   for padding, units in (("valid", 1), ("same", 2)):
-    model = sequential(
+    model = exported.sequential(
       library,
       (6, 6, 1),
       layers.Conv2D(2, 1),
@@ -130,13 +117,13 @@ def test_a_constant_is_not_folded_where_zeros_surround_it(library):
     assert report.units[first] == (2, units)
     reason = f"1 constant, but {second} pads with zeros"
     assert report.left_alone.get(first, "") == ("" if units == 1 else reason)
-    check_same(model, small, (6, 6, 1))
+    exported.check_same(model, small, (6, 6, 1))
 
 
 @LIBRARIES
 def test_a_1x1_convolution_pads_nothing(library):
   layers = library.layers
-  model = sequential(
+  model = exported.sequential(
     library,
     (5, 5, 1),
     layers.Conv2D(2, 1),
@@ -145,13 +132,13 @@ def test_a_1x1_convolution_pads_nothing(library):
   model.layers[0].set_weights([np.array([[[[1, 0]]]]), np.array([0.0, 2.0])])
   small, report = tf_lottery.compact(model)
   assert report.units[model.layers[0].name] == (2, 1)
-  check_same(model, small, (5, 5, 1))
+  exported.check_same(model, small, (5, 5, 1))
 
 
 @LIBRARIES
 def test_a_layer_without_bias_takes_no_constant(library):
   layers = library.layers
-  model = sequential(
+  model = exported.sequential(
     library, (3,), layers.Dense(4), layers.Dense(2, use_bias=False)
   )
   kernel, _ = model.layers[0].get_weights()
@@ -162,17 +149,17 @@ def test_a_layer_without_bias_takes_no_constant(library):
   first, second = (layer.name for layer in model.layers)
   assert report.units[first] == (4, 3)
   assert report.left_alone[first] == f"1 constant, but {second} has no bias"
-  check_same(model, small, (3,))
+  exported.check_same(model, small, (3,))
 
 
 @LIBRARIES
 def test_one_unit_stays_where_none_matters(library):
   layers = library.layers
-  model = sequential(library, (3,), layers.Dense(4), layers.Dense(2))
+  model = exported.sequential(library, (3,), layers.Dense(4), layers.Dense(2))
   model.layers[1].set_weights([np.zeros((4, 2)), np.array([1.0, 2.0])])
   small, report = tf_lottery.compact(model)
   assert report.units[model.layers[0].name] == (4, 1)
-  check_same(model, small, (3,))
+  exported.check_same(model, small, (3,))
 
 
 @LIBRARIES
@@ -191,7 +178,7 @@ def test_branches_that_meet_lose_the_same_channels(library):
   one.set_weights([kernel, bias])
   small, report = tf_lottery.compact(model)
   assert report.units[one.name] == report.units[two.name] == (6, 4)
-  check_same(model, small, (5,))
+  exported.check_same(model, small, (5,))
 
 
 @LIBRARIES
@@ -207,7 +194,7 @@ def test_a_sum_by_the_operator_is_as_good_as_the_layer(library):
   small, report = tf_lottery.compact(model)
   assert report.units[one.name] == report.units[two.name] == (6, 4)
   assert report.parameters == (86, 58)
-  check_same(model, small, (5,))
+  exported.check_same(model, small, (5,))
 
 
 @LIBRARIES
@@ -222,128 +209,8 @@ def test_what_is_not_understood_is_left_alone_and_named(library, name):
   }[name]
   assert reason in reasons
   if name == "other layers":
-    check_same(model, small, (12, 12, 3))
+    exported.check_same(model, small, (12, 12, 3))
     assert report.parameters[1] < report.parameters[0]
-
-
-def halved(x):
-  return x * 0.5
-
-
-def flattened_branches(library, *images):
-  """Adds what Flatten made of images with different channels."""
-  layers = library.layers
-  inputs = library.Input((4, 4, 2))
-  flat = [layers.Flatten()(image(inputs)) for image in images]
-  return library.Model(inputs, layers.Dense(2)(layers.Add()(flat)))
-
-
-# What is behind two units or channels, the latter of images of 3x3, and why
-# they stay.
-BARRIERS = {
-  "norm after flatten": (
-    lambda layers: [layers.Flatten(), layers.BatchNormalization()],
-    "it normalises what Flatten made",
-  ),
-  "norm of another axis": (
-    lambda layers: [layers.BatchNormalization(axis=1), layers.Flatten()],
-    "it normalises another axis than the last",
-  ),
-  "activation of one's own": (
-    lambda layers: [layers.Activation(halved), layers.Flatten()],
-    "its activation halved may mix channels",
-  ),
-  "softmax": (
-    lambda layers: [layers.Softmax(), layers.Flatten()],
-    "layers of class Softmax are not understood",
-  ),
-  "lambda": (
-    lambda layers: [layers.Lambda(halved), layers.Flatten()],
-    "layers of class Lambda are not understood",
-  ),
-  "constant added": (
-    lambda layers: [lambda x: x + 1.0, layers.Flatten()],
-    "are not understood",
-  ),
-}
-
-
-@LIBRARIES
-@pytest.mark.parametrize("name", BARRIERS)
-def test_channels_stay_before_what_may_mix_them(library, name):
-  library.utils.set_random_seed(0)
-  layers = library.layers
-  behind, reason = BARRIERS[name]
-  first = layers.Conv2D(5, 2)
-  inputs = library.Input((4, 4, 2))
-  x = first(inputs)
-  for layer in behind(layers):
-    x = layer(x)
-  model = library.Model(inputs, layers.Dense(3)(layers.Dense(8, "relu")(x)))
-  exported.prune(model, 0.05)
-  small, report = tf_lottery.compact(model)
-  assert report.units[first.name] == (5, 5)
-  assert reason in report.left_alone[first.name]
-  assert report.parameters[1] < report.parameters[0]
-  check_same(model, small, (4, 4, 2))
-
-
-@LIBRARIES
-def test_sums_of_flattened_images_need_the_same_channels(library):
-  layers = library.layers
-  equal = flattened_branches(library, layers.Conv2D(4, 3), layers.Conv2D(4, 3))
-  unequal = flattened_branches(
-    library, layers.Conv2D(4, 3), layers.Conv2D(16, 4)
-  )
-  for model, smaller in ((equal, True), (unequal, False)):
-    kernel, bias = model.layers[-1].get_weights()
-    kernel[::4] = 0  # the first of four channels
-    model.layers[-1].set_weights([kernel, bias])
-    small, report = tf_lottery.compact(model)
-    assert (report.parameters[1] < report.parameters[0]) is smaller
-    check_same(model, small, (4, 4, 2))
-
-
-@LIBRARIES
-def test_activations_may_be_layers_and_functions(library):
-  layers = library.layers
-  model = sequential(
-    library,
-    (6,),
-    layers.Dense(9, activation=layers.LeakyReLU()),
-    layers.Dense(8, activation=halved),
-    layers.Dense(7, activation=lambda x: x + 1),
-    layers.Dense(2),
-  )
-  exported.prune(model, 0.1)
-  small, report = tf_lottery.compact(model)
-  kept = [after for _, after in report.units.values()]
-  assert kept[0] < 9
-  assert kept[1:] == [8, 7, 2]
-  check_same(model, small, (6,))
-
-
-@LIBRARIES
-def test_inputs_may_be_numbers(library):
-  layers = library.layers
-  inputs = library.Input(())
-  x = layers.Dense(8, "relu")(layers.Reshape((1,))(inputs))
-  model = exported.prune(library.Model(inputs, layers.Dense(2)(x)), 0.3)
-  small, report = tf_lottery.compact(model)
-  assert report.parameters[1] < report.parameters[0]
-  check_same(model, small, ())
-
-
-@LIBRARIES
-def test_nested_models_keep_their_channels(library):
-  layers = library.layers
-  inner = sequential(library, (8,), layers.Dense(7), layers.Dense(6))
-  first = layers.Dense(8)
-  model = sequential(library, (5,), first, inner, layers.Dense(3))
-  exported.prune(model, 0.1)
-  small, report = tf_lottery.compact(model)
-  assert "Sequential are not understood" in report.left_alone[first.name]
-  check_same(model, small, (5,))
 
 
 @LIBRARIES
@@ -359,27 +226,6 @@ def test_a_compiled_model_stays_so_and_the_new_one_is_not(library, name):
 
 
 @LIBRARIES
-def test_other_axes_and_sums_are_barriers(library):
-  library.utils.set_random_seed(0)
-  layers = library.layers
-  inputs = library.Input((4, 4, 3))
-  x = layers.Conv2D(8, 1, activation="relu")(inputs)
-  x = layers.BatchNormalization(axis=1)(layers.Conv2D(6, 1)(x))
-  flat = layers.Flatten()(layers.Conv2D(2, 1)(x))
-  added = layers.Add()([flat, layers.Dense(32)(layers.Flatten()(inputs))])
-  model = library.Model(inputs, layers.Dense(3)(added))
-  exported.prune(model, 0.05)
-  small, report = tf_lottery.compact(model)
-  check_same(model, small, (4, 4, 3))
-  reasons = " ".join(report.left_alone.values())
-  for reason in (
-    "it normalises another axis than the last",
-    "it adds what has other channels",
-  ):
-    assert reason in reasons
-
-
-@LIBRARIES
 def test_a_lottery_ready_model_gives_a_plain_one(library):
   model = exported.mlp(library, 1.0, (30, 40, 30, 10))
   model.compile("adam", "sparse_categorical_crossentropy")
@@ -389,13 +235,13 @@ def test_a_lottery_ready_model_gives_a_plain_one(library):
   assert not tf_lottery.bind(small).is_ready
   assert tf_lottery.bind(model).mask == mask
   assert report.parameters[1] < 0.7 * report.parameters[0]
-  check_same(model, small, (30,))
+  exported.check_same(model, small, (30,))
 
 
 @LIBRARIES
 def test_mixed_precision_stays(library):
   layers = library.layers
-  model = sequential(
+  model = exported.sequential(
     library,
     (20,),
     layers.Dense(40, "relu", dtype="mixed_bfloat16"),
@@ -411,7 +257,7 @@ def test_mixed_precision_stays(library):
     "float32",
   ]
   assert small.layers[0].kernel.dtype == "float32"
-  check_same(model, small, (20,), 3e-2)
+  exported.check_same(model, small, (20,), 3e-2)
 
 
 @LIBRARIES
@@ -441,7 +287,7 @@ def test_any_small_network_computes_the_same(blocks, density, library, seed):
   model = exported.build(library, blocks)
   exported.prune(model, density, seed)
   small, _ = tf_lottery.compact(model)
-  check_same(model, small, model.inputs[0].shape[1:])
+  exported.check_same(model, small, model.inputs[0].shape[1:])
 
 
 def branching(library, blocks):
@@ -490,4 +336,4 @@ def test_any_branching_network_computes_the_same(
 ):
   model = exported.prune(branching(library, blocks), density, seed)
   small, _ = tf_lottery.compact(model)
-  check_same(model, small, (7, 7, 2))
+  exported.check_same(model, small, (7, 7, 2))
