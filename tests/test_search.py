@@ -14,6 +14,7 @@ import tf_keras
 
 import tf_lottery
 from tests import small
+from tf_lottery import controls
 from tf_lottery import rewinding
 from tf_lottery import rundir
 
@@ -101,6 +102,27 @@ def test_a_replicate_shares_the_compiled_program(found, tmp_path):
   key = next(iter(replicate.rounds[0].ticket.mask))
   first, second = (r.rounds[0].ticket.start[key] for r in (found, replicate))
   assert np.any(first != second)
+
+
+def movement(binding, mask, batches, seed):
+  now, initial = binding.read(), binding.initial()
+  return {key: abs(now[key] - initial[key]) for key in mask}
+
+
+def test_searches_that_share_a_trainer_keep_their_own_initial_weights(
+  tmp_path,
+):
+  alone = small.search(tmp_path / "alone", library=keras, criterion=movement)
+  trainer = tf_lottery.Trainer(lambda: small.make_model(keras), seed=3)
+  first = small.search(tmp_path / "first", trainer=trainer, criterion=movement)
+  small.search(tmp_path / "second", trainer=trainer, criterion=movement, seed=4)
+  expected = controls.one_shot(alone, 2).ticket
+  assert controls.one_shot(first, 2).ticket.equals(expected)
+  assert controls.random_reinit(first, 1).metrics == (
+    controls.random_reinit(alone, 1).metrics
+  )
+  again = small.search(tmp_path / "first", trainer=trainer, criterion=movement)
+  assert [r.metrics for r in again.rounds] == [r.metrics for r in alone.rounds]
 
 
 def test_smallest_matching_chooses_by_validation(found):

@@ -135,9 +135,9 @@ def test_one_trace_serves_all_masks_seeds_and_stretches(library, strategy):
   trainer = training.Trainer(lambda: dense_model(library), strategy=strategy)
   data = data_lib.as_data(examples())
   for seed, stop in ((0, 24), (1, 7), (2, 13)):
-    trainer.initialise(seed)
+    snapshot = trainer.draw_snapshot(seed)
     mask = masks.Mask.random(trainer.binding.shapes, 0.9 - seed / 4, seed)
-    leg(trainer, data, stop=stop, mask=mask)
+    leg(trainer, data, stop=stop, mask=mask, snapshot=snapshot)
     trainer.evaluate(data)
   assert trainer.traces == 1
 

@@ -16,7 +16,7 @@ from tf_lottery.wrappers import binding as binding_lib
 
 
 def of_model(trainer: training.Trainer) -> dict[str, Any]:
-  """The model, its initial weights, its optimizer and its loss."""
+  """The model, its optimizer and its loss."""
   model = trainer.model
   try:
     optimizer = model.optimizer.get_config()
@@ -31,7 +31,6 @@ def of_model(trainer: training.Trainer) -> dict[str, Any]:
       [weight.key, list(weight.shape), weight.prunable]
       for weight in trainer.binding.report
     ],
-    "initial": trainer.initial.fingerprint(),
     "optimizer": {
       "class": type(model.optimizer).__name__,
       **_without_numbers(plain(optimizer)),

@@ -37,6 +37,7 @@ class Search:
   """
 
   trainer: training.Trainer
+  initial: rewinding.Snapshot
   protocol: legs.Protocol
   steps: int
   search_steps: int
@@ -49,7 +50,6 @@ class Search:
   directory: rundir.RunDirectory
 
   def __post_init__(self):
-    self.initial = self.trainer.initial
     # What was just trained: in a cluster only the chief writes, and the others
     # must not read too soon.
     self._finals: dict[pathlib.Path, rewinding.Snapshot] = {}
@@ -122,6 +122,8 @@ class Search:
     """What the criterion and the scope keep of trained weights."""
     binding = self.trainer.binding
     binding.write(snapshot.weights)
+    # A trainer may serve several searches, each from weights of its own.
+    binding.give_initial(self.initial.weights)
     scores = self.criterion(
       binding,
       mask,
@@ -244,6 +246,7 @@ class Search:
     return {
       **pattern,
       **declarations.of_model(self.trainer),
+      "initial": self.initial.fingerprint(),
       "train_data": protocol.train.fingerprint(),
       "validation_data": protocol.validation.fingerprint(),
       "test_data": protocol.test.fingerprint() if protocol.test else None,

@@ -127,7 +127,7 @@ def find_ticket(
       f" training, {steps} steps, got {search_steps}."
     )
   _check_positive("evaluate_every", every)
-  trainer = _trainer(make_model, strategy, seed, prunable, jit)
+  trainer, initial = _trainer(make_model, strategy, seed, prunable, jit)
   protocol = legs.Protocol(
     train,
     data_lib.as_data(validation_data),
@@ -140,6 +140,7 @@ def find_ticket(
   )
   search = levels.Search(
     trainer=trainer,
+    initial=initial,
     protocol=protocol,
     steps=steps,
     search_steps=search_steps,
@@ -158,17 +159,20 @@ def find_ticket(
   return search.run(on_round or (lambda round_: None))
 
 
-def _trainer(make_model, strategy, seed, prunable, jit) -> training.Trainer:
+def _trainer(
+  make_model, strategy, seed, prunable, jit
+) -> tuple[training.Trainer, rewinding.Snapshot]:
+  """The trainer, and the snapshot of this search's own seed."""
   if isinstance(make_model, training.Trainer):
     if not strategy is prunable is jit is None:
       raise ValueError(
         "strategy, prunable and jit are the Trainer's; leave them out here."
       )
-    make_model.initialise(seed)
-    return make_model
-  return training.Trainer(
+    return make_model, make_model.draw_snapshot(seed)
+  trainer = training.Trainer(
     make_model, strategy=strategy, seed=seed, prunable=prunable, jit=jit
   )
+  return trainer, trainer.initial
 
 
 def _directory(

@@ -79,7 +79,8 @@ class Trainer:
     self._evaluator = evaluation.Evaluator(self.model, self._placement)
     self._open_stream: tuple[Any, Any] = (None, None)
     self._compile()
-    self._set_initial(self.capture(0))
+    self.initial = self.capture(0)
+    self.binding.give_initial(self.initial.weights)
 
   # Weights and state.
 
@@ -91,18 +92,17 @@ class Trainer:
     drawn = wrappers.bind(self._made(seed), prunable=self._is_prunable)
     return drawn.read()
 
-  def initialise(self, seed: int) -> None:
-    """Makes `initial` the snapshot of another seed."""
+  def draw_snapshot(self, seed: int) -> rewinding.Snapshot:
+    """The initial snapshot of another seed; the trainer is left as it is.
+
+    Several searches may share a trainer, so each keeps the snapshot that it
+    starts from, and `initial` stays that of the trainer's own seed.
+    """
     model = self._made(seed)
     with self.strategy.scope():
       self._keras.make_randomness_resumable(model)
     drawn = wrappers.bind(model, prunable=self._is_prunable)
-    weights = drawn.read(random_states=True)
-    self._set_initial(rewinding.Snapshot(0, weights))
-
-  def _set_initial(self, snapshot: rewinding.Snapshot) -> None:
-    self.initial = snapshot
-    self.binding.give_initial(snapshot.weights)
+    return rewinding.Snapshot(0, drawn.read(random_states=True))
 
   def capture(self, step: int, *, optimizer: bool = False):
     """A `Snapshot` of the model as it is now."""
