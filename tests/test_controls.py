@@ -11,6 +11,7 @@ import tf_lottery
 from tests import small
 from tf_lottery import controls
 from tf_lottery import rewinding
+from tf_lottery import trials
 from tf_lottery.wrappers import keras2_gradual
 
 LEVEL = 2
@@ -131,6 +132,30 @@ def test_new_weights_train_from_the_start_where_tickets_are_fine_tuned(
   )
   assert result.rounds[1].history[0]["step"] == 24
   assert controls.random_reinit(result, 1).history[0]["step"] == 8
+
+
+def test_steps_are_counted_from_the_start_of_each_training(result):
+  """A control that goes on where training ended does not look slower."""
+  run_dir = result.rounds[0].directory.path.parent
+  controls.fine_tune(result, LEVEL)
+  controls.rewind_to_init(result, LEVEL)
+  found = {
+    (trial.method, trial.level): trial for trial in trials.read_trials(run_dir)
+  }
+  assert found["fine_tune", LEVEL].steps == 20
+  assert found["rewind_to_init", LEVEL].steps == 20
+  assert found["ticket", LEVEL].steps == 14
+  for trial in found.values():
+    assert 0 < trial.early_stop_step <= trial.steps
+
+
+def test_steps_of_an_unfinished_training_are_counted_from_its_start(
+  trainer, tmp_path
+):
+  small.search(tmp_path, trainer=trainer, levels=1, rewind=rewinding.finetune())
+  (tmp_path / "level_01" / "round.json").unlink()
+  unfinished = trials.read_trials(tmp_path)[1]
+  assert (unfinished.done, unfinished.steps) == (False, 20)
 
 
 def test_a_done_control_is_not_taken_for_one_of_other_steps(result, ticket):

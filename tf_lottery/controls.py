@@ -218,13 +218,14 @@ def gradual(
   ):
     final = _fit_gradually(search, model, ticket.mask, recorder)
     mask = masks.Mask({key: final[key] != 0 for key in ticket.mask})
-    provenance = {**ticket.provenance, "control": "gradual"}
+    provenance = {**ticket.provenance, "control": "gradual", "step": 0}
     tickets.Ticket(mask, start, provenance).save(directory.ticket)
     rewinding.Snapshot(search.search_steps, final).save(directory.final)
     record = rounds.record_of(
       recorder.history,
       level=level,
       density=mask.density,
+      start=0,
       steps=search.search_steps,
       seed=search.protocol.seed,
     )

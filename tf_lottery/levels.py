@@ -113,8 +113,9 @@ class Search:
       before, weights={**before.weights, **ticket.start}
     )
     leg = legs.Leg(snapshot, ticket.mask, start, stop)
+    provenance = {**ticket.provenance, "step": start}
     with self.directory.locked():
-      return self._complete(leg, self.directory.leg(name), ticket.provenance)
+      return self._complete(leg, self.directory.leg(name), provenance)
 
   def pruned(
     self, snapshot: rewinding.Snapshot, mask: masks.Mask, density: float

@@ -41,7 +41,8 @@ class Trial:
     draw: which draw of a control.
     level: how often the network has been pruned; 0 is dense.
     density: fraction of the prunable weights kept.
-    steps: the last step that was evaluated.
+    steps: the last step that was evaluated, counted from the start of this
+      training, as is `early_stop_step`.
     seconds: of training and evaluation, up to there.
     done: whether it was trained to its end.
     monitor: the name of the metric.
@@ -224,6 +225,7 @@ def _read_trial(
   record = read_record(leg)
   rows = read_rows(leg)
   monitor = declaration.get("monitor") or _monitor(rows)
+  start = _start(record, leg)
   last = rows[-1] if rows else {}
   return Trial(
     run=str(run.path),
@@ -233,15 +235,27 @@ def _read_trial(
     draw=draw,
     level=level,
     density=_density(record, leg, declaration, level),
-    steps=int(number(last, "step") or 0),
+    steps=int(last["step"]) - start if rows else 0,
     seconds=number(record, "seconds") or number(last, "seconds") or 0.0,
     done=bool(record),
     monitor=str(monitor),
-    **_values(rows, str(monitor)),
+    **_values(rows, str(monitor), start),
   )
 
 
-def _values(rows: Sequence[Mapping[str, Any]], monitor: str) -> dict[str, Any]:
+def _start(record: Mapping[str, Any], leg: rundir.LegDirectory) -> int:
+  """The step at which a training began: controls may begin where others end."""
+  start = number(record, "start")
+  if start is None:
+    with contextlib.suppress(*_UNREADABLE):
+      _, metadata = files.read_tensors(leg.ticket, "ticket")
+      start = number(metadata["provenance"], "step")
+  return int(start or 0)
+
+
+def _values(
+  rows: Sequence[Mapping[str, Any]], monitor: str, start: int
+) -> dict[str, Any]:
   """The values at the minimum of the validation loss, and at the end."""
   early = min(
     (row for row in rows if number(row, "val_loss") is not None),
@@ -250,7 +264,7 @@ def _values(rows: Sequence[Mapping[str, Any]], monitor: str) -> dict[str, Any]:
   )
   last = rows[-1] if rows else {}
   return {
-    "early_stop_step": int(early["step"]) if early else None,
+    "early_stop_step": int(early["step"]) - start if early else None,
     "val_early": number(early, f"val_{monitor}"),
     "test_early": number(early, f"test_{monitor}"),
     "val_end": number(last, f"val_{monitor}"),
