@@ -88,6 +88,30 @@ def test_a_shuffled_mask_keeps_each_layers_count(result, ticket):
   assert other.mask != changed.mask
 
 
+@pytest.mark.parametrize("name", ["shuffled_mask", "random_mask"])
+@pytest.mark.parametrize("pattern", ["block_1x2", "1_of_2", "channel"])
+def test_other_masks_keep_the_pattern(trainer, tmp_path, name, pattern):
+  density = {"1_of_2": 0.4}.get(pattern, 0.5)
+  result = small.search(
+    tmp_path, trainer=trainer, schedule=[density], pattern=pattern
+  )
+  ticket = result.rounds[1].ticket
+  changed = controls.BY_NAME[name](result, 1, 0).ticket
+  assert changed.mask != ticket.mask
+  if name == "shuffled_mask":
+    assert changed.mask.table() == ticket.mask.table()
+  # Kernels are inputs x outputs.
+  hidden = changed.mask["0/kernel"]
+  pairs = hidden.reshape(3, 2, 8)
+  if pattern == "block_1x2":
+    assert np.array_equal(pairs[:, 0], pairs[:, 1])
+  elif pattern == "1_of_2":
+    assert pairs.sum(1).max() == 1
+  else:
+    assert np.array_equal(hidden.all(0), hidden.any(0))
+    assert changed.mask["2/kernel"].all()
+
+
 def test_one_shot_prunes_the_trained_dense_network(result):
   changed = controls.one_shot(result, LEVEL).ticket
   trained = result.rounds[0].final.weights
@@ -178,6 +202,18 @@ def test_rewinding_to_init_is_refused_where_it_changes_nothing(
   result = small.search(tmp_path, trainer=trainer, levels=1)
   with pytest.raises(ValueError, match="would repeat the tickets"):
     controls.rewind_to_init(result, 1)
+
+
+def test_a_process_that_must_not_write_trains_gradually_too(trainer, tmp_path):
+  """The workers of a cluster that are not its chief leave no files."""
+  result = small.search(tmp_path, trainer=trainer, levels=1)
+  result.search.directory.writes = False
+  before = sorted(tmp_path.rglob("*"))
+  round_ = controls.gradual(
+    result, 1, make_model=lambda: small.make_model(tf_keras)
+  )
+  assert sorted(tmp_path.rglob("*")) == before
+  assert round_.metrics["val_loss"] > 0
 
 
 def test_the_dense_network_has_no_controls(result):

@@ -328,3 +328,30 @@ def test_find_ticket_prunes_by_a_pattern(tmp_path):
     assert np.array_equal(BLOCK.expand(w, left), mask)
   with pytest.raises(ValueError, match="pattern"):
     small.search(tmp_path, schedule=[0.5, 0.25], steps=8)
+
+
+@pytest.mark.parametrize("pattern", ALL, ids=str)
+@given(
+  shape=st.sampled_from([(9, 7), (8, 4), (3, 3, 5, 6)]),
+  seed=st.integers(0, 2**16),
+)
+@settings(max_examples=25, deadline=None)
+def test_shuffling_keeps_the_pattern_and_the_counts(pattern, shape, seed):
+  w = weight(shape)
+  scores = {"w": np.random.default_rng(seed).random(shape)}
+  full = Mask.ones({"w": shape})
+  mask = scopes.select(scores, full, 0.45, scopes.global_(), [w], pattern)
+  shuffled = patterns.shuffled(mask, [w], pattern, seed)
+  assert shuffled.kept == mask.kept
+  assert shuffled == patterns.shuffled(mask, [w], pattern, seed)
+  # A mask that has the pattern is what the pattern selects from its scores.
+  blocks = pattern.pool(w, shuffled["w"].astype(float), shuffled["w"])
+  again = pattern.expand(w, np.logical_and(*(b > 0 for b in blocks)))
+  np.testing.assert_array_equal(again, shuffled["w"])
+
+
+def test_shuffling_single_weights_is_the_shuffle_of_the_mask():
+  mask = Mask.random({"a": (5, 4), "b": (7,)}, 0.4, seed=1)
+  weights = [weight((5, 4), key="a"), weight((7,), key="b")]
+  found = patterns.shuffled(mask, weights, patterns.unstructured(), 3)
+  assert found == mask.shuffled(3)

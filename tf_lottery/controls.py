@@ -10,18 +10,23 @@ import time
 import zlib
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tf_lottery import augmentation
+from tf_lottery import criteria
 from tf_lottery import data as data_lib
 from tf_lottery import legs
 from tf_lottery import levels
 from tf_lottery import masks
+from tf_lottery import patterns
+from tf_lottery import prunable
 from tf_lottery import rewinding
 from tf_lottery import rounds
+from tf_lottery import scopes
 from tf_lottery import tickets
 from tf_lottery import training
 from tf_lottery import wrappers
@@ -51,10 +56,14 @@ def random_reinit(
 def shuffled_mask(
   result: levels.SearchResult, level: int, draw: int = 0
 ) -> rounds.Round:
-  """As many weights kept in each layer, at other places."""
+  """As many weights kept in each layer, at other places, in the same pattern.
+
+  A search that prunes blocks or channels shuffles blocks or channels.
+  """
+  search, ticket = result.search, _ticket(result, level)
   seed = _seed(result, "shuffled_mask", level, draw)
-  ticket = _ticket(result, level)
-  changed = ticket.shuffled(result.search.dense_start(), seed)
+  mask = patterns.shuffled(ticket.mask, _prunable(result), search.pattern, seed)
+  changed = _changed(ticket, mask, search.dense_start(), "shuffled_mask", seed)
   return _train(result, changed, "shuffled_mask", draw)
 
 
@@ -63,14 +72,25 @@ def random_mask(
 ) -> rounds.Round:
   """As many weights kept in the whole network, at other places.
 
-  Drawn from all prunable weights, those that the scope exempts too.
+  The mask is drawn from all prunable weights, also from those that the scope
+  exempts. A search that prunes blocks or channels draws blocks or channels.
   """
+  search, ticket = result.search, _ticket(result, level)
   seed = _seed(result, "random_mask", level, draw)
-  ticket = _ticket(result, level)
-  mask = masks.Mask.random(ticket.mask.shapes, ticket.density, seed)
-  changed = _changed(
-    ticket, mask, result.search.dense_start(), "random_mask", seed
-  )
+  shapes = ticket.mask.shapes
+  if search.pattern == patterns.unstructured():
+    mask = masks.Mask.random(shapes, ticket.density, seed)
+  else:
+    full = masks.Mask.ones(shapes)
+    mask = scopes.select(
+      criteria.random(search.trainer.binding, full, seed=seed),
+      full,
+      ticket.density,
+      scopes.global_(),
+      _prunable(result),
+      search.pattern,
+    )
+  changed = _changed(ticket, mask, search.dense_start(), "random_mask", seed)
   return _train(result, changed, "random_mask", draw)
 
 
@@ -219,8 +239,9 @@ def gradual(
     final = _fit_gradually(search, model, ticket.mask, recorder)
     mask = masks.Mask({key: final[key] != 0 for key in ticket.mask})
     provenance = {**ticket.provenance, "control": "gradual", "step": 0}
-    tickets.Ticket(mask, start, provenance).save(directory.ticket)
-    rewinding.Snapshot(search.search_steps, final).save(directory.final)
+    if directory.writes:
+      tickets.Ticket(mask, start, provenance).save(directory.ticket)
+      rewinding.Snapshot(search.search_steps, final).save(directory.final)
     record = rounds.record_of(
       recorder.history,
       level=level,
@@ -315,6 +336,10 @@ def _seed(
   """A seed of its own for each draw, and never the run's."""
   seed = result.search.protocol.seed
   return zlib.crc32(f"{seed} {control} {level} {draw}".encode()) >> 1
+
+
+def _prunable(result: levels.SearchResult) -> Sequence[prunable.Weight]:
+  return result.trainer.binding.report.prunable
 
 
 def _from_trained(

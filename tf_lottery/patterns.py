@@ -6,10 +6,12 @@ blocks that stay into a mask. `select` keeps the best blocks.
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
 
+from tf_lottery import masks
 from tf_lottery import prunable
 
 
@@ -65,6 +67,20 @@ class Pattern(Protocol):
   def spares(self, weight: prunable.Weight) -> bool:
     """Whether nothing of the weight may go."""
 
+  def shuffle(
+    self,
+    weight: prunable.Weight,
+    mask: np.ndarray,
+    rng: np.random.Generator,
+  ) -> np.ndarray:
+    """A mask with as many kept entries at other places, in this pattern.
+
+    Args:
+      weight: the weight that the mask belongs to.
+      mask: boolean array of the weight's shape that has this pattern.
+      rng: draws the places.
+    """
+
 
 class _SparesNothing:
   def spares(self, weight: prunable.Weight) -> bool:
@@ -85,6 +101,10 @@ class Unstructured(_SparesNothing):
   def expand(self, weight, kept):
     """The blocks are the entries."""
     return kept.reshape(weight.shape)
+
+  def shuffle(self, weight, mask, rng):
+    """Draws other entries."""
+    return self.expand(weight, rng.permutation(mask.ravel()))
 
 
 def unstructured() -> Unstructured:
@@ -117,6 +137,16 @@ class Block(_SparesNothing):
       grid[0] * self.outputs, taps, grid[2] * self.inputs
     )
     return _from_canonical(weight, whole[:rows, :, :columns])
+
+  def shuffle(self, weight, mask, rng):
+    """Draws other blocks; each moves among the blocks of its own size."""
+    kept = self._fold(weight, mask).any(-1)
+    sizes = self._fold(weight, np.ones(weight.shape, bool)).sum(-1)
+    # Blocks at the edges are smaller: the count of entries must not change.
+    for size in np.unique(sizes):
+      alike = sizes == size
+      kept[alike] = rng.permutation(kept[alike])
+    return self.expand(weight, kept)
 
   def _grid(self, weight: prunable.Weight) -> tuple[int, int, int]:
     rows, taps, columns = _canonical_shape(weight)
@@ -186,6 +216,12 @@ class Channel:
     shape = _canonical_shape(weight)
     return _from_canonical(weight, np.broadcast_to(kept[:, None, None], shape))
 
+  def shuffle(self, weight, mask, rng):
+    """Draws other outputs."""
+    rows = _canonical_shape(weight)[0]
+    kept = _to_canonical(weight, mask).reshape(rows, -1).any(-1)
+    return self.expand(weight, rng.permutation(kept))
+
   def spares(self, weight):
     """The units of the last layer are the classes."""
     return weight.is_output
@@ -232,6 +268,22 @@ class NOfM(_SparesNothing):
     """The blocks are the entries."""
     return kept.reshape(weight.shape)
 
+  def shuffle(self, weight, mask, rng):
+    """Draws other places within each run of m, and other runs."""
+    canonical = _to_canonical(weight, mask)
+    columns = canonical.shape[-1]
+    # Where m does not divide the inputs, the last run of an output is shorter.
+    cut = columns - columns % self.m
+    parts = []
+    for part, size in (
+      (canonical[..., :cut], self.m),
+      (canonical[..., cut:], columns - cut),
+    ):
+      runs = part.reshape(-1, max(size, 1))
+      moved = rng.permuted(rng.permutation(runs), axis=-1)
+      parts.append(moved.reshape(part.shape))
+    return _from_canonical(weight, np.concatenate(parts, axis=-1))
+
 
 def n_of_m(n: int, m: int) -> NOfM:
   """At most n of m consecutive inputs of an output.
@@ -273,6 +325,30 @@ def get(pattern: "str | Pattern") -> Pattern:
   raise ValueError(
     "pattern must be unstructured, channel, block_OUTPUTSxINPUTS or N_of_M, got"
     f" {pattern!r}."
+  )
+
+
+def shuffled(
+  mask: masks.Mask,
+  weights: Iterable[prunable.Weight],
+  pattern: Pattern,
+  seed: int,
+) -> masks.Mask:
+  """A mask with the same count in each weight, at other places.
+
+  Args:
+    mask: a mask that has the pattern.
+    weights: the weights that it covers.
+    pattern: what is pruned together, and so moves together.
+    seed: the same seed gives the same places.
+  """
+  rng = np.random.default_rng(seed)
+  by_key = {weight.key: weight for weight in weights}
+  return masks.Mask(
+    {
+      key: pattern.shuffle(by_key[key], array, rng)
+      for key, array in mask.items()
+    }
   )
 
 
