@@ -104,8 +104,10 @@ def _choose(directory: rundir.RunDirectory) -> rounds_lib.Round:
   """The Round to ship."""
   levels = rounds_lib.read_levels(directory)
   if _LEVEL.value is None:
-    monitor = directory.read_declaration()["monitor"]
-    return rounds_lib.smallest_matching(levels, monitor, _TOLERANCE.value)
+    objective = tf_lottery.Objective.from_declaration(
+      directory.read_declaration()
+    )
+    return rounds_lib.smallest_matching(levels, objective, _TOLERANCE.value)
   by_level = {round_.level: round_ for round_ in levels}
   if _LEVEL.value not in by_level:
     raise ValueError(

@@ -24,7 +24,7 @@ ROOMS = (
     "coding",
     "files",
     "masks",
-    "metrics",
+    "objective",
     "patterns",
     "prunable",
     "rundir",
@@ -78,7 +78,6 @@ ROOMS = (
   ),
   ("datasets", "experiments", "networks", "sweeps", "workloads"),
   (
-    "index",
     "report",
     "report.claims",
     "report.drawing",

@@ -3,17 +3,19 @@ import types
 import pytest
 
 from tf_lottery import levels
+from tf_lottery import objective
 from tf_lottery import rounds
 
 
-def result(values, monitor="accuracy"):
+def result(values, name="accuracy", direction="max"):
   made = [
     rounds.Round(
-      level, 0.5**level, {f"val_{monitor}": value}, 1.0, 10, directory=None
+      level, 0.5**level, {f"val_{name}": value}, 1.0, 10, directory=None
     )
     for level, value in enumerate(values)
   ]
-  return levels.SearchResult(made, types.SimpleNamespace(monitor=monitor))
+  asked = objective.Objective(name, direction)
+  return levels.SearchResult(made, types.SimpleNamespace(objective=asked))
 
 
 @pytest.mark.parametrize(
@@ -31,13 +33,14 @@ def test_the_smallest_matching_level(values, tolerance, level):
   assert result(values).smallest_matching_level(tolerance) == level
 
 
-@pytest.mark.parametrize("monitor", ["loss", "mae", "mean_squared_error"])
-def test_of_losses_and_errors_lower_is_better(monitor):
-  losses = result([0.5, 0.4, 0.6], monitor=monitor)
+def test_of_losses_lower_is_better():
+  losses = result([0.5, 0.4, 0.6], "loss", "min")
   assert losses.smallest_matching_level(0.0) == 1
   assert losses.smallest_matching_level(0.2) == 2
 
 
-def test_a_metric_whose_name_does_not_tell_is_refused():
-  with pytest.raises(ValueError, match="'mine' should be high or low"):
-    result([0.5, 0.4], monitor="mine").smallest_matching_level()
+def test_a_result_names_its_objective():
+  found = result([0.5], "mine", "min")
+  assert found.objective == objective.Objective("mine", "min")
+  assert found.monitor == "mine"
+  assert "val mine" in str(found)

@@ -71,6 +71,21 @@ def test_another_declaration_names_what_differs(tmp_path):
   assert "seed" not in text
 
 
+def test_an_old_declaration_takes_over_the_direction(tmp_path):
+  directory = rundir.RunDirectory(tmp_path)
+  directory.declare({"monitor": "accuracy", "seed": 1})
+  new = {"monitor": "accuracy", "direction": "max", "seed": 1}
+  rundir.RunDirectory(tmp_path, writes=False).declare(new)
+  assert "direction" not in directory.read_declaration()
+  with pytest.raises(ValueError, match="seed: it was 1, now 2"):
+    directory.declare({**new, "seed": 2})
+  assert "direction" not in directory.read_declaration()
+  directory.declare(new)
+  assert directory.read_declaration() == new
+  with pytest.raises(ValueError, match='direction: it was "max", now "min"'):
+    directory.declare({**new, "direction": "min"})
+
+
 def test_a_damaged_declaration_is_named(tmp_path):
   (tmp_path / "declaration.json").write_text("{")
   with pytest.raises(ValueError, match=r"declaration\.json is damaged"):

@@ -96,6 +96,21 @@ def test_the_same_call_reads_back_what_is_done(found):
   assert [r.metrics for r in again.rounds] == [r.metrics for r in found.rounds]
 
 
+def test_a_run_of_before_there_were_directions_goes_on(tmp_path):
+  small.search(tmp_path, levels=1)
+  path = tmp_path / "declaration.json"
+  declared = json.loads(path.read_text())
+  assert declared.pop("direction") == "max"
+  assert declared["monitor"] == "accuracy"
+  path.write_text(json.dumps(declared))
+  again = small.search(tmp_path, levels=1)
+  assert again.trainer.traces == 0
+  assert json.loads(path.read_text())["direction"] == "max"
+  other = tf_lottery.Objective("accuracy", "min")
+  with pytest.raises(ValueError, match='direction: it was "max", now "min"'):
+    small.search(tmp_path, levels=1, objective=other)
+
+
 def test_a_replicate_shares_the_compiled_program(found, tmp_path):
   replicate = small.search(tmp_path, trainer=found.trainer, seed=4)
   assert found.trainer.traces == 1
@@ -306,6 +321,8 @@ def test_random_criterion_and_a_function_of_ones_own(tmp_path):
     ({"activation": "tanh"}, "layers"),
     ({"data_seed": 1}, "train_data"),
     ({"jit": False}, "jit"),
+    ({"objective": "loss"}, "monitor"),
+    ({"objective": tf_lottery.Objective("accuracy", "min")}, "direction"),
   ],
 )
 def test_another_declaration_is_refused(found, change, field):
@@ -329,7 +346,8 @@ def test_another_declaration_is_refused(found, change, field):
     ({"criterion": "gradient"}, "got 'gradient'"),
     ({"evaluate_every": 0}, "evaluate_every must be greater than 0"),
     ({"schedule": np.array([0.5, 0.0])}, "density must be .* got 0.0"),
-    ({"monitor": "f1"}, "monitor must be one of .* got 'f1'"),
+    ({"objective": "f1"}, "objective must name a metric .* got 'f1'"),
+    ({"monitor": "f1"}, "objective must name a metric .* got 'f1'"),
   ],
 )
 def test_bad_arguments_are_refused_at_once(change, message):

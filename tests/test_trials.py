@@ -1,13 +1,9 @@
 import json
 import math
-import shutil
-from concurrent import futures
 
 import pytest
 
 from tests import runs
-from tf_lottery import index as index_lib
-from tf_lottery import rundir
 from tf_lottery import trials
 
 
@@ -30,11 +26,33 @@ def test_a_trial_is_read_at_its_early_stop_and_at_its_end(tmp_path):
     seconds=3.5,
     done=True,
     monitor="accuracy",
+    direction="max",
     early_stop_step=20,
     val_early=pytest.approx(0.901),
     test_early=0.9,
     val_end=pytest.approx(0.891),
     test_end=0.89,
+  )
+
+
+@pytest.mark.parametrize(
+  ("monitor", "declared", "direction"),
+  [
+    ("accuracy", {}, "max"),
+    ("mae", {}, "min"),
+    ("leaf1_mae", {}, None),
+    ("leaf1_mae", {"direction": "min"}, "min"),
+    ("accuracy", {"direction": "min"}, "min"),
+  ],
+)
+def test_the_direction_is_the_declared_one(
+  tmp_path, monitor, declared, direction
+):
+  run = runs.write_run(tmp_path, {"dense": [0.9]}, monitor=monitor)
+  run.declare({**run.read_declaration(), **declared})
+  assert (only(tmp_path).monitor, only(tmp_path).direction) == (
+    monitor,
+    direction,
   )
 
 
@@ -145,52 +163,6 @@ def test_the_mask_of_a_ticket_with_its_names(tmp_path):
   directory.level(1).ticket.write_bytes(b"damaged")
   assert trials.read_mask(directory.level(1)) is None
   assert trials.read_mask(directory.level(7)) is None
-
-
-def test_the_index_reads_only_what_changed(tmp_path):
-  home = runs.write_experiment(tmp_path / "runs", "small", replicates=2)
-  found = trials.find_runs([tmp_path / "runs"])
-  index = index_lib.Index(tmp_path / "index.sqlite")
-  assert index.update(found) == 2
-  assert index.update(found) == 0
-  read = [trial for run in found for trial in trials.read_trials(run)]
-  assert sorted(index.trials(), key=repr) == sorted(read, key=repr)
-  assert index.trials("small") == index.trials()
-  assert index.trials("other") == []
-  leg = rundir.RunDirectory(found[0].path).level(3)
-  leg.append_metrics({"step": 1, "val_loss": math.nan})
-  assert index.update(found) == 1
-  assert index.trials()[-1 - len(read) // 2].early_stop_step is None
-  shutil.rmtree(home / "replicate_01")
-  assert index.update(found[:1]) == 0
-  assert {t.replicate for t in index.trials()} == {0}
-
-
-def test_an_index_of_another_format_is_made_anew(tmp_path):
-  runs.write_run(tmp_path / "run", {"dense": [0.9]})
-  path = tmp_path / "index.sqlite"
-  index_lib.Index(path).update([tmp_path / "run"])
-  with index_lib.Index(path)._connected() as connection:
-    connection.execute("PRAGMA user_version = 999")
-  assert index_lib.Index(path).trials() == []
-
-
-def test_two_writers_may_update_one_index(tmp_path):
-  # Each use has a connection of its own: threads lock as processes do.
-  runs.write_experiment(tmp_path / "runs", "small", replicates=4)
-  found = trials.find_runs([tmp_path / "runs"])
-  path = tmp_path / "index.sqlite"
-
-  def write(number):
-    index = index_lib.Index(path)
-    for turn in range(5):
-      for run in found:
-        state = f"{number} {turn}"
-        index._replace(run, state, trials.read_trials(run))
-
-  with futures.ThreadPoolExecutor() as pool:
-    list(pool.map(write, range(3)))
-  assert len(index_lib.Index(path).trials()) == 4 * 9
 
 
 def test_an_experiment_is_named_by_its_declaration(tmp_path):

@@ -24,7 +24,8 @@ def trial(method, level, replicate, value, *, draw=0, step=100, **changes):
     "steps": 200,
     "seconds": 1.0,
     "done": True,
-    "monitor": "accuracy",
+    "monitor": "vaccine_mse",  # its name must not matter
+    "direction": "max",
     "early_stop_step": step,
     "val_early": value,
     "test_early": value,
@@ -108,15 +109,25 @@ def test_one_replicate_is_said_to_be_too_few():
 
 def test_of_a_loss_less_is_better():
   low, high = [0.3, 0.301, 0.299], [0.4, 0.401, 0.399]
-  assert word(high, low, high, monitor="loss") == "winning"
-  assert word(low, high, high, monitor="loss") == "below"
-  (verdict,) = verdicts.verdicts(trials(high, low, monitor="loss"))
+  assert word(high, low, high, direction="min") == "winning"
+  assert word(low, high, high, direction="min") == "below"
+  (verdict,) = verdicts.verdicts(trials(high, low, direction="min"))
   assert verdict.difference == pytest.approx(-0.1)
 
 
-def test_a_metric_whose_name_does_not_tell_is_refused():
-  with pytest.raises(ValueError, match="'mine' should be high or low"):
-    verdicts.verdicts(trials([0.9], [0.9], monitor="mine"))
+def test_a_metric_without_a_direction_is_refused():
+  unknown = trials([0.9], [0.9], direction=None)
+  with pytest.raises(ValueError, match="'vaccine_mse' is better, got no direc"):
+    verdicts.verdicts(unknown)
+  with pytest.raises(ValueError, match=r"better, got \['max', 'min'\]"):
+    verdicts.verdicts([*trials([0.9]), *trials([0.9], direction="min")])
+
+
+def test_a_run_that_does_not_know_the_direction_follows_the_others():
+  old = trials([0.4, 0.41], [0.3, 0.31], direction=None)
+  new = trials([0.4, 0.41], [0.3, 0.31], direction="min")
+  (verdict,) = verdicts.verdicts([*old, *new])
+  assert verdict.word == "matching"
 
 
 @pytest.mark.parametrize("tolerance", [-0.1, float("nan")])

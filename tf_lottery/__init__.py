@@ -9,6 +9,7 @@ from tf_lottery.compaction import compact
 from tf_lottery.files import FileFormatError
 from tf_lottery.levels import SearchResult
 from tf_lottery.masks import Mask
+from tf_lottery.objective import Objective
 from tf_lottery.prunable import PrunableReport
 from tf_lottery.rewinding import Rewind
 from tf_lottery.rewinding import Snapshot

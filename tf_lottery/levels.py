@@ -14,6 +14,7 @@ from tf_lottery import criteria as criteria_lib
 from tf_lottery import declarations
 from tf_lottery import legs
 from tf_lottery import masks
+from tf_lottery import objective as objective_lib
 from tf_lottery import patterns
 from tf_lottery import prunable as prunable_lib
 from tf_lottery import results
@@ -46,7 +47,7 @@ class Search:
   scope: scopes.Scope
   pattern: patterns.Pattern
   rewind: rewinding.Rewind
-  monitor: str
+  objective: objective_lib.Objective
   directory: rundir.RunDirectory
 
   def __post_init__(self):
@@ -82,7 +83,7 @@ class Search:
           mask = self._next_mask(rounds[-1], mask)
           snapshot = self._start_of(level, self.rewind)
         rounds.append(self._round(level, snapshot, mask))
-        _log.info("%s", results.row(rounds[-1], self.monitor))
+        _log.info("%s", results.row(rounds[-1], self.objective.name))
         on_round(rounds[-1])
     return SearchResult(rounds, self)
 
@@ -259,7 +260,7 @@ class Search:
       "criterion": declarations.plain(self.criterion),
       "scope": declarations.plain(self.scope),
       "rewind": declarations.plain(self.rewind),
-      "monitor": self.monitor,
+      **self.objective.to_declaration(),
       "jit": self.trainer.jit,
       "seed": protocol.seed,
     }
@@ -278,13 +279,16 @@ class SearchResult:
 
   Attributes:
     rounds: one `Round` for each Level, the dense one first.
-    monitor: the validation metric that tickets are chosen by.
+    objective: the metric that tickets are chosen by, of validation data, and
+      whether more of it is better.
+    monitor: the name of that metric.
     search: how they were found.
   """
 
   def __init__(self, rounds: Sequence[rounds_lib.Round], search: Search):
     self.rounds = tuple(rounds)
-    self.monitor = search.monitor
+    self.objective = search.objective
+    self.monitor = search.objective.name
     self.search = search
 
   @property
@@ -293,12 +297,14 @@ class SearchResult:
     return self.search.trainer
 
   def smallest_matching(self, tolerance: float = 0.005) -> tickets.Ticket:
-    """The smallest ticket whose validation accuracy matches the dense one.
+    """Returns the smallest ticket that matches the dense network.
+
+    Their validation values of the objective are compared.
 
     Args:
-      tolerance: how far below the dense network's value (above, for a loss)
-        the ticket's may be, in units of the metric. Defaults to `0.005`, half
-        a point of accuracy.
+      tolerance: how much worse than the dense network's value the ticket's
+        may be, in units of the metric. Defaults to `0.005`, half a point of
+        accuracy.
 
     Returns:
       The ticket of the lowest density within the tolerance; that of Level 0,
@@ -308,7 +314,7 @@ class SearchResult:
 
   def smallest_matching_level(self, tolerance: float = 0.005) -> int:
     """The Level of `smallest_matching`."""
-    found = rounds_lib.smallest_matching(self.rounds, self.monitor, tolerance)
+    found = rounds_lib.smallest_matching(self.rounds, self.objective, tolerance)
     return found.level
 
   def train(

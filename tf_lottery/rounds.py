@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_lottery import declarations
-from tf_lottery import metrics as metrics_lib
+from tf_lottery import objective as objective_lib
 from tf_lottery import rewinding
 from tf_lottery import rundir
 from tf_lottery import tickets
@@ -106,18 +106,20 @@ def read_levels(directory: rundir.RunDirectory) -> list[Round]:
 
 
 def smallest_matching(
-  levels: Sequence[Round], monitor: str, tolerance: float
+  levels: Sequence[Round],
+  objective: objective_lib.Objective,
+  tolerance: float,
 ) -> Round:
-  """The Level of the lowest density that matches the dense network.
+  """Returns the Level of the lowest density that matches the dense network.
 
   Args:
-    levels: the dense one first.
-    monitor: the validation metric to choose by.
-    tolerance: how far below the dense network's value (above, for a loss) it
+    levels: The Levels of a search, the dense one first.
+    objective: The metric to choose by; its validation value is compared.
+    tolerance: How much worse than the dense network's value a Level's value
       may be, in units of the metric.
   """
-  name = f"val_{monitor}"
-  sign = -1 if metrics_lib.lower_is_better(monitor) else 1
+  name = f"val_{objective.name}"
+  sign = objective.sign
   dense, *others = levels
   least = sign * dense.metrics[name] - tolerance
   matching = [r for r in others if sign * r.metrics[name] >= least]

@@ -33,6 +33,8 @@ from typing import Any
 
 from tf_lottery import files
 
+# Fields of declarations that early versions did not write.
+_DECLARED_LATER = ("direction",)
 _LEG = re.compile(r"level_(\d+)(?:-(\w+?)(?:-(\d+))?)?")
 
 
@@ -161,6 +163,9 @@ class RunDirectory:
   def declare(self, declaration: Mapping[str, Any]) -> None:
     """Writes what the run is to do, or checks that it is the same as before.
 
+    The declaration of an early version is completed by the fields that it did
+    not have yet.
+
     Raises:
       ValueError: the directory holds a run of another declaration; the
         message names each field that differs, with both values.
@@ -172,6 +177,13 @@ class RunDirectory:
         files.write_json(self._declaration, declaration)
       return
     before = files.read_json(self._declaration)
+    # An old run agrees with any value of a field that its version did not have.
+    later = {
+      field: declaration[field]
+      for field in _DECLARED_LATER
+      if field in declaration and field not in before
+    }
+    before |= later
     differing = [
       f"{field}: it was {_short(before.get(field))}, now"
       f" {_short(declaration.get(field))}"
@@ -184,6 +196,8 @@ class RunDirectory:
         + "\n  ".join(differing)
         + "\nGive another run_dir, or the same arguments as before to resume."
       )
+    if later and self.writes:
+      files.write_json(self._declaration, before)
 
 
 def temporary() -> RunDirectory:

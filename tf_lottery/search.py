@@ -14,7 +14,7 @@ from tf_lottery import data as data_lib
 from tf_lottery import distribution
 from tf_lottery import legs
 from tf_lottery import levels
-from tf_lottery import metrics as metrics_lib
+from tf_lottery import objective as objective_lib
 from tf_lottery import patterns
 from tf_lottery import prunable as prunable_lib
 from tf_lottery import rewinding
@@ -42,6 +42,7 @@ def find_ticket(
   pattern: str | patterns.Pattern | None = None,
   rewind: rewinding.Rewind | None = None,
   evaluate_every: schedules.Step | int | str = "1ep",
+  objective: str | objective_lib.Objective | None = None,
   monitor: str | None = None,
   class_weight: Mapping[int, float] | None = None,
   prunable: prunable_lib.Override | None = None,
@@ -84,8 +85,11 @@ def find_ticket(
     pattern: what is pruned together; see `prune_and_rewind`.
     rewind: where Rounds start. Defaults to `to_init()`.
     evaluate_every: distance of evaluations. Defaults to `"1ep"`.
-    monitor: the metric to choose by. Defaults to the accuracy that the model
-      was compiled with, else its loss.
+    objective: the metric to choose by, of validation data: its name as
+      `evaluate` reports it, or an `Objective(name, "max")` or `(name, "min")`
+      where Keras does not know which of them is better. Defaults to the
+      accuracy that the model was compiled with, else its loss.
+    monitor: another name of `objective`.
     class_weight: class -> weight in the loss.
     prunable: see `lottery_prune`; not beside a `Trainer`.
     strategy: see `Trainer`; not beside one.
@@ -153,7 +157,7 @@ def find_ticket(
     if pattern is None
     else patterns.get(pattern),
     rewind=rewind or rewinding.to_init(),
-    monitor=_monitor(monitor, trainer.evaluate(protocol.validation)),
+    objective=_objective(objective, monitor, trainer, protocol.validation),
     directory=_directory(run_dir, trainer),
   )
   return search.run(on_round or (lambda round_: None))
@@ -203,11 +207,20 @@ def _check_positive(name: str, value: float) -> None:
     raise ValueError(f"{name} must be greater than 0, got {value}.")
 
 
-def _monitor(monitor: str | None, metrics: Mapping[str, float]) -> str:
-  monitor = metrics_lib.default_monitor(metrics) if monitor is None else monitor
-  if monitor not in metrics:
+def _objective(
+  objective: str | objective_lib.Objective | None,
+  monitor: str | None,
+  trainer: training.Trainer,
+  validation: data_lib.Data,
+) -> objective_lib.Objective:
+  if objective is None:
+    objective = monitor
+  elif monitor is not None:
     raise ValueError(
-      f"monitor must be one of {sorted(metrics)}, got {monitor!r}."
+      "monitor is another name of objective: give one of them, got"
+      f" objective={objective!r} and monitor={monitor!r}."
     )
-  metrics_lib.lower_is_better(monitor)
-  return monitor
+  # Keras builds its metrics when it first evaluates.
+  reported = trainer.evaluate(validation)
+  metrics = trainer.binding.generation.metrics(trainer.model)
+  return objective_lib.choose(objective, reported, metrics)

@@ -19,7 +19,7 @@ from typing import Any
 
 from tf_lottery import files
 from tf_lottery import masks
-from tf_lottery import metrics as metrics_lib
+from tf_lottery import objective as objective_lib
 from tf_lottery import rundir
 
 _REPLICATE = re.compile(r"replicate_(\d+)")
@@ -46,6 +46,8 @@ class Trial:
     seconds: of training and evaluation, up to there.
     done: whether it was trained to its end.
     monitor: the name of the metric.
+    direction: `"max"` if more of it is better, `"min"` if less of it is; None
+      where that is not known.
     early_stop_step: where the validation loss is at its minimum, found
       afterwards, as Frankle and Carbin (arXiv 1803.03635, section 2) do it.
     val_early: validation value at that step.
@@ -65,6 +67,7 @@ class Trial:
   seconds: float
   done: bool
   monitor: str
+  direction: objective_lib.Direction | None = None
   early_stop_step: int | None = None
   val_early: float | None = None
   test_early: float | None = None
@@ -224,7 +227,7 @@ def _read_trial(
   # Before the rows: a leg that ends between the two is then not done yet.
   record = read_record(leg)
   rows = read_rows(leg)
-  monitor = declaration.get("monitor") or _monitor(rows)
+  monitor, direction = _objective(declaration, rows)
   start = _start(record, leg)
   last = rows[-1] if rows else {}
   return Trial(
@@ -238,8 +241,9 @@ def _read_trial(
     steps=int(last["step"]) - start if rows else 0,
     seconds=number(record, "seconds") or number(last, "seconds") or 0.0,
     done=bool(record),
-    monitor=str(monitor),
-    **_values(rows, str(monitor), start),
+    monitor=monitor,
+    direction=direction,
+    **_values(rows, monitor, start),
   )
 
 
@@ -272,9 +276,18 @@ def _values(
   }
 
 
-def _monitor(rows: Sequence[Mapping[str, Any]]) -> str:
-  names = [name.removeprefix("val_") for row in rows[:1] for name in row]
-  return metrics_lib.default_monitor(names)
+def _objective(
+  declaration: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> tuple[str, objective_lib.Direction | None]:
+  """The name of the metric, and its direction where that is known."""
+  reported = [name.removeprefix("val_") for row in rows[:1] for name in row]
+  name = declaration.get("monitor") or objective_lib.default_name(reported)
+  declared = {**declaration, "monitor": name}
+  try:
+    objective = objective_lib.Objective.from_declaration(declared)
+  except ValueError:
+    return str(name), None
+  return objective.name, objective.direction
 
 
 def _density(

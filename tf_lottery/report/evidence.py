@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from tf_lottery import metrics
+from tf_lottery import objective
 from tf_lottery import trials as trials_lib
 from tf_lottery.report import claims
 from tf_lottery.report import summaries
@@ -66,15 +66,18 @@ class Evidence:
     values = [
       getattr(t, f) for t in self.compared for f in self.fields.values()
     ]
-    return "acc" in self.monitor and all(
-      0 <= value <= 1 for value in values if value is not None
+    return (
+      self.has_direction
+      and verdicts.direction(self.compared) > 0
+      and not objective.can_be_negative(self.monitor)
+      and all(0 <= value <= 1 for value in values if value is not None)
     )
 
   @functools.cached_property
   def has_direction(self) -> bool:
-    """Whether the metric's name tells if more of it is better."""
+    """Whether it is known if more or less of the metric is better."""
     try:
-      metrics.lower_is_better(self.monitor)
+      verdicts.direction(self.compared)
     except ValueError:
       return False
     return True

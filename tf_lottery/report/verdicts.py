@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from tf_lottery import metrics
 from tf_lottery import trials as trials_lib
 from tf_lottery.report import summaries
 
@@ -103,8 +102,8 @@ def verdicts(
     when: `"early"`, at the early stop, or `"end"`, at the end of training.
 
   Raises:
-    ValueError: the tolerance is negative, or the name of the metric does not
-      tell whether more of it is better.
+    ValueError: the tolerance is negative, or the trials do not tell whether
+      more of the metric is better.
 
   Reference: Frankle and Carbin, arXiv 1803.03635, section 1.
   """
@@ -129,8 +128,24 @@ def verdicts(
 
 
 def direction(trials: Sequence[trials_lib.Trial]) -> int:
-  """1 where more of the metric is better, -1 where less is."""
-  return -1 if trials and metrics.lower_is_better(trials[0].monitor) else 1
+  """Returns 1 if more of the metric is better, -1 if less of it is.
+
+  Args:
+    trials: Trials of one metric. Those that do not know its direction follow
+      the others.
+
+  Raises:
+    ValueError: No trial knows the direction, or two contradict each other.
+  """
+  known = {trial.direction for trial in trials} - {None}
+  if trials and len(known) != 1:
+    raise ValueError(
+      f"The runs must agree on whether more or less of {trials[0].monitor!r} is"
+      f" better, got {sorted(known) or 'no direction'}. Call find_ticket again"
+      " on a run that does not declare it, with objective=tf_lottery.Objective("
+      f"{trials[0].monitor!r}, 'min') or 'max': it trains nothing that is done."
+    )
+  return -1 if known == {"min"} else 1
 
 
 def check_tolerance(tolerance: float) -> None:

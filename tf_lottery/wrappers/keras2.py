@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from tf_lottery import objective
 from tf_lottery import patterns
 from tf_lottery.wrappers import binding as binding_lib
 
@@ -201,3 +202,45 @@ def clip_together(optimizer: Any, gradients: list) -> list:
   """Nothing to do: tf_keras's optimizers add up first, and clip the sum."""
   del optimizer
   return gradients
+
+
+def metrics(model: tf_keras.Model) -> list[objective.Metric]:
+  """Returns what the model reports, once tf_keras has built its metrics."""
+  losses = getattr(model.compiled_loss, "metrics", ())
+  own_names = _names_before_compile(model.compiled_metrics)
+  return [
+    objective.Metric(metric.name, ("loss",), "min")
+    if any(metric is loss for loss in losses)
+    else _metric(metric, own_names.get(id(metric), metric.name))
+    for metric in model.metrics
+  ]
+
+
+def _names_before_compile(compiled: Any) -> dict[int, str]:
+  """The own names of metrics by id, without what tf_keras put before them."""
+  names = {}
+  if compiled is not None and compiled.built:
+    several = len(compiled._output_names) > 1
+    for output, plain, weighted in zip(
+      compiled._output_names,
+      compiled._metrics,
+      compiled._weighted_metrics,
+      strict=True,
+    ):
+      prefix = f"{output}_" if several else ""
+      for metric in (*plain, *weighted):
+        if metric is not None:
+          names[id(metric)] = metric.name.removeprefix(prefix)
+      for metric in weighted:
+        if metric is not None:
+          names[id(metric)] = names[id(metric)].removeprefix("weighted_")
+  return names
+
+
+def _metric(metric: Any, own_name: str) -> objective.Metric:
+  function = getattr(metric, "_fn", None)
+  is_loss = isinstance(function, tf_keras.losses.Loss) or any(
+    function is loss for loss in vars(tf_keras.losses).values()
+  )
+  known = "min" if function is not None and is_loss else None
+  return objective.Metric.of(metric, metric.name, own_name, known)

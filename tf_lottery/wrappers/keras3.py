@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_lottery import objective
 from tf_lottery.wrappers import binding as binding_lib
 
 LIBRARY = keras
@@ -166,3 +167,20 @@ def clip_together(optimizer: Any, gradients: list) -> list:
   factor = scale / context.num_replicas_in_sync
   clipped = (g * factor for g in inner._clip_gradients(summed))
   return [None if g is None else next(clipped) for g in gradients]
+
+
+def metrics(model: keras.Model) -> list[objective.Metric]:
+  """Returns what the model reports, once Keras has built its metrics."""
+  compiled = model._compile_metrics
+  losses = [model._loss_tracker, *getattr(model._compile_loss, "metrics", ())]
+  found = []
+  for metric in model.metrics:
+    if metric is compiled:
+      # Keras reports them in this order, under the names of their outputs.
+      pairs = zip(compiled.result(), compiled.metrics, strict=True)
+      found += [objective.Metric.of(one, name, one.name) for name, one in pairs]
+    elif any(metric is loss for loss in losses):
+      found.append(objective.Metric(metric.name, ("loss",), "min"))
+    else:
+      found.append(objective.Metric.of(metric, metric.name, metric.name))
+  return found
