@@ -78,6 +78,7 @@ ROOMS = (
   ),
   ("datasets", "experiments", "networks", "sweeps", "workloads"),
   (
+    "paper_claims",
     "report",
     "report.claims",
     "report.drawing",

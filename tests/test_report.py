@@ -12,6 +12,7 @@ import pytest
 
 from scripts import make_report
 from tests import runs
+from tf_lottery import paper_claims
 from tf_lottery import report
 from tf_lottery import rundir
 from tf_lottery.report import drawing
@@ -22,12 +23,21 @@ from tf_lottery.report import wording
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
+def declare_recipe(home, recipe):
+  path = home / "experiment.json"
+  declared = json.loads(path.read_text())
+  path.write_text(json.dumps({**declared, "recipe": recipe}))
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
   """A report of an experiment with three replicates."""
   root = tmp_path_factory.mktemp("report")
   home = runs.write_experiment(root, "LeNet_1a2b")
-  return report.write([home], root / "out", tolerance=0.01)
+  declare_recipe(home, "lenet_300_100")
+  return report.write(
+    [home], root / "out", 0.01, claims_by_recipe=paper_claims.BY_RECIPE
+  )
 
 
 @pytest.fixture
@@ -160,7 +170,7 @@ def test_the_declaration_is_told(made):
   )
   assert facts["seeds"] == "0, 1, 2"
   assert facts["schedule"] == "2 Levels from 50.0 % to 20.0 %"
-  assert facts["runs"] == "3 runs, 3 replicates of dense done"
+  assert facts["runs"] == "3 runs, 3 finished dense networks"
   assert facts["machine"] == "x86_64"
   assert facts["version of tensorflow"] == "2.21.0"
   assert facts["declared steps"] == "30"
@@ -200,7 +210,132 @@ def test_a_report_of_what_goes_on_says_so(tmp_path, no_drawing):
   runs.write_leg(run.control(1, "random_reinit"), 0.8, 0.5, done=False)
   made = report.write([tmp_path / "run"], tmp_path / "out")
   assert made.sections[0].headline.startswith("So far: The smallest ticket")
-  assert "So far: 2 trainings of 1 run not done yet." in page(made)
+  assert "2 trainings of 1 run are not finished." in page(made)
+
+
+def run_script(capsys, out, *paths):
+  """What `make_report.py` prints, and the page that it writes."""
+  make_report.flags.FLAGS(["make_report", f"--out={out}"])
+  make_report.main(["make_report", *map(str, paths)])
+  return capsys.readouterr().out, (out / "report.html").read_text("utf-8")
+
+
+@pytest.fixture
+def near_the_claims(tmp_path):
+  """An experiment whose densities the claims of both papers are about."""
+  home = runs.write_experiment(tmp_path, "mine", replicates=0)
+  for seed in range(2):
+    methods = {
+      "dense": [0.9 + seed / 1000],
+      "ticket": [0.91 + seed / 1000, 0.91],
+      "random_reinit": [0.88, 0.88 + seed / 1000],
+    }
+    path = home / f"replicate_{seed:02d}"
+    runs.write_run(path, methods, seed=seed, schedule=(0.2107, 0.09))
+  return home
+
+
+@pytest.mark.parametrize(
+  ("recipe", "told", "not_told"),
+  [
+    ("lenet_300_100", "random reinits, near 21 %", "near 9 %"),
+    ("conv2", "random reinits, near 9 %", "near 21 %"),
+  ],
+)
+def test_the_claims_are_about_the_declared_recipe(
+  tmp_path, no_drawing, capsys, near_the_claims, recipe, told, not_told
+):
+  declare_recipe(near_the_claims, recipe)
+  _, text = run_script(capsys, tmp_path / "out", near_the_claims)
+  text = text.replace("\N{NO-BREAK SPACE}", " ")
+  assert "Claims of Frankle and Carbin (arXiv 1803.03635), tested" in text
+  assert told in text
+  assert not_told not in text
+
+
+@pytest.mark.parametrize(
+  "recipe", ["conv4", "resnet20", "vgg19", "mine", None, 3, ["conv2"]]
+)
+def test_the_papers_claim_nothing_about_other_recipes(
+  tmp_path, no_drawing, capsys, near_the_claims, recipe
+):
+  declare_recipe(near_the_claims, recipe)
+  _, text = run_script(capsys, tmp_path / "out", near_the_claims)
+  assert "Claims" not in text
+
+
+def test_the_papers_claim_nothing_about_a_model_of_ones_own(
+  tmp_path, no_drawing, capsys, near_the_claims
+):
+  (near_the_claims / "experiment.json").unlink()
+  _, text = run_script(capsys, tmp_path / "out", near_the_claims)
+  assert "Claims" not in text
+
+
+@pytest.fixture
+def lower_is_better(tmp_path):
+  """A run whose tickets have less of a metric that an old version declared."""
+  for seed in range(3):
+    methods = {
+      "dense": [0.4 + seed / 1000],
+      "ticket": [0.3 + seed / 1000, 0.5 - seed / 1000],
+    }
+    run = runs.write_run(
+      tmp_path / f"run{seed}", methods, monitor="leaf1_mae", seed=seed
+    )
+    declared = run.read_declaration()
+    assert "direction" not in declared
+  return tmp_path
+
+
+def test_a_run_that_declares_no_direction_is_shown_and_not_judged(
+  tmp_path, no_drawing, capsys, lower_is_better
+):
+  printed, text = run_script(capsys, tmp_path / "out", lower_is_better / "run0")
+  assert (
+    "Dense test leaf1 mae is 0.4. Which tickets match it cannot be told: it is"
+    " not known whether more or less of leaf1_mae is better."
+  ) in printed
+  assert 'objective=tf_lottery.Objective("leaf1_mae", "max")' in text
+  assert "<h3>Values</h3>" in text
+  assert "<h3>Verdicts</h3>" not in text
+
+
+def test_a_declared_direction_decides_the_verdicts(
+  tmp_path, no_drawing, capsys, lower_is_better
+):
+  home = lower_is_better / "mine"
+  home.mkdir()
+  (home / "experiment.json").write_text("{}")
+  for seed in range(3):
+    path = home / f"replicate_{seed:02d}"
+    (lower_is_better / f"run{seed}").rename(path)
+    run = rundir.RunDirectory(path)
+    run.declare({**run.read_declaration(), "direction": "min"})
+  printed, _ = run_script(capsys, tmp_path / "out", home)
+  assert printed.startswith(
+    "mine: The smallest matching ticket keeps 50.0 % of the weights: test leaf1"
+    " mae 0.301 (0.3 to 0.302, 3 replicates) against 0.401 dense."
+  )
+
+
+@pytest.mark.parametrize(
+  ("monitor", "direction", "shown"),
+  [
+    ("hits", "max", "90.0 %"),
+    ("accuracy", "max", "90.0 %"),
+    ("cosine_similarity", "max", "0.9"),
+    ("accuracy_drop", "min", "0.9"),
+  ],
+)
+def test_percent_is_for_fractions_of_which_more_is_better(
+  tmp_path, no_drawing, capsys, monitor, direction, shown
+):
+  run = runs.write_run(tmp_path / "run", {"dense": [0.9]}, monitor=monitor)
+  run.declare({**run.read_declaration(), "direction": direction})
+  printed, _ = run_script(capsys, tmp_path / "out", run.path)
+  name = monitor.replace("_", " ")
+  assert f"Dense test {name} is {shown}; no ticket is trained yet" in printed
 
 
 def empty(run):

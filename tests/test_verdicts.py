@@ -4,6 +4,7 @@ import warnings
 import pytest
 from scipy import stats
 
+from tf_lottery import paper_claims
 from tf_lottery import trials as trials_lib
 from tf_lottery.report import claims
 from tf_lottery.report import summaries
@@ -186,7 +187,7 @@ def test_a_faithful_lenet_bears_out_the_claims():
     for i, e in enumerate(noise)
   ]
   made += [trial("ticket", 1, i, 0.9 + e) for i, e in enumerate(noise)]
-  found = claims.findings(made)
+  found = claims.findings(made, paper_claims.LENET)
   assert {f.word for f in found} == {"holds"}
   # No random mask was trained, and no one-shot ticket as small as 5.17 %.
   assert len(found) == 1 + 2 * 5
@@ -196,16 +197,18 @@ def test_a_faithful_lenet_bears_out_the_claims():
 
 def test_a_claim_can_fail_or_stay_open():
   failing = trials([0.9, 0.901], [0.8, 0.801], [0.95, 0.951], level=2)
-  found = words(claims.findings(failing))
+  found = words(claims.findings(failing, paper_claims.LENET))
   assert found["Random reinits are worse than dense", "test_early"] == (
     "does not hold"
   )
-  single = words(claims.findings(trials([0.9], [0.8], [0.95], level=2)))
-  assert set(single.values()) == {"cannot tell"}
+  single = trials([0.9], [0.8], [0.95], level=2)
+  found = words(claims.findings(single, paper_claims.LENET))
+  assert set(found.values()) == {"cannot tell"}
 
 
 def test_a_claim_at_no_such_density_is_left_out():
-  found = claims.findings(trials([0.9, 0.9], [0.9, 0.9], level=1))
+  made = trials([0.9, 0.9], [0.9, 0.9], level=1)
+  found = claims.findings(made, paper_claims.LENET)
   assert found == []
 
 
@@ -214,9 +217,9 @@ def test_one_bad_level_decides_about_a_range():
   made += [trial("one_shot", 1, i, 0.91 + i / 1000) for i in range(2)]
   made += [trial("ticket", 3, i, 0.9) for i in range(2)]
   made += [trial("one_shot", 3, i, 0.8 + i / 1000) for i in range(2)]
-  (claim,) = (c for c in claims.LENET if c.first == "one_shot")
-  found = claims.findings(made, claims=[claim])
+  (claim,) = (c for c in paper_claims.LENET if c.first == "one_shot")
+  found = claims.findings(made, [claim])
   assert found == []  # the range was not gone through
   reached = dataclasses.replace(claim, densities=(0.95, DENSITIES[3]))
-  found = claims.findings(made, claims=[reached])
+  found = claims.findings(made, [reached])
   assert [(f.word, f.level) for f in found] == [("does not hold", 3)] * 2
