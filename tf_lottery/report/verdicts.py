@@ -152,7 +152,7 @@ def direction(trials: Sequence[trials_lib.Trial]) -> int:
   Raises:
     ValueError: No trial knows the direction, or two contradict each other.
   """
-  known = {trial.direction for trial in trials} - {None}
+  known = {trial.direction for trial in trials if trial.direction}
   if trials and len(known) != 1:
     raise ValueError(
       f"The runs must agree on whether more or less of {trials[0].monitor!r} is"
