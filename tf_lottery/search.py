@@ -85,9 +85,10 @@ def find_ticket(
     pattern: what is pruned together; see `prune_and_rewind`.
     rewind: where Rounds start. Defaults to `to_init()`.
     evaluate_every: distance of evaluations. Defaults to `"1ep"`.
-    objective: the metric to choose by, of validation data: its name as
-      `evaluate` reports it, or an `Objective(name, "max")` or `(name, "min")`
-      where Keras does not know which of them is better. Defaults to the
+    objective: the metric to choose by, measured on the validation data: its
+      name as `evaluate` reports it, or an `Objective(name, "max")` or
+      `Objective(name, "min")`. An `Objective` is needed where Keras does not
+      know whether more or less of the metric is better. Defaults to the
       accuracy that the model was compiled with, else its loss.
     monitor: another name of `objective`.
     class_weight: class -> weight in the loss.
