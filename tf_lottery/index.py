@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from tf_lottery import trials as trials_lib
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(trials_lib.Trial))
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _TABLES = f"""
 CREATE TABLE IF NOT EXISTS runs (path TEXT PRIMARY KEY, state TEXT) STRICT;
 CREATE TABLE IF NOT EXISTS trials ({", ".join(_FIELDS)});

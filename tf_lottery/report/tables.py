@@ -153,11 +153,7 @@ def declaration(evidence: evidence_lib.Evidence) -> Table:
     for run in evidence.runs
     for *_, leg in run.directory.legs()
   ]
-  versions = _merged(
-    record["versions"]
-    for record in records
-    if isinstance(record.get("versions"), dict)
-  )
+  versions = _merged(record.get("versions", {}) for record in records)
   seconds = sum(trial.seconds for trial in evidence.trials)
   facts = {
     "runs": wording.count(len(evidence.runs), "run")
@@ -166,8 +162,8 @@ def declaration(evidence: evidence_lib.Evidence) -> Table:
     "trainings": f"{sum(t.done for t in evidence.trials):,} done"
     + f", {evidence.unfinished:,} to do" * bool(evidence.unfinished),
     "time": f"{seconds:,.0f} s of training and evaluation",
-    "weights": _joined(_weights(d.get("weights")) for d in declared),
-    "schedule": _joined(_schedule(d.get("schedule")) for d in declared),
+    "weights": _joined(_weights(d.get("weights", ())) for d in declared),
+    "schedule": _joined(_schedule(d.get("schedule", ())) for d in declared),
     **{
       name.replace("_", " "): _joined(d.get(name) for d in declared)
       for name in sorted({name for d in declared for name in d})
@@ -233,22 +229,22 @@ def _plain(value: Any) -> str:
   return text if len(text) <= 300 else text[:300] + " ..."
 
 
-def _weights(weights: Any) -> str | None:
+def _weights(
+  weights: Sequence[tuple[str, Sequence[int], bool]],
+) -> str | None:
   """Which weights can be pruned, by shape."""
-  try:
-    shapes = [shape for _, shape, prunable in weights if prunable]
-    return ", ".join(wording.TIMES.join(map(str, shape)) for shape in shapes)
-  except (TypeError, ValueError):
+  if not weights:
     return None
+  shapes = [shape for _, shape, prunable in weights if prunable]
+  return ", ".join(wording.TIMES.join(map(str, shape)) for shape in shapes)
 
 
-def _schedule(schedule: Any) -> str | None:
+def _schedule(schedule: Sequence[float]) -> str | None:
   """From the first to the last density."""
-  try:
-    first, last = wording.density(schedule[0]), wording.density(schedule[-1])
-    return f"{wording.count(len(schedule), 'Level')} from {first} to {last}"
-  except (TypeError, ValueError, LookupError):
+  if not schedule:
     return None
+  first, last = wording.density(schedule[0]), wording.density(schedule[-1])
+  return f"{wording.count(len(schedule), 'Level')} from {first} to {last}"
 
 
 def _escaped(cell: str) -> str:
