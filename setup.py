@@ -26,6 +26,7 @@ setuptools.setup(
     "keras>=3.10",
     "matplotlib",
     "ml-collections",
+    "msgspec>=0.19",
     "numpy",
     "safetensors",
     "scikit-learn",

@@ -27,6 +27,9 @@ KEPT = st.one_of(
     ([0] * 510 + [1], [255, 255, 0]),
     ([1, 0, 0], [0]),
     ([0, 0], []),
+    ([0] * 255, [255]),
+    ([1] + [0] * 254, [0]),
+    ([1] + [0] * 511, [0, 255, 255]),
     ([], []),
   ],
 )
@@ -59,8 +62,36 @@ def test_gaps_are_smaller_below_one_in_eight():
   assert coding.smallest(kept)[0] == "bits"
 
 
-def test_a_code_that_reaches_too_far_is_refused():
-  with pytest.raises(
-    ValueError, match=r"array of 3 entries, got one .* entry 5"
-  ):
-    coding.from_gaps(np.array([5], np.uint8), 3)
+@given(KEPT)
+def test_a_code_is_counted_without_being_decoded(kept):
+  assert coding.count(*coding.smallest(kept), len(kept)) == kept.sum()
+
+
+@given(KEPT)
+def test_an_array_has_at_most_255_entries_for_each_byte_of_its_gaps(kept):
+  assert len(kept) <= 255 * (len(coding.to_gaps(kept)) + 1)
+
+
+def test_a_code_without_the_pruned_entries_at_the_end_is_read():
+  """Earlier versions wrote such codes."""
+  kept = coding.from_gaps(np.array([1], np.uint8), 700)
+  assert np.flatnonzero(kept).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+  ("name", "code", "message"),
+  [
+    ("gaps", np.array([5], np.uint8), "of 3 entries, got one of 6 entries"),
+    ("gaps", np.array([255], np.uint8), "got one of 255 entries"),
+    ("gaps", np.array([1], np.int8), "vector of bytes, got int8"),
+    ("gaps", np.array([[1]], np.uint8), r"got uint8 of shape \(1, 1\)"),
+    ("bits", np.array([], np.uint8), "must be 1 bytes, got 0"),
+    ("bits", np.array([0, 0], np.uint8), "must be 1 bytes, got 2"),
+    ("bits", np.array([16], np.uint8), "bits after the last entry"),
+    ("bits", np.array([32.0]), "vector of bytes, got float64"),
+  ],
+)
+def test_a_code_of_another_array_is_refused(name, code, message):
+  for read in (coding.count, coding.kept):
+    with pytest.raises(ValueError, match=message):
+      read(name, code, 3)

@@ -6,6 +6,7 @@ import pytest
 
 import tf_lottery
 from tf_lottery import experiments
+from tf_lottery import files
 from tf_lottery import patterns
 from tf_lottery import rundir
 
@@ -149,3 +150,40 @@ def test_it_is_read_back(root):
   experiments.run(SMALL, 1, root, on_round=seen.append)
   assert len(seen) == 7
   assert all(round_.steps == 40 for round_ in seen)
+
+
+@pytest.mark.parametrize(
+  ("change", "why"),
+  [
+    ({"levels": "2"}, "Expected `int`, got `str`"),
+    ({"levels": 10**18}, "Expected `int` <= "),
+    ({"replicates": 0}, "replicates must be at least 1, got 0"),
+    ({"steps": 10.5}, r"Expected `int \| null`, got `float`"),
+    ({"learning_rate": "fast"}, r"Expected `float \| null`, got `str`"),
+    ({"controls": [3]}, "Expected `str`, got `int`"),
+    ({"controls": "one_shot"}, "Expected `array`, got `str`"),
+    ({"data": None}, "Expected `str`, got `null`"),
+    ({"data": "mars"}, "data must be one of .* got 'mars'"),
+    ({"rewind": {}}, r"Expected `str \| null`, got `object`"),
+    ({"planet": 1}, "unexpected keyword argument 'planet'"),
+  ],
+  ids=str,
+)
+def test_a_declaration_of_other_types_is_refused(tmp_path, change, why):
+  experiments.record(SMALL, tmp_path)
+  path = tmp_path / "experiment.json"
+  declared = files.read_json(path)
+  files.write_json(path, {**declared, **change})
+  with pytest.raises(files.FileFormatError, match=rf"experiment\.json .*{why}"):
+    experiments.of_run(tmp_path)
+  files.write_json(path, [])
+  with pytest.raises(files.FileFormatError, match="got `array`"):
+    experiments.of_run(tmp_path)
+
+
+def test_a_replicate_is_read_with_its_number(tmp_path):
+  experiments.declare(SMALL, tmp_path)
+  home = tmp_path / SMALL.id
+  assert experiments.of_run(home / "replicate_12") == (SMALL, 12)
+  with pytest.raises(FileNotFoundError, match=r"No experiment\.json says how"):
+    experiments.of_run(home / "other")

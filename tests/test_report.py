@@ -8,10 +8,13 @@ import shutil
 import subprocess
 import sys
 
+import markupsafe
+import numpy as np
 import pytest
 
 from scripts import make_report
 from tests import runs
+from tf_lottery import masks
 from tf_lottery import paper_claims
 from tf_lottery import report
 from tf_lottery import rundir
@@ -344,21 +347,28 @@ def empty(run):
 
 
 def without_test_data(run):
-  for *_, leg in run.legs():
-    lines = [
-      {name: value for name, value in row.items() if "test" not in name}
-      for row in leg.read_metrics()
-    ]
-    (leg.path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+  _rewrite(
+    run,
+    lambda row: {k: v for k, v in row.items() if not k.startswith("test_")},
+  )
 
 
 def diverged(run):
+  _rewrite(
+    run,
+    lambda row: {
+      name: value if name in ("step", "seconds") else math.nan
+      for name, value in row.items()
+    },
+  )
+
+
+def _rewrite(run, change):
   for *_, leg in run.legs():
-    lines = [
-      {name: math.nan for name in row} | {"step": row["step"]}
-      for row in leg.read_metrics()
-    ]
-    (leg.path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rows = [change(row) for row in leg.read_metrics()]
+    (leg.path / "metrics.jsonl").unlink()
+    for row in rows:
+      leg.append_metrics(row)
 
 
 def overwrite(name, content, legs="level_*"):
@@ -424,6 +434,62 @@ def test_no_state_of_a_run_stops_the_report(tmp_path, no_drawing, change):
   made = report.write([tmp_path], tmp_path / "out")
   assert [section.anchor for section in made.sections] == ["all", "some"]
   assert Outline(page(made)).open == []
+
+
+def test_figures_show_the_masks_of_sparse_tickets(tmp_path, no_drawing):
+  """Below a density of about 1/8 a ticket file has another code of its mask."""
+  run = runs.write_run(
+    tmp_path / "run",
+    {"dense": [0.9], "ticket": [0.9, 0.8]},
+    schedule=(0.5, 0.02),
+  )
+  kept = np.zeros((64, 6), bool)
+  kept[[3, 20, 60], 5] = True
+  runs.write_ticket(
+    run.level(2),
+    masks.Mask({"0/kernel": kept, "1/kernel": np.eye(6, 3, dtype=bool)}),
+  )
+  made = report.write([tmp_path / "run"], tmp_path / "out")
+  pictures = {picture.name: picture for picture in made.sections[0].pictures}
+  assert pictures["layers"].alt.endswith(
+    "at the last Level: dense/kernel 0.781 %; dense_1/kernel 16.7 %."
+  )
+
+
+@pytest.mark.parametrize(
+  ("name", "content", "what"),
+  [
+    ("level_00/metrics.jsonl", b'{"step": 1}\n', "metrics.jsonl, line 1, is"),
+    ("level_01/round.json", b"{", "round.json is damaged: Expecting"),
+    ("level_01/ticket.safetensors", b"damaged", "ticket.safetensors is not a"),
+    ("declaration.json", b"[]", "declaration.json is damaged: Expected"),
+  ],
+)
+def test_the_page_says_what_is_damaged(
+  tmp_path, no_drawing, name, content, what
+):
+  run = runs.write_run(tmp_path / "run", {"dense": [0.9], "ticket": [0.9]})
+  (run.path / name).write_bytes(content)
+  made = report.write([run.path], tmp_path / "out")
+  (found,) = made.sections[0].evidence.damage
+  assert found.startswith(f"{run.path / name}")
+  assert what in found
+  assert str(markupsafe.escape(found)) in page(made)
+  assert "Some files are damaged: 1 part left out." in page(made)
+  assert f"- {found}" in made.paths[1].read_text()
+
+
+def test_damage_of_an_experiment_is_said(tmp_path, no_drawing):
+  home = runs.write_experiment(tmp_path, replicates=1)
+  (home / "experiment.json").write_bytes(b'{"levels": -1}')
+  made = report.write([home], tmp_path / "out")
+  (found,) = made.sections[0].evidence.damage
+  assert "experiment.json is damaged: Expected `int` >= 0" in found
+
+
+def test_nothing_is_said_to_be_damaged_where_nothing_is(made):
+  assert made.sections[0].evidence.damage == ()
+  assert "damaged" not in page(made)
 
 
 def test_a_negative_tolerance_is_refused(tmp_path):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import tf_lottery
+from tf_lottery import files
 from tf_lottery import rewinding
 
 
@@ -26,6 +27,38 @@ def test_a_snapshot_comes_back_from_disk(tmp_path, optimizer):
   for mine, theirs in zip(after.optimizer or (), optimizer or (), strict=True):
     np.testing.assert_array_equal(mine, theirs)
     assert mine.dtype == theirs.dtype
+
+
+@pytest.mark.parametrize(
+  ("tensors", "metadata", "why"),
+  [
+    ({"weights/random/0": None}, {}, "not those that its metadata name"),
+    ({"weights/more": np.zeros(1)}, {}, "not those that its metadata name"),
+    ({"optimizer/0": None}, {}, "not those that its metadata name"),
+    ({"optimizer/1": np.zeros(1)}, {}, "not those that its metadata name"),
+    ({}, {"optimizer": None}, "not those that its metadata name"),
+    ({}, {"optimizer": 2**53}, "not those that its metadata name"),
+    ({}, {"optimizer": -1}, "Expected `int` >= 0"),
+    ({}, {"keys": ["0/kernel", "0/kernel"]}, "not those that its metadata"),
+    ({}, {"keys": []}, "not those that its metadata name"),
+    ({}, {"keys": "0/kernel"}, "Expected `array`, got `str`"),
+    ({}, {"step": 7.0}, "Expected `int`, got `float`"),
+    ({}, {"step": -7}, "Expected `int` >= 0"),
+    ({}, {"step": True}, "Expected `int`, got `bool`"),
+  ],
+  ids=str,
+)
+def test_wrong_contents_with_the_right_checksum_are_refused(
+  tmp_path, tensors, metadata, why
+):
+  snapshot((np.array(7),)).save(tmp_path / "s")
+  old, described = files.read_tensors(tmp_path / "s", "snapshot")
+  content = {k: v for k, v in {**old, **tensors}.items() if v is not None}
+  files.write_tensors(
+    tmp_path / "s", "snapshot", content, {**described, **metadata}
+  )
+  with pytest.raises(tf_lottery.FileFormatError, match=f"s is .*{why}"):
+    rewinding.Snapshot.load(tmp_path / "s")
 
 
 def test_a_fingerprint_changes_with_any_weight():

@@ -1,9 +1,13 @@
 import json
+import math
+import os
 import subprocess
 import sys
 
 import pytest
 
+from tests import runs
+from tf_lottery import files
 from tf_lottery import rundir
 
 
@@ -13,9 +17,9 @@ def test_a_leg_is_done_once_its_record_is_written(tmp_path):
   assert not leg.is_done
   leg.path.mkdir()
   leg.checkpoint.write_bytes(b"x")
-  leg.finish({"density": 0.5})
+  leg.finish(runs.record(density=0.5))
   assert leg.is_done
-  assert leg.read_record() == {"density": 0.5}
+  assert leg.read_record() == runs.record(density=0.5)
   assert not leg.checkpoint.exists()
 
 
@@ -43,14 +47,171 @@ def test_metrics_survive_a_half_written_line(tmp_path):
   leg = rundir.RunDirectory(tmp_path).level(0)
   assert leg.read_metrics() == []
   for step in (8, 16, 24):
-    leg.append_metrics({"step": step, "loss": 1.0})
+    leg.append_metrics(runs.row(step, 1.0))
   with open(leg.path / "metrics.jsonl", "a") as file:
     file.write('{"step": 32, "lo')
   assert [row["step"] for row in leg.read_metrics()] == [8, 16, 24]
   leg.keep_metrics_up_to(16)
-  leg.append_metrics({"step": 24, "loss": 0.5})
+  leg.append_metrics(runs.row(24, 0.5))
   assert [row["step"] for row in leg.read_metrics()] == [8, 16, 24]
-  assert leg.read_metrics()[-1]["loss"] == 0.5
+  assert leg.read_metrics()[-1]["val_loss"] == 0.5
+
+
+ROW = b'{"step": 8, "seconds": 1, "val_loss": NaN, "val_accuracy": 0.5}'
+
+
+@pytest.mark.parametrize(
+  ("line", "why"),
+  [
+    (b'{"step": 9, "sec', "Unterminated string"),
+    (b'{"step": 9, "seconds": 1, "val_loss": 0.5', "Expecting ',' delimiter"),
+    (ROW.replace(b"8", b"\xff"), "invalid start byte"),
+    (ROW.replace(b"8", b'"x"'), "Expected `float`, got `str`"),
+    (ROW.replace(b"8", b"8.5"), "Expected `int`, got `float`"),
+    (ROW.replace(b"8", b"-8"), "Expected `int` >= 0"),
+    (ROW.replace(b"8", b"NaN"), "Expected `int`, got `float`"),
+    (ROW.replace(b"8", b"true"), "Expected `float`, got `bool`"),
+    (ROW.replace(b"8", b"[" * 5000), "more than 100 levels"),
+    (ROW.replace(b"8", b"7" * 400), "64 bits"),
+    (ROW.replace(b"seconds", b"second"), "missing required field `seconds`"),
+    (ROW.replace(b"1,", b"Infinity,"), "Expected `float` <= "),
+    (ROW.replace(b"seconds", b"step"), "the same key twice"),
+    (ROW.replace(b"val_accuracy", b"\\ud800"), "surrogates not allowed"),
+    (b"[]", "Expected `object`, got `array`"),
+    (b"3", "Expected `object`, got `int`"),
+    (b"", "Expecting value"),
+    (b"\0" * 40, "Expecting value"),
+  ],
+)
+def test_a_damaged_line_is_named_and_never_dropped(tmp_path, line, why):
+  leg = rundir.RunDirectory(tmp_path).level(0)
+  path = tmp_path / "level_00" / "metrics.jsonl"
+  path.parent.mkdir()
+  path.write_bytes(ROW + b"\n" + line + b"\n" + ROW + b"\n")
+  for read in (leg.read_metrics, lambda: leg.keep_metrics_up_to(100)):
+    with pytest.raises(
+      files.FileFormatError,
+      match=rf"metrics\.jsonl, line 2, is damaged: .*{why}.*Delete the line",
+    ):
+      read()
+  assert path.read_bytes().count(b"\n") == 3
+  damage = []
+  assert [row["step"] for row in leg.read_metrics(damage.append)] == [8, 8]
+  assert len(damage) == 1
+  # At the end it is dropped only if a process may have been killed there.
+  path.write_bytes(ROW + b"\n" + line)
+  if line.startswith(b'{"step": 9'):
+    assert [row["step"] for row in leg.read_metrics()] == [8]
+  elif line:
+    with pytest.raises(files.FileFormatError, match="line 2, is damaged"):
+      leg.read_metrics()
+
+
+def test_a_last_line_without_its_end_of_line_is_whole(tmp_path):
+  leg = rundir.RunDirectory(tmp_path).level(0)
+  leg.path.mkdir()
+  (leg.path / "metrics.jsonl").write_bytes(ROW)
+  assert [row["step"] for row in leg.read_metrics()] == [8]
+  leg.keep_metrics_up_to(8)
+  leg.append_metrics(runs.row(9, 1.0))
+  assert [row["step"] for row in leg.read_metrics()] == [8, 9]
+
+
+def test_a_line_may_hold_no_text_that_splits_it(tmp_path):
+  """Python's `splitlines` splits at more characters than the writer does."""
+  leg = rundir.RunDirectory(tmp_path).level(0)
+  (tmp_path / "level_00").mkdir()
+  line = ROW.replace(b"val_accuracy", "val_\u2028\x85".encode())
+  (leg.path / "metrics.jsonl").write_bytes(line + b"\n")
+  assert leg.read_metrics()[0]["val_\u2028\x85"] == 0.5
+
+
+@pytest.mark.parametrize(
+  "name", ["metrics.jsonl", "round.json", "declaration.json"]
+)
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_other_things_than_files_are_named(tmp_path, name, make):
+  leg = rundir.RunDirectory(tmp_path).level(0)
+  leg.path.mkdir()
+  read = {
+    "metrics.jsonl": leg.read_metrics,
+    "round.json": leg.read_record,
+    "declaration.json": lambda: leg.run.declare({}),
+  }[name]
+  path = (tmp_path if name == "declaration.json" else leg.path) / name
+  make(path)
+  with pytest.raises(files.FileFormatError, match=f"{path} must be a file"):
+    read()
+  assert leg.is_done == (name == "round.json")
+
+
+@pytest.mark.parametrize(
+  ("change", "why"),
+  [
+    ({"density": math.nan}, "Expected `float` >= 0"),
+    ({"density": "1"}, "Expected `float`, got `str`"),
+    ({"seconds": math.inf}, "Expected `float` <= "),
+    ({"seconds": None}, "Expected `float`, got `null`"),
+    ({"level": 1.5}, "Expected `int`, got `float`"),
+    ({"level": 10**18}, "Expected `int` <= "),
+    ({"steps": -1}, "Expected `int` >= 0"),
+    ({"start": "0"}, "Expected `int`, got `str`"),
+    ({"metrics": {"val_loss": "low"}}, r"got `str` - at `\$.metrics"),
+    ({"metrics": None}, "Expected `object`, got `null`"),
+    ({"versions": {"python": 3}}, r"got `int` - at `\$.versions"),
+  ],
+  ids=str,
+)
+def test_a_record_of_other_types_is_refused(tmp_path, change, why):
+  leg = rundir.RunDirectory(tmp_path).level(0)
+  leg.finish(runs.record(**change))
+  with pytest.raises(
+    files.FileFormatError, match=rf"round\.json is damaged: .*{why}"
+  ):
+    leg.read_record()
+
+
+@pytest.mark.parametrize("field", ["level", "density", "metrics", "steps"])
+def test_a_record_without_a_field_is_refused(tmp_path, field):
+  leg = rundir.RunDirectory(tmp_path).level(0)
+  record = runs.record()
+  del record[field]
+  leg.finish(record)
+  with pytest.raises(files.FileFormatError, match=f"required field `{field}`"):
+    leg.read_record()
+
+
+def test_a_record_may_have_metrics_of_a_diverged_training(tmp_path):
+  leg = rundir.RunDirectory(tmp_path).level(0)
+  leg.finish(runs.record(metrics={"val_loss": math.nan, "loss": math.inf}))
+  assert math.isnan(leg.read_record()["metrics"]["val_loss"])
+
+
+@pytest.mark.parametrize(
+  ("declaration", "why"),
+  [
+    ([], "Expected `object`, got `array`"),
+    ({"monitor": 3}, "Expected `str`, got `int`"),
+    ({"seed": "1"}, "Expected `int`, got `str`"),
+    ({"schedule": 4}, "Expected `array`, got `int`"),
+    ({"schedule": [0.5, 0.0]}, "Expected `float` > 0"),
+    ({"schedule": [math.nan]}, "Expected `float` > 0"),
+    ({"layers": {}}, "Expected `array`, got `object`"),
+    ({"layers": [None]}, "Expected `object`, got `null`"),
+    ({"weights": [1]}, "Expected `array`, got `int`"),
+    ({"weights": [["0/kernel", [6, 8]]]}, "length 3"),
+    ({"weights": [["0/kernel", [6, -8], True]]}, "Expected `int` >= 0"),
+  ],
+  ids=str,
+)
+def test_a_declaration_of_other_types_is_refused(tmp_path, declaration, why):
+  directory = rundir.RunDirectory(tmp_path)
+  files.write_json(tmp_path / "declaration.json", declaration)
+  for read in (directory.read_declaration, lambda: directory.declare({})):
+    with pytest.raises(
+      files.FileFormatError, match=rf"declaration\.json is damaged: .*{why}"
+    ):
+      read()
 
 
 def test_the_same_declaration_is_accepted_again(tmp_path):

@@ -4,6 +4,7 @@ import math
 import pytest
 
 from tests import runs
+from tf_lottery import masks
 from tf_lottery import trials
 
 
@@ -76,7 +77,7 @@ def test_a_loss_that_is_no_number_is_never_the_minimum(tmp_path):
   directory = runs.write_run(tmp_path, {})
   leg = directory.level(0)
   for step, loss in enumerate([math.nan, 0.5, 0.4, math.nan, -math.inf]):
-    leg.append_metrics({"step": step, "val_loss": loss, "val_accuracy": 0.5})
+    leg.append_metrics(runs.row(step, loss, val_accuracy=0.5))
   trial = only(tmp_path)
   assert trial.early_stop_step == 2
   assert (trial.steps, trial.val_end, trial.test_end) == (4, 0.5, None)
@@ -84,7 +85,7 @@ def test_a_loss_that_is_no_number_is_never_the_minimum(tmp_path):
 
 def test_a_diverged_training_has_no_early_stop(tmp_path):
   leg = runs.write_run(tmp_path, {}).level(0)
-  leg.append_metrics({"step": 5, "val_loss": math.nan, "val_accuracy": 0.1})
+  leg.append_metrics(runs.row(5, math.nan, val_accuracy=0.1))
   trial = only(tmp_path)
   assert (trial.early_stop_step, trial.val_early, trial.val_end) == (
     None,
@@ -95,9 +96,9 @@ def test_a_diverged_training_has_no_early_stop(tmp_path):
 
 def test_only_some_rows_have_test_values(tmp_path):
   leg = runs.write_run(tmp_path, {}).level(0)
-  leg.append_metrics({"step": 1, "val_loss": 2.0, "test_accuracy": 0.25})
-  leg.append_metrics({"step": 2, "val_loss": 3.0})
-  leg.append_metrics({"step": 3, "val_loss": 4.0, "test_accuracy": 0.5})
+  leg.append_metrics(runs.row(1, 2.0, test_accuracy=0.25))
+  leg.append_metrics(runs.row(2, 3.0))
+  leg.append_metrics(runs.row(3, 4.0, test_accuracy=0.5))
   trial = only(tmp_path)
   assert (trial.test_early, trial.test_end) == (0.25, 0.5)
 
@@ -155,14 +156,31 @@ def test_what_has_no_run_is_refused(tmp_path, name, message):
     trials.find_runs([tmp_path / name])
 
 
-def test_the_mask_of_a_ticket_with_its_names(tmp_path):
-  directory = runs.write_run(tmp_path, {"dense": [0.9], "ticket": [0.9]})
-  mask, names = trials.read_mask(directory.level(1))
-  assert mask.kept == round(0.5 * (64 * 6 + 6 * 3))
-  assert names == ["dense/kernel", "dense_1/kernel"]
+@pytest.mark.parametrize("density", [0.5, 0.03])
+def test_the_mask_of_a_ticket_with_its_names(tmp_path, density):
+  """Above and below the density at which masks change their code."""
+  leg = runs.write_run(tmp_path, {"dense": [0.9]}).level(1)
+  mask = masks.Mask.random(runs.SHAPES, density, seed=0)
+  runs.write_ticket(leg, mask)
+  file = trials.read_ticket(leg)
+  assert file.mask == mask
+  assert file.names == ["dense/kernel", "dense_1/kernel"]
+
+
+def test_a_ticket_that_cannot_be_read_is_none(tmp_path):
+  directory = runs.write_run(tmp_path, {"ticket": [0.9]})
+  damage = []
+  assert trials.read_ticket(directory.level(7), damage) is None
+  assert not damage
   directory.level(1).ticket.write_bytes(b"damaged")
-  assert trials.read_mask(directory.level(1)) is None
-  assert trials.read_mask(directory.level(7)) is None
+  assert trials.read_ticket(directory.level(1), damage) is None
+  assert str(directory.level(1).ticket) in damage[0]
+
+
+def test_the_density_of_an_unfinished_training_is_that_of_its_mask(tmp_path):
+  leg = runs.write_run(tmp_path, {}).level(2)
+  runs.write_leg(leg, 0.8, 0.03, done=False)
+  assert only(tmp_path).density == round(0.03 * 402) / 402
 
 
 def test_an_experiment_is_named_by_its_declaration(tmp_path):

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import pathlib
-import re
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -31,11 +30,11 @@ from tf_lottery import rewinding
 from tf_lottery import rounds
 from tf_lottery import rundir
 from tf_lottery import schedules
+from tf_lottery import schemas
 from tf_lottery import search
 from tf_lottery import training
 from tf_lottery import workloads
 
-_DECLARED = "experiment.json"
 CONTROLS = (*controls_lib.BY_NAME, "gradual", "small_dense")
 
 # What may be asked of an experiment later, without making it another one.
@@ -337,7 +336,7 @@ def declare(experiment: Experiment, root: str | os.PathLike) -> None:
 def record(experiment: Experiment, directory: str | os.PathLike) -> None:
   """Writes `experiment.json` into a directory; `of_run` reads it."""
   declaration = {"id": experiment.id, **dataclasses.asdict(experiment)}
-  files.write_json(pathlib.Path(directory) / _DECLARED, declaration)
+  files.write_json(pathlib.Path(directory) / rundir.EXPERIMENT, declaration)
 
 
 def of_run(run_dir: str | os.PathLike) -> tuple[Experiment, int]:
@@ -345,24 +344,27 @@ def of_run(run_dir: str | os.PathLike) -> tuple[Experiment, int]:
 
   Raises:
     FileNotFoundError: nothing says which experiment it was.
-    FileFormatError: what says so is damaged, or of a newer version.
+    FileFormatError: the declaration is damaged, or of a newer version.
   """
   path = pathlib.Path(run_dir).resolve()
-  match = re.fullmatch(r"replicate_(\d+)", path.name)
-  home = path.parent if match else path
-  if not (home / _DECLARED).is_file():
+  replicate = rundir.replicate_of(path)
+  home = path if replicate is None else path.parent
+  try:
+    declared = rundir.read_experiment(home)
+  except FileNotFoundError:
     raise FileNotFoundError(
-      f"No {_DECLARED} says how {run_dir} was found. Give the run directory of"
-      " find_ticket.py or of a replicate of run_sweep.py; a model of your own"
-      " is exported by tf_lottery.export."
-    )
-  declared = files.read_json(home / _DECLARED)
+      f"No {rundir.EXPERIMENT} says how {run_dir} was found. Give the run"
+      " directory of find_ticket.py or of a replicate of run_sweep.py; a model"
+      " of your own is exported by tf_lottery.export."
+    ) from None
   declared.pop("id", None)
   try:
-    return Experiment(**declared), int(match[1]) if match else 0
+    schemas.check(declared, Experiment)
+    return Experiment(**declared), replicate or 0
   except (TypeError, ValueError) as error:
     raise files.FileFormatError(
-      f"{home / _DECLARED} declares no experiment of this version: {error}"
+      f"{home / rundir.EXPERIMENT} declares no experiment of this version:"
+      f" {error}"
     ) from error
 
 

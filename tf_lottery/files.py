@@ -1,8 +1,12 @@
-"""Files that are whole or absent: atomic writes and checked tensor files.
+"""Files that are whole or absent: atomic writes, and readers that check.
 
 A tensor file is a safetensors file whose metadata says what it is (`kind`),
-which version of the format wrote it, and the SHA-256 of all that it holds.
+which version of the format wrote it, and the SHA-256 of its whole content.
 Masks, snapshots and tickets are tensor files; nothing here is pickled.
+
+A reader returns a value of the type that it was asked for. It raises
+`FileNotFoundError` where there is no file, `FileFormatError` where the file is
+damaged or foreign, and another `OSError` where the system cannot read it.
 """
 
 import contextlib
@@ -11,16 +15,39 @@ import json
 import os
 import pathlib
 import shutil
+import stat
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from tf_lottery import schemas
+
 FORMAT_VERSION = 2
 _HEADER = "tf_lottery"
+
+# The types that arrays may have, and their names in a safetensors file.
+_DTYPES = {
+  "bool": "BOOL",
+  "bfloat16": "BF16",
+  "complex64": "C64",
+  **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
+  **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
+  **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
+}
+
+
+class _Header(TypedDict):
+  """The description of a tensor file in its own metadata."""
+
+  kind: str
+  format_version: schemas.Count
+  metadata: dict[str, Any]
+  sha256: str
 
 
 class FileFormatError(ValueError):
@@ -128,17 +155,56 @@ def _sync_directory(path: pathlib.Path) -> None:
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Writes `value` as indented JSON, atomically."""
+  """Writes `value` as indented JSON, atomically.
+
+  Raises:
+    TypeError: JSON cannot hold the value.
+    ValueError: `read_json` would refuse the value; the message says why.
+  """
   text = json.dumps(value, indent=2, sort_keys=True)
+  schemas.parse(text)
   write_bytes(path, (text + "\n").encode())
 
 
-def read_json(path: str | os.PathLike) -> Any:
-  """Reads a JSON file; a damaged one is a `FileFormatError` that names it."""
+def read_json(path: str | os.PathLike, schema: Any = Any) -> Any:
+  """Reads a JSON file.
+
+  Args:
+    path: the file.
+    schema: the type of its value; see `schemas.parse`.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    FileFormatError: the file is damaged, or its value has another type; the
+      message names the file.
+  """
   try:
-    return json.loads(pathlib.Path(path).read_bytes())
+    return schemas.parse(read_bytes(path), schema)
+  except FileFormatError:
+    raise
   except ValueError as error:
     raise FileFormatError(f"{path} is damaged: {error}.") from error
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+  """Reads a whole file, and never waits for a pipe.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    FileFormatError: the path is that of a directory, a pipe or a device.
+  """
+  _check_regular(path, "file")
+  return pathlib.Path(path).read_bytes()
+
+
+def _check_regular(path: str | os.PathLike, what: str) -> None:
+  try:
+    mode = os.stat(path).st_mode
+  except (FileNotFoundError, NotADirectoryError):
+    raise FileNotFoundError(f"There is no {what} at {path}.") from None
+  if not stat.S_ISREG(mode):
+    found = "directory" if stat.S_ISDIR(mode) else "pipe, socket or device"
+    raise FileFormatError(f"{path} must be a {what}, and it is a {found}.")
 
 
 def write_tensors(
@@ -157,7 +223,17 @@ def write_tensors(
     tensors: name -> array.
     metadata: anything that JSON can hold.
     durable: see `write_bytes`.
+
+  Raises:
+    TypeError: JSON cannot hold the metadata, or an array has a type that
+      NumPy does not read from a safetensors file.
+    ValueError: `read_tensors` would refuse the metadata; the message says why.
   """
+  if unknown := {v.dtype.name for v in tensors.values()} - _DTYPES.keys():
+    raise TypeError(
+      f"Arrays must have one of the types {', '.join(_DTYPES)}; got"
+      f" {', '.join(sorted(unknown))}."
+    )
   tensors = {
     # In the byte order of the file; ascontiguousarray alone would turn a
     # scalar into a vector.
@@ -171,6 +247,8 @@ def write_tensors(
     "format_version": FORMAT_VERSION,
     "metadata": dict(metadata or {}),
   }
+  # As it will be read: keys are text, and nothing in it will be refused.
+  header = schemas.parse(json.dumps(header))
   header["sha256"] = digest(tensors, header)
   # One entry: safetensors would write several in an order of its own, and
   # the same content must give the same bytes.
@@ -181,13 +259,16 @@ def write_tensors(
 
 
 def read_tensors(
-  path: str | os.PathLike, kind: str
+  path: str | os.PathLike, kind: str, schema: Any = dict[str, Any]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
   """Reads what `write_tensors` wrote, after checking all of it.
+
+  The arrays take no more memory than the file does.
 
   Args:
     path: the file.
     kind: the kind that the caller expects.
+    schema: the type of the metadata; see `schemas.parse`.
 
   Returns:
     The arrays by name, and the metadata.
@@ -195,42 +276,62 @@ def read_tensors(
   Raises:
     FileNotFoundError: there is no such file.
     FileFormatError: the file is truncated, altered, of another kind, or
-      written by a newer version of the format.
+      written by a newer version of the format; or its metadata have another
+      type.
   """
-  path = pathlib.Path(path)
-  if not path.is_file():
-    raise FileNotFoundError(f"There is no {kind} file at {path}.")
+  _check_regular(path, f"{kind} file")
   try:
     with safetensors.safe_open(path, framework="numpy") as file:
-      header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
-      _check_version(path, header.get("format_version", 0))
-      tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+      header = _read_header(path, kind, (file.metadata() or {}).get(_HEADER))
+      tensors = {name: _tensor(file, name) for name in file.keys()}  # noqa: SIM118
+      if header.pop("sha256") != digest(tensors, header):
+        raise FileFormatError(
+          f"{path} does not match its own checksum: its content was altered."
+          " Restore it from a copy, or make it anew."
+        )
+      schemas.check(header["metadata"], schema)
   except FileFormatError:
     raise
-  # The parsers raise many types for malformed input, KeyError among them.
-  except Exception as error:
+  # NumPy raises a ValueError for shapes that it cannot have.
+  except (safetensors.SafetensorError, ValueError) as error:
     raise FileFormatError(
       f"{path} is not a readable {kind} file: it is truncated or altered"
       f" ({error}). Restore it from a copy, or make it anew."
     ) from error
-  if header.get("kind") != kind:
-    raise FileFormatError(
-      f"{path} must be a {kind} file, got kind {header.get('kind')!r}."
-    )
-  if header.pop("sha256", None) != digest(tensors, header):
-    raise FileFormatError(
-      f"{path} does not match its own checksum: its content was altered."
-      " Restore it from a copy, or make it anew."
-    )
   return tensors, header["metadata"]
 
 
-def _check_version(path: pathlib.Path, version: int) -> None:
+def _read_header(
+  path: str | os.PathLike, kind: str, text: str | None
+) -> dict[str, Any]:
+  """The header of a tensor file; refuses another kind and newer versions."""
+  if text is None:
+    raise FileFormatError(
+      f"{path} must be a {kind} file of tf_lottery, and it is a safetensors"
+      " file of another program."
+    )
+  header = schemas.parse(text, dict[str, Any])
+  # A newer version may have other fields, so this one is checked before them.
+  version = header.get("format_version")
+  schemas.check(version, schemas.Count)
   if version > FORMAT_VERSION:
     raise FileFormatError(
       f"{path} has format version {version}, and this tf_lottery reads up to"
       f" {FORMAT_VERSION}. Upgrade tf_lottery to read it."
     )
+  schemas.check(header, _Header)
+  if header["kind"] != kind:
+    raise FileFormatError(
+      f"{path} must be a {kind} file, got kind {header['kind']!r}."
+    )
+  return header
+
+
+def _tensor(file: Any, name: str) -> np.ndarray:
+  dtype = file.get_slice(name).get_dtype()
+  if dtype not in _DTYPES.values():
+    raise ValueError(f"the array {name!r} has the unknown type {dtype}")
+  return file.get_tensor(name)
 
 
 def digest(

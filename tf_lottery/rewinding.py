@@ -4,6 +4,8 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
+from typing import NotRequired
+from typing import TypedDict
 
 import numpy as np
 
@@ -12,8 +14,15 @@ from tf_lottery import files
 from tf_lottery import masks
 from tf_lottery import patterns
 from tf_lottery import schedules
+from tf_lottery import schemas
 from tf_lottery import scopes
 from tf_lottery import wrappers
+
+
+class _Metadata(TypedDict):
+  step: schemas.Count
+  keys: NotRequired[list[str]]  # the first snapshots did not write their order
+  optimizer: schemas.Count | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,20 +58,30 @@ class Snapshot:
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> "Snapshot":
-    """Loads what `save` saved.
+    """Loads a snapshot that `save` saved.
 
     Raises:
       FileNotFoundError: there is no such file.
       FileFormatError: the file is damaged, newer, or no snapshot.
     """
-    tensors, metadata = files.read_tensors(path, "snapshot")
-    count = metadata["optimizer"]
+    tensors, metadata = files.read_tensors(path, "snapshot", _Metadata)
+    if (keys := metadata.get("keys")) is None:
+      order = [name for name in tensors if name.startswith("weights/")]
+    else:
+      order = [f"weights/{key}" for key in keys]
+    # A count may be wrong by any amount: no list is made of that length.
+    count = min(metadata["optimizer"] or 0, len(tensors))
+    slots = [f"optimizer/{index}" for index in range(count)]
+    if sorted([*order, *slots]) != sorted(tensors):
+      raise files.FileFormatError(
+        f"{path} is damaged: its arrays are not those that its metadata name."
+      )
     return cls(
       metadata["step"],
-      {key: tensors[f"weights/{key}"] for key in metadata["keys"]},
+      {name.removeprefix("weights/"): tensors[name] for name in order},
       None
-      if count is None
-      else tuple(tensors[f"optimizer/{index}"] for index in range(count)),
+      if metadata["optimizer"] is None
+      else tuple(tensors[name] for name in slots),
     )
 
 

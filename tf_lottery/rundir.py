@@ -27,15 +27,21 @@ import re
 import shutil
 import tempfile
 import weakref
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
 from tf_lottery import files
+from tf_lottery import schemas
+
+EXPERIMENT = "experiment.json"
 
 # Fields of declarations that early versions did not write.
 _DECLARED_LATER = ("direction",)
-_LEG = re.compile(r"level_(\d+)(?:-(\w+?)(?:-(\d+))?)?")
+# No more digits than a number of 64 bits has for certain.
+_LEG = re.compile(r"level_(\d{1,18})(?:-(\w+?)(?:-(\d{1,18}))?)?")
+_REPLICATE = re.compile(r"replicate_(\d{1,18})")
 
 
 class LegDirectory:
@@ -63,11 +69,16 @@ class LegDirectory:
   @property
   def is_done(self) -> bool:
     """Whether the leg was trained to its end."""
-    return self._record.is_file()
+    return self._record.exists()
 
   def read_record(self) -> dict[str, Any]:
-    """What `finish` wrote."""
-    return files.read_json(self._record)
+    """Reads the record that `finish` wrote.
+
+    Raises:
+      FileNotFoundError: the leg is not done.
+      FileFormatError: the record is damaged.
+    """
+    return files.read_json(self._record, schemas.Record)
 
   def finish(self, record: Mapping[str, Any]) -> None:
     """Marks the leg as done, once all its other files are written."""
@@ -82,18 +93,47 @@ class LegDirectory:
       with open(self._metrics, "a", encoding="utf-8") as file:
         file.write(json.dumps(dict(row)) + "\n")
 
-  def read_metrics(self) -> list[dict[str, float]]:
-    """All lines; one that a killed process left half-written is left out."""
-    if not self._metrics.is_file():
+  def read_metrics(
+    self, on_damage: Callable[[files.FileFormatError], None] | None = None
+  ) -> list[dict[str, float]]:
+    """Reads all lines, except a last one that a killed process left half-done.
+
+    Args:
+      on_damage: called with what is wrong with each damaged line, which is
+        then left out. Defaults to `None`: it is raised.
+
+    Raises:
+      FileFormatError: a line is damaged; the message names file and line.
+    """
+    try:
+      *lines, last = files.read_bytes(self._metrics).split(b"\n")
+    except FileNotFoundError:
       return []
     rows = []
-    for line in self._metrics.read_text(encoding="utf-8").splitlines():
-      with contextlib.suppress(ValueError):
-        rows.append(json.loads(line))
+    for number, line in enumerate([*lines, last] if last else lines, 1):
+      try:
+        row = schemas.parse(line, dict[str, float])
+        schemas.check(row, schemas.Row)
+        rows.append(row)
+      except ValueError as error:
+        is_cut = isinstance(error, json.JSONDecodeError) and line[:1] == b"{"
+        if number > len(lines) and is_cut:
+          break
+        damage = files.FileFormatError(
+          f"{self._metrics}, line {number}, is damaged: {error}. Delete the"
+          " line, or the folder to train again."
+        )
+        if on_damage is None:
+          raise damage from error
+        on_damage(damage)
     return rows
 
   def keep_metrics_up_to(self, step: int) -> None:
-    """Drops the lines that come after the checkpoint at `step`."""
+    """Drops the lines that come after the checkpoint at `step`.
+
+    Raises:
+      FileFormatError: a line is damaged, see `read_metrics`.
+    """
     rows = [row for row in self.read_metrics() if row["step"] <= step]
     if self.writes and self._metrics.is_file():
       lines = "".join(json.dumps(row) + "\n" for row in rows)
@@ -134,8 +174,13 @@ class RunDirectory:
         yield int(level), control or "", int(draw or 0), self.leg(path.name)
 
   def read_declaration(self) -> dict[str, Any]:
-    """What the run was asked to do."""
-    return files.read_json(self._declaration)
+    """Reads the declaration that `declare` wrote.
+
+    Raises:
+      FileNotFoundError: the run was not declared.
+      FileFormatError: the declaration is damaged.
+    """
+    return files.read_json(self._declaration, schemas.Declaration)
 
   @contextlib.contextmanager
   def locked(self) -> Iterator[None]:
@@ -169,14 +214,16 @@ class RunDirectory:
     Raises:
       ValueError: the directory holds a run of another declaration; the
         message names each field that differs, with both values.
+      FileFormatError: the declaration in the directory is damaged.
     """
     # Through JSON, so that tuples compare equal to the lists they become.
     declaration = json.loads(json.dumps(dict(declaration)))
-    if not self._declaration.is_file():
+    try:
+      before = self.read_declaration()
+    except FileNotFoundError:
       if self.writes:
         files.write_json(self._declaration, declaration)
       return
-    before = files.read_json(self._declaration)
     # An old run agrees with any value of a field that its version did not have.
     later = {
       field: declaration[field]
@@ -205,6 +252,22 @@ def temporary() -> RunDirectory:
   directory = RunDirectory(tempfile.mkdtemp(prefix="tf_lottery-"))
   weakref.finalize(directory, shutil.rmtree, directory.path, ignore_errors=True)
   return directory
+
+
+def read_experiment(home: str | os.PathLike) -> dict[str, Any]:
+  """Reads the `experiment.json` of an experiment's directory.
+
+  Raises:
+    FileNotFoundError: there is none.
+    FileFormatError: it is damaged.
+  """
+  return files.read_json(pathlib.Path(home) / EXPERIMENT, schemas.Experiment)
+
+
+def replicate_of(path: pathlib.Path) -> int | None:
+  """The number in the name of a replicate's run directory, else None."""
+  match = _REPLICATE.fullmatch(path.name)
+  return int(match[1]) if match else None
 
 
 def _short(value: Any) -> str:

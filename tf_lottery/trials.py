@@ -1,29 +1,28 @@
 """Trials: every training of every run, read from run directories.
 
 Reads files only: of finished runs, of those that go on, and of those that were
-killed. What cannot be read counts as not there yet.
+killed. A file that is damaged counts as not there, and is noted as damage.
 """
 
-import contextlib
 import dataclasses
+import functools
 import math
 import os
 import pathlib
-import re
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import TypeVar
 
 from tf_lottery import files
-from tf_lottery import masks
 from tf_lottery import objective as objective_lib
 from tf_lottery import rundir
+from tf_lottery import tickets
 
-_REPLICATE = re.compile(r"replicate_(\d+)")
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+_Value = TypeVar("_Value")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +53,7 @@ class Trial:
     test_early: test value at that step.
     val_end: validation value at the last step.
     test_end: test value at the last step.
+    damage: what of its files could not be read, and why; one sentence a line.
   """
 
   run: str
@@ -73,6 +73,7 @@ class Trial:
   test_early: float | None = None
   val_end: float | None = None
   test_end: float | None = None
+  damage: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,27 +96,42 @@ class Run:
   def at(cls, path: str | os.PathLike) -> "Run":
     """The run in a directory: `ROOT/ID/replicate_00`, or one by itself."""
     path = pathlib.Path(path).resolve()
-    match = _REPLICATE.fullmatch(path.name)
-    if not match or not (path.parent / "experiment.json").is_file():
+    replicate = rundir.replicate_of(path)
+    if replicate is None or not (path.parent / rundir.EXPERIMENT).is_file():
       return cls(path, path.name, 0, path)
-    run = cls(path, path.parent.name, int(match[1]), path.parent)
+    run = cls(path, path.parent.name, replicate, path.parent)
     declared = run.declared.get("id") or run.experiment
-    return dataclasses.replace(run, experiment=str(declared))
+    return dataclasses.replace(run, experiment=declared)
 
   @property
   def declared(self) -> dict[str, Any]:
     """The declaration of its experiment; empty if it stands alone."""
-    return _mapping(lambda: files.read_json(self.home / "experiment.json"))
+    return self._declared([])
 
   @property
   def declaration(self) -> dict[str, Any]:
     """What the run was asked to do; empty where that cannot be read."""
-    return _mapping(self.directory.read_declaration)
+    return self._declaration([])
+
+  @property
+  def damage(self) -> list[str]:
+    """Which of the two cannot be read, and why; see `read_trials` for more."""
+    damage: list[str] = []
+    self._declared(damage)
+    self._declaration(damage)
+    return damage
 
   @property
   def directory(self) -> rundir.RunDirectory:
     """Its files."""
     return rundir.RunDirectory(self.path, writes=False)
+
+  def _declared(self, damage: list[str]) -> dict[str, Any]:
+    read = functools.partial(rundir.read_experiment, self.home)
+    return _read(read, damage) or {}
+
+  def _declaration(self, damage: list[str]) -> dict[str, Any]:
+    return _read(self.directory.read_declaration, damage) or {}
 
 
 def find_runs(paths: Iterable[str | os.PathLike]) -> list[Run]:
@@ -163,57 +179,67 @@ def read_trials(run: Run | str | os.PathLike) -> list[Trial]:
   return [_read_trial(run, declaration, *leg) for leg in run.directory.legs()]
 
 
-def read_rows(leg: rundir.LegDirectory) -> list[dict[str, Any]]:
-  """The evaluations of a leg: those of its rows that have a step."""
-  try:
-    rows = leg.read_metrics()
-  except _UNREADABLE:
-    return []
-  return [
-    row
-    for row in rows
-    if isinstance(row, dict) and number(row, "step") is not None
-  ]
+def read_rows(
+  leg: rundir.LegDirectory, damage: list[str] | None = None
+) -> list[dict[str, float]]:
+  """Reads the evaluations of a leg, without damaged lines.
+
+  Args:
+    leg: the directory of the training.
+    damage: gets a sentence for each line, or the file, that cannot be read.
+  """
+  damage = [] if damage is None else damage
+  return (
+    _read(lambda: leg.read_metrics(lambda e: damage.append(str(e))), damage)
+    or []
+  )
 
 
-def read_mask(leg: rundir.LegDirectory) -> tuple[masks.Mask, list[str]] | None:
-  """The mask of a leg's ticket, and its weights' names, in order.
+def read_ticket(
+  leg: rundir.LegDirectory, damage: list[str] | None = None
+) -> tickets.TicketFile | None:
+  """Reads a leg's ticket, whose mask is built when it is asked for.
+
+  Args:
+    leg: the directory of the training.
+    damage: gets a sentence if the file is there and cannot be read.
 
   Returns:
     None where there is no ticket that can be read.
   """
-  try:
-    tensors, metadata = files.read_tensors(leg.ticket, "ticket")
-    shapes = metadata["shapes"]
-    mask = masks.Mask.unpack(
-      {key: tensors[f"mask/{key}"] for key in shapes}, shapes
-    )
-    names = metadata["provenance"].get("weights", metadata["order"])
-    by_key = dict(zip(metadata["order"], names, strict=True))
-    return mask, [str(by_key[key]) for key in mask]
-  except _UNREADABLE:
-    return None
+  return _read(lambda: tickets.TicketFile(leg.ticket), damage)
 
 
-def read_record(leg: rundir.LegDirectory) -> dict[str, Any]:
-  """What a leg left at its end; empty before that."""
-  return _mapping(leg.read_record)
+def read_record(
+  leg: rundir.LegDirectory, damage: list[str] | None = None
+) -> dict[str, Any]:
+  """Reads the record that a leg left at its end; empty where there is none.
+
+  Args:
+    leg: the directory of the training.
+    damage: gets a sentence if the file is there and cannot be read.
+  """
+  return _read(leg.read_record, damage) or {}
 
 
-def number(row: Mapping[str, Any], name: str) -> float | None:
-  """A finite number of a row, else None."""
+def number(row: Mapping[str, float], name: str) -> float | None:
+  """The number of that name in a row, if it is there and finite, else None."""
   value = row.get(name)
-  if isinstance(value, bool) or not isinstance(value, int | float):
+  return value if value is not None and math.isfinite(value) else None
+
+
+def _read(
+  read: Callable[[], _Value], damage: list[str] | None
+) -> _Value | None:
+  """Reads a file; None where it is absent or damaged, which is noted."""
+  try:
+    return read()
+  except FileNotFoundError:
+    return None  # not written yet
+  except (OSError, files.FileFormatError) as error:
+    if damage is not None:
+      damage.append(str(error))
     return None
-  return value if math.isfinite(value) else None
-
-
-def _mapping(read: Callable[[], Any]) -> dict[str, Any]:
-  """A JSON object; empty where there is none that can be read."""
-  with contextlib.suppress(*_UNREADABLE):
-    value = read()
-    return value if isinstance(value, dict) else {}
-  return {}
 
 
 def _read_trial(
@@ -224,11 +250,13 @@ def _read_trial(
   draw: int,
   leg: rundir.LegDirectory,
 ) -> Trial:
+  damage: list[str] = []
   # Before the rows: a leg that ends between the two is then not done yet.
-  record = read_record(leg)
-  rows = read_rows(leg)
+  record = read_record(leg, damage)
+  rows = read_rows(leg, damage)
+  ticket = functools.cache(lambda: read_ticket(leg, damage))
   monitor, direction = _objective(declaration, rows)
-  start = _start(record, leg)
+  start = _start(record, ticket)
   last = rows[-1] if rows else {}
   return Trial(
     run=str(run.path),
@@ -237,38 +265,41 @@ def _read_trial(
     method=control or ("ticket" if level else "dense"),
     draw=draw,
     level=level,
-    density=_density(record, leg, declaration, level),
-    steps=int(last["step"]) - start if rows else 0,
-    seconds=number(record, "seconds") or number(last, "seconds") or 0.0,
+    density=_density(record, ticket, declaration, level),
+    steps=last["step"] - start if rows else 0,
+    seconds=record.get("seconds") or last.get("seconds") or 0.0,
     done=bool(record),
     monitor=monitor,
     direction=direction,
     **_values(rows, monitor, start),
+    damage="\n".join(damage),
   )
 
 
-def _start(record: Mapping[str, Any], leg: rundir.LegDirectory) -> int:
+def _start(
+  record: Mapping[str, Any], ticket: Callable[[], tickets.TicketFile | None]
+) -> int:
   """The step at which a training began: controls may begin where others end."""
-  start = number(record, "start")
-  if start is None:
-    with contextlib.suppress(*_UNREADABLE):
-      _, metadata = files.read_tensors(leg.ticket, "ticket")
-      start = number(metadata["provenance"], "step")
-  return int(start or 0)
+  if "start" in record:
+    return record["start"]
+  file = ticket()
+  step = file.provenance.get("step") if file else None
+  # A ticket of the user's own may say anything.
+  return step if isinstance(step, int) and 0 <= step < 2**53 else 0
 
 
 def _values(
-  rows: Sequence[Mapping[str, Any]], monitor: str, start: int
+  rows: Sequence[Mapping[str, float]], monitor: str, start: int
 ) -> dict[str, Any]:
   """The values at the minimum of the validation loss, and at the end."""
   early = min(
-    (row for row in rows if number(row, "val_loss") is not None),
+    (row for row in rows if math.isfinite(row["val_loss"])),
     key=lambda row: row["val_loss"],
     default={},
   )
   last = rows[-1] if rows else {}
   return {
-    "early_stop_step": int(early["step"]) - start if early else None,
+    "early_stop_step": early["step"] - start if early else None,
     "val_early": number(early, f"val_{monitor}"),
     "test_early": number(early, f"test_{monitor}"),
     "val_end": number(last, f"val_{monitor}"),
@@ -292,17 +323,15 @@ def _objective(
 
 def _density(
   record: Mapping[str, Any],
-  leg: rundir.LegDirectory,
+  ticket: Callable[[], tickets.TicketFile | None],
   declaration: Mapping[str, Any],
   level: int,
 ) -> float | None:
-  if (recorded := number(record, "density")) is not None:
-    return recorded
-  if ticket := read_mask(leg):
-    return ticket[0].density
+  if "density" in record:
+    return record["density"]
+  if file := ticket():
+    return file.mask.density
   if not level:
     return 1.0
-  try:
-    return float(declaration["schedule"][level - 1])
-  except (*_UNREADABLE, LookupError):
-    return None
+  schedule = declaration.get("schedule", [])
+  return schedule[level - 1] if level <= len(schedule) else None

@@ -221,6 +221,9 @@ def _markdown(sections: Sequence[Section]) -> str:
   parts = ["# Lottery tickets"]
   for section in sections:
     parts += [f"## {section.evidence.experiment}", section.headline]
+    if damage := section.evidence.damage:
+      lines = "\n".join(f"- {text}" for text in damage)
+      parts.append(f"Some files are damaged. Left out:\n\n{lines}")
     for picture in section.pictures:
       image = f"![{picture.alt}](figures/{picture.name}.png)"
       parts += [image, f"*{picture.caption}*"]

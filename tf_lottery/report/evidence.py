@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from tf_lottery import masks as masks_lib
 from tf_lottery import objective
 from tf_lottery import trials as trials_lib
 from tf_lottery.report import claims
@@ -109,10 +110,34 @@ class Evidence:
     missing = 0
     for run in self.runs:
       schedule = run.declaration.get("schedule")
-      levels = len(schedule) + 1 if isinstance(schedule, list) else 0
+      levels = 0 if schedule is None else len(schedule) + 1
       ours = {t.level for t in self.trials if t.run == str(run.path)}
       missing += sum(level not in ours for level in range(levels))
     return begun + missing
+
+  @property
+  def masks(self) -> dict[int, tuple[masks_lib.Mask, list[str]]]:
+    """Level -> mask of the first replicate, and the names of its weights."""
+    return self._masks[0]
+
+  @functools.cached_property
+  def damage(self) -> tuple[str, ...]:
+    """What could not be read, and why: a sentence for each file or line."""
+    found = [text for run in self.runs for text in run.damage]
+    found += [text for t in self.trials for text in t.damage.splitlines()]
+    return tuple(dict.fromkeys([*found, *self._masks[1]]))
+
+  @functools.cached_property
+  def _masks(
+    self,
+  ) -> tuple[dict[int, tuple[masks_lib.Mask, list[str]]], list[str]]:
+    """The masks of the first replicate, and which tickets are damaged."""
+    found, damage = {}, []
+    directory = self.runs[0].directory
+    for level in summaries.level_densities(self.trials):
+      if file := trials_lib.read_ticket(directory.level(level), damage):
+        found[level] = file.mask, file.names
+    return found, damage
 
   def summary(self, measure: str) -> list[summaries.Summary]:
     """Returns one row for each method and Level; see `summaries.summarise`."""
@@ -178,22 +203,18 @@ def gather(
 def _declared_trainings(declared: Mapping[str, Any]) -> int | None:
   """Returns how many trainings an experiment declares, if it says so."""
   try:
-    levels = declared["control_levels"] or range(declared["levels"])
+    levels = len(declared["control_levels"]) or declared["levels"]
     controls = sum(
       declared["reinits"] if name == "random_reinit" else 1
       for name in declared["controls"]
     )
-    each = 1 + declared["levels"] + len(levels) * controls
+    each = 1 + declared["levels"] + levels * controls
     return declared["replicates"] * each
-  except (KeyError, TypeError):
+  except KeyError:
     return None
 
 
 def layer_classes(runs: Sequence[trials_lib.Run]) -> list[str]:
   """Returns the class names of the first run's layers, as far as declared."""
-  layers: Any = runs[0].declaration.get("layers") if runs else None
-  if not isinstance(layers, list):
-    return []
-  return [
-    str(layer.get("class", "")) for layer in layers if isinstance(layer, dict)
-  ]
+  layers = runs[0].declaration.get("layers", []) if runs else []
+  return [str(layer.get("class", "")) for layer in layers]

@@ -219,11 +219,7 @@ def _mean_curve(
 
 def _of_masks(evidence: evidence_lib.Evidence) -> list[Sketch]:
   """Returns the figures that show the masks of the first replicate."""
-  run = evidence.runs[0]
-  found = {}
-  for level in summaries.level_densities(evidence.trials):
-    if read := trials_lib.read_mask(run.directory.level(level)):
-      found[level] = read
+  found = evidence.masks
   if not found:
     return []
   names = next(iter(found.values()))[1]

@@ -160,8 +160,8 @@ def declaration(evidence: evidence_lib.Evidence) -> Table:
     "trainings": f"{sum(t.done for t in evidence.trials):,} done"
     + f", {evidence.unfinished:,} to do" * bool(evidence.unfinished),
     "time": f"{seconds:,.0f} s of training and evaluation",
-    "weights": _joined(_weights(d.get("weights")) for d in declared),
-    "schedule": _joined(_schedule(d.get("schedule")) for d in declared),
+    "weights": _joined(_weights(d.get("weights", ())) for d in declared),
+    "schedule": _joined(_schedule(d.get("schedule", ())) for d in declared),
     **{
       name.replace("_", " "): _joined(d.get(name) for d in declared)
       for name in sorted({name for d in declared for name in d})
@@ -241,22 +241,22 @@ def _plain(value: Any) -> str:
   return text if len(text) <= 300 else text[:300] + " ..."
 
 
-def _weights(weights: Any) -> str | None:
+def _weights(
+  weights: Sequence[tuple[str, Sequence[int], bool]],
+) -> str | None:
   """Writes the shapes of the weights that can be pruned."""
-  try:
-    shapes = [shape for _, shape, prunable in weights if prunable]
-    return ", ".join(wording.TIMES.join(map(str, shape)) for shape in shapes)
-  except (TypeError, ValueError):
+  if not weights:
     return None
+  shapes = [shape for _, shape, prunable in weights if prunable]
+  return ", ".join(wording.TIMES.join(map(str, shape)) for shape in shapes)
 
 
-def _schedule(schedule: Any) -> str | None:
+def _schedule(schedule: Sequence[float]) -> str | None:
   """Writes the number of Levels, and the first and the last density."""
-  try:
-    first, last = wording.density(schedule[0]), wording.density(schedule[-1])
-    return f"{wording.count(len(schedule), 'Level')} from {first} to {last}"
-  except (TypeError, ValueError, LookupError):
+  if not schedule:
     return None
+  first, last = wording.density(schedule[0]), wording.density(schedule[-1])
+  return f"{wording.count(len(schedule), 'Level')} from {first} to {last}"
 
 
 def _escaped(cell: str) -> str:
