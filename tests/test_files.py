@@ -109,6 +109,27 @@ class TestWriteBytes:
     assert bool(synced) == durable
     assert (tmp_path / "a").read_bytes() == b"x"
 
+  def test_a_system_that_cannot_open_directories(self, tmp_path, monkeypatch):
+    opened = os.open
+
+    def windows_open(path, *arguments, **keywords):
+      if os.path.isdir(path):
+        raise PermissionError(13, "Permission denied", str(path))
+      return opened(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", windows_open)
+    monkeypatch.delattr(os, "O_DIRECTORY")
+    files.write_bytes(tmp_path / "a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"
+
+  def test_a_link_is_replaced(self, tmp_path):
+    (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "old")
+    files.write_bytes(tmp_path / "link", b"new")
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "link").read_bytes() == b"new"
+    assert (tmp_path / "old").read_bytes() == b"old"
+
 
 class TestJson:
   def test_round_trip(self, tmp_path):
@@ -449,6 +470,18 @@ class TestReplacing:
       "file",
       "plain",
     ]
+
+  def test_a_link_is_followed(self, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "saved")
+    for content in ("old", "new"):
+      with files.replacing(tmp_path / "link") as temporary:
+        assert temporary.is_relative_to(tmp_path / "disk")
+        temporary.mkdir()
+        (temporary / content).touch()
+    assert (tmp_path / "link").is_symlink()
+    assert os.listdir(tmp_path / "disk" / "saved") == ["new"]
+    assert os.listdir(tmp_path / "disk") == ["saved"]
 
   def test_an_error_leaves_what_was_there(self, tmp_path):
     path = tmp_path / "a.txt"

@@ -278,6 +278,71 @@ def test_the_lock_keeps_other_processes_out_and_ends_with_them(tmp_path):
     pass
 
 
+def test_a_lock_file_of_an_earlier_version_still_works(tmp_path):
+  (tmp_path / "lock").touch()
+  with rundir.RunDirectory(tmp_path).locked():
+    pass
+  with rundir.RunDirectory(tmp_path).locked():
+    pass
+
+
+def test_a_link_to_a_lock_file_still_works(tmp_path):
+  (tmp_path / "run").mkdir()
+  (tmp_path / "run" / "lock").symlink_to(tmp_path / "elsewhere")
+  with (
+    rundir.RunDirectory(tmp_path / "run").locked(),
+    pytest.raises(RuntimeError, match="Another process works in"),
+    rundir.RunDirectory(tmp_path / "run").locked(),
+  ):
+    pass
+
+
+@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_lock_file_is_refused(tmp_path, make, link):
+  path = tmp_path / "lock"
+  real = tmp_path / "real" if link else path
+  make(real)
+  if link:
+    path.symlink_to(real)
+  # With a reader, the FIFO does not hang a process that opens it.
+  reader = os.open(real, os.O_RDONLY | os.O_NONBLOCK)
+  with (
+    pytest.raises(ValueError, match=f"{path} must be a file.*another run_dir"),
+    rundir.RunDirectory(tmp_path).locked(),
+  ):
+    pass
+  os.close(reader)
+
+
+def test_the_lock_is_free_after_an_error_in_the_block(tmp_path):
+  directory = rundir.RunDirectory(tmp_path)
+  with pytest.raises(OSError, match="full"), directory.locked():
+    raise OSError("full")
+  with directory.locked():
+    pass
+
+
+def test_it_works_without_fcntl(tmp_path):
+  # As on Windows. filelock then marks the lock by the existence of the file.
+  program = (
+    "import sys, warnings\n"
+    "sys.modules['fcntl'] = None\n"
+    "warnings.simplefilter('ignore')\n"
+    "from tf_lottery import rundir\n"
+    "directory = rundir.RunDirectory(sys.argv[1])\n"
+    "with directory.locked():\n"
+    "  directory.declare({'seed': 1})\n"
+    "print(directory.read_declaration())\n"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", program, str(tmp_path / "run")],
+    capture_output=True,
+    text=True,
+  )
+  assert done.stdout == "{'seed': 1}\n", done.stderr
+
+
 def test_a_process_that_does_not_write_leaves_no_trace(tmp_path):
   directory = rundir.RunDirectory(tmp_path / "run", writes=False)
   with directory.locked():

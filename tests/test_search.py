@@ -10,11 +10,14 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 
 import tf_lottery
+from tests import children
 from tests import small
 from tf_lottery import controls
+from tf_lottery import export
 from tf_lottery import rewinding
 from tf_lottery import rundir
 
@@ -365,12 +368,31 @@ def test_a_model_without_prunable_weights_is_refused():
     small.search(None, prunable=lambda weight: False)
 
 
-def test_leftovers_of_a_killed_process_are_removed(tmp_path):
-  (tmp_path / "level_00").mkdir()
-  leftover = tmp_path / "level_00" / ".ticket.safetensors.1.tmp"
-  leftover.write_bytes(b"half a file")
+def export_slowly(pause, path):
+  save = tf.saved_model.save
+
+  def save_and_pause(*arguments):
+    save(*arguments)
+    pause()
+
+  tf.saved_model.save = save_and_pause
+  model = small.make_model(keras)
+  export.to_saved_model(model, path, inputs=small.examples(4)[0])
+
+
+@pytest.mark.slow
+def test_an_export_into_the_run_directory_does_not_stop_a_search(tmp_path):
+  path = tmp_path / "level_00" / "saved"
+  with children.paused(export_slowly, path) as child:
+    small.search(tmp_path, levels=1)
+    child.finish()
+  assert (path / "saved_model.pb").is_file()
+  with children.paused(export_slowly, path) as child:
+    child.kill()
+  assert list(path.parent.glob(".*"))
   small.search(tmp_path, levels=1)
-  assert not leftover.exists()
+  assert not list(path.parent.glob(".*"))
+  assert (path / "saved_model.pb").is_file()
 
 
 def test_a_second_process_is_refused(tmp_path):

@@ -7,20 +7,32 @@ Masks, snapshots and tickets are tensor files; nothing here is pickled.
 A reader returns a value of the type that it was asked for. It raises
 `FileNotFoundError` where there is no file, `FileFormatError` where the file is
 damaged or foreign, and another `OSError` where the system cannot read it.
+While something is written, its directory holds two more names:
+
+```
+.tf_lottery-TOKEN.lock   the process that writes holds this lock
+.tf_lottery-TOKEN.tmp    what it writes, until that is moved into place
+```
+
+The token is random. `recover` ends what a killed process began: its lock is
+free. It touches no other file, and nothing of a process that still runs.
 """
 
 import contextlib
+import fnmatch
 import hashlib
 import json
 import os
 import pathlib
 import shutil
 import stat
+import uuid
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 from typing import TypedDict
 
+import filelock
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -29,6 +41,7 @@ from tf_lottery import schemas
 
 FORMAT_VERSION = 2
 _HEADER = "tf_lottery"
+_LOCKS = f".tf_lottery-{'[0-9a-f]' * 32}.lock"
 
 # The types that arrays may have, and their names in a safetensors file.
 _DTYPES = {
@@ -59,16 +72,16 @@ def write_bytes(
 ) -> None:
   """Writes a file under a temporary name, then moves it into place.
 
+  A symbolic link at `path` is replaced by the file.
+
   Args:
-    path: where the file goes; its directory is made when it is missing.
-    content: the whole file.
-    durable: whether to wait for the disk, so that the file survives a power
-      cut. Without it the file still survives the end of the process.
+    path: Where the file goes. Its directory is made if it is missing.
+    content: The whole file.
+    durable: Whether to wait for the disk, so that the file survives a power
+      cut. Without it, the file still survives the end of the process.
   """
   path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  try:
+  with _temporary_beside(path) as temporary:
     with open(temporary, "wb") as file:
       file.write(content)
       if durable:
@@ -77,52 +90,96 @@ def write_bytes(
     os.replace(temporary, path)
     if durable:
       _sync_directory(path.parent)
-  except BaseException:
-    temporary.unlink(missing_ok=True)
-    raise
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-  """A temporary name beside `path`: what is put there replaces `path` at last.
+  """Yields a temporary path; what the block puts there then replaces `path`.
 
-  For a file or a directory that others write. If the block raises, what was
-  put there is removed, and `path` is what it was.
+  It serves files and directories that other libraries write. If the block
+  raises, `path` stays as it was. If the process is killed, `path` holds the old
+  or the new content, at the latest after `recover`.
 
   Args:
-    path: where the result goes; its directory is made when it is missing. A
-      link is followed.
+    path: Where the result goes. Its directory is made if it is missing. A
+      symbolic link is followed: what it points to is replaced.
 
   Yields:
-    A path beside it, with the same suffix, at which nothing is.
+    A path on the same disk, with the same suffix, where nothing exists.
 
   Raises:
-    ValueError: a directory would replace a file, or a file a directory.
+    ValueError: A directory would replace a file, or a file a directory.
   """
   path = pathlib.Path(path).resolve()
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-  old = temporary.with_suffix(".old")
-  _remove(temporary)
-  try:
-    yield temporary
-    if path.exists() and path.is_dir() != temporary.is_dir():
+  with _temporary_beside(path) as temporary:
+    temporary.mkdir()
+    new = temporary / f"new{path.suffix}"
+    yield new
+    if path.exists() and path.is_dir() != new.is_dir():
       raise ValueError(
-        f"A {_kind(temporary)} must not replace a {_kind(path)}, and there is"
+        f"A {_kind(new)} must not replace a {_kind(path)}, and there is"
         f" one at {path}. Give another path."
       )
     if path.is_dir():
       # A directory cannot be replaced in one step: it steps aside first.
-      os.replace(path, old)
+      (temporary / "old").mkdir()
+      os.replace(path, temporary / "old" / path.name)
+    os.replace(new, path)
+
+
+def recover(directory: str | os.PathLike, *, below: bool = False) -> None:
+  """Ends each write that a killed process began in a directory.
+
+  A directory that `replacing` had moved aside is put back if nothing has taken
+  its place. The temporary files are removed. Each write does this first in its
+  own directory; readers call it where a directory may be missing. What cannot
+  be recovered now, for example because another user owns it, stays for the next
+  call.
+
+  Args:
+    directory: Where to look.
+    below: Whether to look in the directories below it as well.
+  """
+  for folder, _, names in os.walk(directory):
+    for name in fnmatch.filter(names, _LOCKS):
+      path = pathlib.Path(folder, name)
+      # A lock that a process holds raises Timeout, which is an OSError.
+      with (
+        contextlib.suppress(OSError),
+        filelock.FileLock(path, timeout=0),
+      ):
+        _settle(path)
+    if not below:
+      return
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a free path beside `path`, which no other block can get."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  recover(path.parent)
+  lock = path.with_name(f".tf_lottery-{uuid.uuid4().hex}.lock")
+  # Only the `recover` of another process can hold it, for a moment.
+  with filelock.FileLock(lock, timeout=10):
     try:
-      os.replace(temporary, path)
-    except BaseException:
-      if old.exists():
-        os.replace(old, path)
-      raise
-  finally:
-    _remove(temporary)
-    _remove(old)
+      yield lock.with_suffix(".tmp")
+    finally:
+      _settle(lock)
+
+
+def _settle(lock: pathlib.Path) -> None:
+  """Puts back what still stands aside, and removes the rest and the lock."""
+  temporary = lock.with_suffix(".tmp")
+  old = temporary / "old"
+  for copy in old.iterdir() if old.is_dir() else ():
+    path = lock.with_name(copy.name)
+    # A copy that is no longer needed leaves "old" before it is deleted, so that
+    # half of it is never put back.
+    os.replace(copy, temporary / "done" if os.path.lexists(path) else path)
+  _remove(temporary)
+  # Windows cannot delete an open file: there, the lock does at its release.
+  with contextlib.suppress(PermissionError):
+    lock.unlink(missing_ok=True)
 
 
 def refuse_directory(path: str | os.PathLike) -> None:
@@ -146,8 +203,10 @@ def _remove(path: pathlib.Path) -> None:
 
 
 def _sync_directory(path: pathlib.Path) -> None:
-  """Has the disk remember a rename."""
-  descriptor = os.open(path, os.O_RDONLY)
+  """Has the disk remember a rename, where directories can be opened."""
+  if not hasattr(os, "O_DIRECTORY"):
+    return  # Windows
+  descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
   try:
     os.fsync(descriptor)
   finally:

@@ -13,13 +13,13 @@ RUN/
     final.safetensors       weights at the end
     round.json              its record; written last, so it marks the leg done
   tensorboard/            event files
+  .tf_lottery-*           what a process writes at this moment: see files.py
 ```
 
 This is the only module that builds these paths.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -31,6 +31,8 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
+
+import filelock
 
 from tf_lottery import files
 from tf_lottery import schemas
@@ -181,29 +183,48 @@ class RunDirectory:
       FileFormatError: the declaration is damaged.
     """
     return files.read_json(self._declaration, schemas.Declaration)
+    """Returns what the run was asked to do.
+
+    Readers of the run call it first, so it also recovers what processes that
+    were killed left here.
+    """
+    files.recover(self.path, below=True)
+    return files.read_json(self._declaration)
 
   @contextlib.contextmanager
   def locked(self) -> Iterator[None]:
-    """Keeps other processes out; the end of the process releases it too.
+    """Keeps other processes out of the run directory while the block runs.
+
+    The end of the process releases the lock too. It does nothing if this
+    process does not write.
 
     Raises:
-      RuntimeError: another process works here.
+      RuntimeError: Another process works in the run directory.
+      ValueError: Something other than a file bears the name of the lock file.
     """
     if not self.writes:
       yield
       return
     self.path.mkdir(parents=True, exist_ok=True)
-    with open(self.path / "lock", "a", encoding="utf-8") as lock:
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        raise RuntimeError(
-          f"Another process works in the run directory {self.path}. Wait for"
-          " it to end, or give another run_dir."
-        ) from None
-      for leftover in self.path.rglob(".*.tmp"):
-        leftover.unlink()  # of a process that was killed while it wrote
+    path = self.path / "lock"
+    if path.exists() and not path.is_file():
+      raise ValueError(
+        f"{path} must be a file, which tf_lottery locks, and it is something"
+        " else. Move it away, or give another run_dir."
+      )
+    lock = filelock.FileLock(path.resolve())  # It follows no link itself.
+    try:
+      lock.acquire(timeout=0)
+    except filelock.Timeout:
+      raise RuntimeError(
+        f"Another process works in the run directory {self.path}. Wait for it"
+        " to end, or give another run_dir."
+      ) from None
+    try:
+      files.recover(self.path, below=True)
       yield
+    finally:
+      lock.release()
 
   def declare(self, declaration: Mapping[str, Any]) -> None:
     """Writes what the run is to do, or checks that it is the same as before.
@@ -248,7 +269,7 @@ class RunDirectory:
 
 
 def temporary() -> RunDirectory:
-  """A run directory that is deleted along with the object."""
+  """Makes a run directory that is deleted together with the object."""
   directory = RunDirectory(tempfile.mkdtemp(prefix="tf_lottery-"))
   weakref.finalize(directory, shutil.rmtree, directory.path, ignore_errors=True)
   return directory
