@@ -15,8 +15,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from absl import app
 from absl import flags
 
-from tf_lottery import paper_claims
 from tf_lottery import report
+from tf_lottery.papers import claims
 
 _OUT = flags.DEFINE_string("out", None, "The folder to write into.")
 _TOLERANCE = flags.DEFINE_float(
@@ -33,9 +33,7 @@ def main(argv: list[str]) -> None:
   if not runs:
     raise app.UsageError("Name one run directory or more.")
   try:
-    made = report.write(
-      runs, _OUT.value, _TOLERANCE.value, paper_claims.BY_RECIPE
-    )
+    made = report.write(runs, _OUT.value, _TOLERANCE.value, claims.BY_RECIPE)
   except (FileNotFoundError, ValueError) as error:
     sys.exit(str(error))
   for section in made.sections:

@@ -21,7 +21,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from scripts import configs
-from tf_lottery import sweeps
+from tf_lottery.experiments import sweeps
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", "scripts/configs/lenet_mnist_5k.py", "What to run."

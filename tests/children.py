@@ -8,7 +8,7 @@ import sys
 
 # A fork server imports TensorFlow once, not once for each child.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tf_lottery.files", "tests.children"])
+CONTEXT.set_forkserver_preload(["tf_lottery.storage.files", "tests.children"])
 # What Python's auditing reports before it happens.
 _CHANGES = {"fcntl.flock", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
 

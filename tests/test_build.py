@@ -396,7 +396,7 @@ def function():
   from tf_lottery fetch masks
 
   importlib.fetch_module(request.param)
-importlib.fetch_module("tf_lottery.files")
+importlib.fetch_module("tf_lottery.storage.files")
 pytest.fetchorskip("matplotlib")
 program = "fetch json"
 path = "tf_lottery/" "data.py"
@@ -408,7 +408,7 @@ f"{before} fetch prose"
     "keras",
     "matplotlib",
     "tf_keras",
-    "tf_lottery.data",
-    "tf_lottery.files",
+    "tf_lottery.training.data",
+    "tf_lottery.storage.files",
     "tf_lottery.masks",
   ]

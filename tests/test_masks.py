@@ -8,9 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tf_lottery import files
 from tf_lottery import masks
 from tf_lottery.masks import Mask
+from tf_lottery.storage import files
 
 SHAPES = {"0/kernel": (3, 4), "1/kernel": (4, 2), "2/kernel": (5,)}
 # More than ten layers, so that the order of keys is not that of text.

@@ -10,7 +10,7 @@ import tf_keras
 import tf_lottery
 from tests import small
 from tf_lottery import objective
-from tf_lottery import training
+from tf_lottery.training.trainer import Trainer
 
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
 
@@ -129,7 +129,7 @@ def misleading(request):
       own_class(library, None, "error_accumulated"),
     ]
 
-  return training.Trainer(classifier(library, metrics))
+  return Trainer(classifier(library, metrics))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_without_an_accuracy_the_loss_decides(keras):
 
 
 def test_of_a_regression_less_is_better(keras):
-  trainer = training.Trainer(regression(keras))
+  trainer = Trainer(regression(keras))
   assert_chosen_by(search(trainer, objective="mae"), "mae", "min")
   assert search(trainer).objective.name == "loss"
   with pytest.raises(
@@ -194,7 +194,7 @@ def test_of_a_regression_less_is_better(keras):
 
 
 def test_metrics_of_several_outputs(keras):
-  trainer = training.Trainer(two_outputs(keras))
+  trainer = Trainer(two_outputs(keras))
   for name, direction in {
     "head_accuracy": "max",
     "head_weighted_accuracy": "max",
@@ -207,7 +207,7 @@ def test_metrics_of_several_outputs(keras):
 
 
 def test_the_name_of_an_output_tells_nothing(keras):
-  trainer = training.Trainer(two_outputs(keras, names=("mean", "accuracy")))
+  trainer = Trainer(two_outputs(keras, names=("mean", "accuracy")))
   assert search(trainer, both).objective.name == "mean_accuracy"
   for name in ("accuracy_loss", "accuracy_mae"):
     assert_chosen_by(search(trainer, both, objective=name), name, "min")

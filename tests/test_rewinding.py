@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 import tf_lottery
-from tf_lottery import files
 from tf_lottery import rewinding
+from tf_lottery.storage import files
 
 
 def snapshot(optimizer=None):
@@ -79,13 +79,13 @@ def test_a_fingerprint_changes_with_any_weight():
     (rewinding.finetune(), (100, 200)),
   ],
 )
-def test_legs(rewind, expected):
-  assert rewind.leg(100, steps_per_epoch=10) == expected
+def test_the_span_of_a_round(rewind, expected):
+  assert rewind.span(100, steps_per_epoch=10) == range(*expected)
 
 
 def test_a_step_beyond_the_end_is_refused():
   with pytest.raises(ValueError, match="got 10ep = 100 iterations of 100"):
-    tf_lottery.to_step("10ep").leg(100, steps_per_epoch=10)
+    tf_lottery.to_step("10ep").span(100, steps_per_epoch=10)
 
 
 def test_what_is_kept():

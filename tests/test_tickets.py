@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import tf_lottery
 from tests import small
-from tf_lottery import files
 from tf_lottery import tickets
+from tf_lottery.storage import files
 
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
 

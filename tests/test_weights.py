@@ -1,8 +1,8 @@
 import pytest
 
-from tf_lottery import prunable
-from tf_lottery.prunable import PrunableReport
-from tf_lottery.prunable import Weight
+from tf_lottery import weights
+from tf_lottery.weights import PrunableReport
+from tf_lottery.weights import Weight
 
 
 def decide(
@@ -13,7 +13,7 @@ def decide(
   override=None,
   layer="fc",
 ):
-  return prunable.decide(
+  return weights.decide(
     f"0/{role}", layer, classes, role, shape, trainable, override
   )
 
@@ -112,9 +112,7 @@ class TestRules:
     assert decide("scale", ("Hyper",), shape).reason.startswith("a vector or")
 
   def test_what_was_given_is_in_the_weight(self):
-    weight = prunable.decide(
-      "3/kernel", "fc", ["Dense"], "kernel", [3, 4], True
-    )
+    weight = decide("3/kernel", "fc", ["Dense"], "kernel", [3, 4], True)
     assert weight.key == "3/kernel"
     assert weight.name == "fc/kernel"
     assert weight.shape == (3, 4)

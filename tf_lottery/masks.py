@@ -9,9 +9,9 @@ from typing import TypedDict
 
 import numpy as np
 
-from tf_lottery import coding
-from tf_lottery import files
-from tf_lottery import schemas
+from tf_lottery.storage import coding
+from tf_lottery.storage import files
+from tf_lottery.storage import schemas
 
 
 class _Metadata(TypedDict):

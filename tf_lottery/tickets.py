@@ -13,10 +13,10 @@ from typing import TypedDict
 
 import numpy as np
 
-from tf_lottery import coding
-from tf_lottery import files
 from tf_lottery import masks
-from tf_lottery import schemas
+from tf_lottery.storage import coding
+from tf_lottery.storage import files
+from tf_lottery.storage import schemas
 
 # Where a SavedModel carries a ticket: servers do not look there.
 IN_SAVED_MODEL = pathlib.PurePath("assets.extra", "ticket.safetensors")

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+# What the keys of random states begin with, of dropout and the like.
+RANDOM_STATE = "random/"
+
 # Class (any ancestor counts) -> the kind that scopes speak of, and the roles
 # that do the layer's work. The first match wins.
 _RULES: tuple[tuple[str, str, frozenset[str]], ...] = tuple(

@@ -9,9 +9,9 @@ import tf_keras
 
 import tf_lottery
 from tests import small
-from tf_lottery import controls
 from tf_lottery import rewinding
-from tf_lottery import trials
+from tf_lottery.experiments import controls
+from tf_lottery.report import records
 from tf_lottery.wrappers import keras2_gradual
 
 LEVEL = 2
@@ -75,7 +75,7 @@ def test_random_reinit_changes_the_weights_alone(result, ticket):
 def test_other_masks_keep_the_weights(result, ticket, name):
   changed = controls.BY_NAME[name](result, LEVEL, 0).ticket
   assert changed.mask != ticket.mask
-  dense = rewinding.Snapshot.load(result.search.directory.rewind).weights
+  dense = rewinding.Snapshot.load(result.directory.rewind).weights
   assert same_weights(changed.start, dense, changed.mask)
   # The ticket's own are those of the same snapshot.
   assert same_weights(ticket.start, dense, ticket.mask)
@@ -164,7 +164,7 @@ def test_steps_are_counted_from_the_start_of_each_training(result):
   controls.fine_tune(result, LEVEL)
   controls.rewind_to_init(result, LEVEL)
   found = {
-    (trial.method, trial.level): trial for trial in trials.read_trials(run_dir)
+    (trial.method, trial.level): trial for trial in records.read_trials(run_dir)
   }
   assert found["fine_tune", LEVEL].steps == 20
   assert found["rewind_to_init", LEVEL].steps == 20
@@ -178,7 +178,7 @@ def test_steps_of_an_unfinished_training_are_counted_from_its_start(
 ):
   small.search(tmp_path, trainer=trainer, levels=1, rewind=rewinding.finetune())
   (tmp_path / "level_01" / "round.json").unlink()
-  unfinished = trials.read_trials(tmp_path)[1]
+  unfinished = records.read_trials(tmp_path)[1]
   assert (unfinished.done, unfinished.steps) == (False, 20)
 
 
@@ -207,7 +207,7 @@ def test_rewinding_to_init_is_refused_where_it_changes_nothing(
 def test_a_process_that_must_not_write_trains_gradually_too(trainer, tmp_path):
   """The workers of a cluster that are not its chief leave no files."""
   result = small.search(tmp_path, trainer=trainer, levels=1)
-  result.search.directory.writes = False
+  result.directory.writes = False
   before = sorted(tmp_path.rglob("*"))
   round_ = controls.gradual(
     result, 1, make_model=lambda: small.make_model(tf_keras)
@@ -237,7 +237,7 @@ def test_small_dense_has_as_many_weights(result, ticket):
   control = functools.partial(controls.small_dense, make_model=make_model)
   round_ = control(result, LEVEL)
   assert round_.density == 12 / ticket.mask.size
-  assert round_.steps == result.search.steps
+  assert round_.steps == result.steps
   assert round_.ticket.density == 1.0
   assert control(result, LEVEL).metrics == round_.metrics
 

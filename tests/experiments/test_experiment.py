@@ -6,9 +6,9 @@ import pytest
 
 import tf_lottery
 from tf_lottery import experiments
-from tf_lottery import files
 from tf_lottery import patterns
-from tf_lottery import rundir
+from tf_lottery.storage import files
+from tf_lottery.storage import run_directory
 
 SMALL = experiments.Experiment(
   data="digits",
@@ -108,8 +108,8 @@ def test_a_replicate_is_a_run_with_its_controls(root):
   declared = json.loads((root / SMALL.id / "experiment.json").read_text())
   assert declared.pop("id") == SMALL.id
   assert experiments.Experiment(**declared) == SMALL
-  run = rundir.RunDirectory(root / SMALL.id / "replicate_01")
-  legs = [(level, name, draw) for level, name, draw, _ in run.legs()]
+  run = run_directory.RunDirectory(root / SMALL.id / "replicate_01")
+  legs = [(level, name, draw) for level, name, draw, _ in run.rounds()]
   assert legs == [
     (0, "", 0),
     (1, "", 0),
@@ -170,7 +170,7 @@ def test_it_is_read_back(root):
   ids=str,
 )
 def test_a_declaration_of_other_types_is_refused(tmp_path, change, why):
-  experiments.record(SMALL, tmp_path)
+  SMALL.declare(tmp_path)
   path = tmp_path / "experiment.json"
   declared = files.read_json(path)
   files.write_json(path, {**declared, **change})
@@ -182,7 +182,7 @@ def test_a_declaration_of_other_types_is_refused(tmp_path, change, why):
 
 
 def test_a_replicate_is_read_with_its_number(tmp_path):
-  experiments.declare(SMALL, tmp_path)
+  SMALL.declare(tmp_path / SMALL.id)
   home = tmp_path / SMALL.id
   assert experiments.of_run(home / "replicate_12") == (SMALL, 12)
   with pytest.raises(FileNotFoundError, match=r"No experiment\.json says how"):

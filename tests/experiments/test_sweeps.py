@@ -4,7 +4,7 @@ import subprocess
 import pytest
 
 from tf_lottery import experiments
-from tf_lottery import sweeps
+from tf_lottery.experiments import sweeps
 
 TINY = experiments.Experiment(
   data="digits", steps=20, evaluate_every="20it", levels=1

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from tf_lottery import datasets
+from tf_lottery.papers import datasets
 
 
 def test_digits_are_split_by_seed_without_overlap():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import tf_lottery
-from tf_lottery import networks
+from tf_lottery.papers import networks
 
 NAMES = ["lenet_300_100", "conv2", "conv4", "conv6", "resnet20", "vgg19"]
 

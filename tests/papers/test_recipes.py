@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 
 import tf_lottery
-from tf_lottery import augmentation
-from tf_lottery import data as data_lib
 from tf_lottery import masks
-from tf_lottery import training
-from tf_lottery import workloads
+from tf_lottery.papers import recipes
+from tf_lottery.training import augmentation
+from tf_lottery.training import data as data_lib
+from tf_lottery.training.trainer import Trainer
 
 LADDERS = {  # level -> percent of the weights left, from the paper's figures
   "lenet_300_100": {
@@ -28,12 +28,12 @@ LADDERS = {  # level -> percent of the weights left, from the paper's figures
 
 def test_unknown_recipes_are_refused():
   with pytest.raises(ValueError, match=r"'conv2', 'conv4'.*got 'vgg'"):
-    workloads.recipe("vgg")
+    recipes.recipe("vgg")
 
 
 @pytest.mark.parametrize("name", LADDERS)
 def test_the_recipes_prune_as_the_paper(name):
-  recipe = workloads.recipe(name)
+  recipe = recipes.recipe(name)
   shape = (28, 28) if name == "lenet_300_100" else (32, 32, 3)
   weights = tf_lottery.bind(recipe.make_model(shape)).report.prunable
   total = sum(weight.size for weight in weights)
@@ -62,7 +62,7 @@ def test_the_recipes_prune_as_the_paper(name):
 def test_the_recipes_train_as_the_papers(
   name, optimizer, rate, batch_size, steps, warmup, drops
 ):
-  recipe = workloads.recipe(name)
+  recipe = recipes.recipe(name)
   assert (recipe.optimizer, recipe.learning_rate) == (optimizer, rate)
   assert (recipe.batch_size, recipe.steps) == (batch_size, steps)
   assert (recipe.warmup, recipe.drops) == (warmup, drops)
@@ -74,7 +74,7 @@ def test_the_recipes_train_as_the_papers(
 
 
 def test_choices_that_do_not_exist_are_refused():
-  recipe = workloads.recipe("conv2")
+  recipe = recipes.recipe("conv2")
   with pytest.raises(ValueError, match="'adam' or 'sgd', got 'adamw'"):
     dataclasses.replace(recipe, optimizer="adamw")
   with pytest.raises(ValueError, match="'global', got 'local'"):
@@ -82,7 +82,7 @@ def test_choices_that_do_not_exist_are_refused():
 
 
 def test_warm_up_and_drops_keep_their_place():
-  recipe = workloads.recipe("resnet20")
+  recipe = recipes.recipe("resnet20")
   short = recipe.scaled(300)
   assert (short.steps, short.warmup, short.drops) == (300, 200, (200, 250))
   assert short.scaled(30_000) == recipe
@@ -98,7 +98,7 @@ def test_warm_up_and_drops_keep_their_place():
   ],
 )
 def test_the_learning_rate_rises_and_drops(keras, warmup, expected, jit):
-  schedule = workloads.learning_rate(
+  schedule = recipes.learning_rate(
     0.4, warmup=warmup, drops=(10, 20), keras=keras.__name__
   )
   schedules = keras.optimizers.schedules
@@ -111,7 +111,7 @@ def test_the_learning_rate_rises_and_drops(keras, warmup, expected, jit):
 
 def test_the_models_are_compiled_with_their_optimizer(keras):
   adam, sgd = (
-    workloads.recipe(name)
+    recipes.recipe(name)
     .make_model((28, 28), 5, keras=keras.__name__, width=0.1)
     .optimizer
     for name in ("conv6", "vgg19_low")
@@ -124,8 +124,8 @@ def test_the_models_are_compiled_with_their_optimizer(keras):
 
 
 def test_a_small_resnet20_trains_by_its_recipe(keras):
-  recipe = workloads.recipe("resnet20").scaled(30)
-  trainer = training.Trainer(
+  recipe = recipes.recipe("resnet20").scaled(30)
+  trainer = Trainer(
     lambda: recipe.make_model((8, 8, 3), keras=keras.__name__, width=0.1)
   )
   x = np.random.default_rng(0).random((4, 8, 8, 3), np.float32)

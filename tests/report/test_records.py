@@ -5,17 +5,17 @@ import pytest
 
 from tests import runs
 from tf_lottery import masks
-from tf_lottery import trials
+from tf_lottery.report import records
 
 
 def only(path):
-  (trial,) = trials.read_trials(path)
+  (trial,) = records.read_trials(path)
   return trial
 
 
 def test_a_trial_is_read_at_its_early_stop_and_at_its_end(tmp_path):
   runs.write_run(tmp_path / "mine", {"dense": [0.9]})
-  assert only(tmp_path / "mine") == trials.Trial(
+  assert only(tmp_path / "mine") == records.Trial(
     run=str(tmp_path / "mine"),
     experiment="mine",
     replicate=0,
@@ -62,7 +62,8 @@ def test_methods_levels_and_draws_are_told_apart(tmp_path):
     tmp_path, {"ticket": [0.8, 0.7], "random_reinit": [[0.6, 0.5], [0.4]]}
   )
   found = [
-    (t.method, t.level, t.draw, t.density) for t in trials.read_trials(tmp_path)
+    (t.method, t.level, t.draw, t.density)
+    for t in records.read_trials(tmp_path)
   ]
   assert found == [
     ("ticket", 1, 0, 0.5),
@@ -75,17 +76,17 @@ def test_methods_levels_and_draws_are_told_apart(tmp_path):
 
 def test_a_loss_that_is_no_number_is_never_the_minimum(tmp_path):
   directory = runs.write_run(tmp_path, {})
-  leg = directory.level(0)
+  round_ = directory.level(0)
   for step, loss in enumerate([math.nan, 0.5, 0.4, math.nan, -math.inf]):
-    leg.append_metrics(runs.row(step, loss, val_accuracy=0.5))
+    round_.append_metrics(runs.row(step, loss, val_accuracy=0.5))
   trial = only(tmp_path)
   assert trial.early_stop_step == 2
   assert (trial.steps, trial.val_end, trial.test_end) == (4, 0.5, None)
 
 
 def test_a_diverged_training_has_no_early_stop(tmp_path):
-  leg = runs.write_run(tmp_path, {}).level(0)
-  leg.append_metrics(runs.row(5, math.nan, val_accuracy=0.1))
+  round_ = runs.write_run(tmp_path, {}).level(0)
+  round_.append_metrics(runs.row(5, math.nan, val_accuracy=0.1))
   trial = only(tmp_path)
   assert (trial.early_stop_step, trial.val_early, trial.val_end) == (
     None,
@@ -95,10 +96,10 @@ def test_a_diverged_training_has_no_early_stop(tmp_path):
 
 
 def test_only_some_rows_have_test_values(tmp_path):
-  leg = runs.write_run(tmp_path, {}).level(0)
-  leg.append_metrics(runs.row(1, 2.0, test_accuracy=0.25))
-  leg.append_metrics(runs.row(2, 3.0))
-  leg.append_metrics(runs.row(3, 4.0, test_accuracy=0.5))
+  round_ = runs.write_run(tmp_path, {}).level(0)
+  round_.append_metrics(runs.row(1, 2.0, test_accuracy=0.25))
+  round_.append_metrics(runs.row(2, 3.0))
+  round_.append_metrics(runs.row(3, 4.0, test_accuracy=0.5))
   trial = only(tmp_path)
   assert (trial.test_early, trial.test_end) == (0.25, 0.5)
 
@@ -108,13 +109,13 @@ def test_a_run_in_the_folder_of_another_is_found_too(tmp_path):
   runs.write_run(
     tmp_path / "outer" / "sweep" / "replicate_00", {"dense": [0.8]}
   )
-  found = trials.find_runs([tmp_path])
+  found = records.find_runs([tmp_path])
   assert len(found) == 2
 
 
 def test_a_training_that_goes_on_is_not_done(tmp_path):
-  leg = runs.write_run(tmp_path, {}).level(2)
-  runs.write_leg(leg, 0.8, 0.2, done=False)
+  round_ = runs.write_run(tmp_path, {}).level(2)
+  runs.write_round(round_, 0.8, 0.2, done=False)
   trial = only(tmp_path)
   assert (trial.done, trial.method, trial.steps, trial.seconds) == (
     False,
@@ -123,14 +124,14 @@ def test_a_training_that_goes_on_is_not_done(tmp_path):
     3.0,
   )
   assert trial.density == pytest.approx(0.2, abs=0.01)  # of the ticket's mask
-  leg.ticket.unlink()
+  round_.ticket.unlink()
   assert only(tmp_path).density == 0.2  # of the schedule
 
 
 def test_replicates_belong_to_an_experiment(tmp_path):
   home = runs.write_experiment(tmp_path, "small-1a2b", replicates=2)
   runs.write_run(tmp_path / "alone", {"dense": [0.9]})
-  found = trials.find_runs([tmp_path, home / "replicate_01"])
+  found = records.find_runs([tmp_path, home / "replicate_01"])
   assert [(r.experiment, r.replicate, r.home.name) for r in found] == [
     ("alone", 0, "alone"),
     ("small-1a2b", 0, "small-1a2b"),
@@ -142,7 +143,7 @@ def test_replicates_belong_to_an_experiment(tmp_path):
 
 def test_a_replicate_without_an_experiment_stands_alone(tmp_path):
   runs.write_run(tmp_path / "replicate_03", {"dense": [0.9]})
-  (run,) = trials.find_runs([tmp_path])
+  (run,) = records.find_runs([tmp_path])
   assert (run.experiment, run.replicate) == ("replicate_03", 0)
 
 
@@ -153,16 +154,16 @@ def test_a_replicate_without_an_experiment_stands_alone(tmp_path):
 def test_what_has_no_run_is_refused(tmp_path, name, message):
   (tmp_path / "empty").mkdir()
   with pytest.raises(FileNotFoundError, match=message):
-    trials.find_runs([tmp_path / name])
+    records.find_runs([tmp_path / name])
 
 
 @pytest.mark.parametrize("density", [0.5, 0.03])
 def test_the_mask_of_a_ticket_with_its_names(tmp_path, density):
   """Above and below the density at which masks change their code."""
-  leg = runs.write_run(tmp_path, {"dense": [0.9]}).level(1)
+  round_ = runs.write_run(tmp_path, {"dense": [0.9]}).level(1)
   mask = masks.Mask.random(runs.SHAPES, density, seed=0)
-  runs.write_ticket(leg, mask)
-  file = trials.read_ticket(leg)
+  runs.write_ticket(round_, mask)
+  file = records.read_ticket(round_)
   assert file.mask == mask
   assert file.names == ["dense/kernel", "dense_1/kernel"]
 
@@ -170,21 +171,21 @@ def test_the_mask_of_a_ticket_with_its_names(tmp_path, density):
 def test_a_ticket_that_cannot_be_read_is_none(tmp_path):
   directory = runs.write_run(tmp_path, {"ticket": [0.9]})
   damage = []
-  assert trials.read_ticket(directory.level(7), damage) is None
+  assert records.read_ticket(directory.level(7), damage) is None
   assert not damage
   directory.level(1).ticket.write_bytes(b"damaged")
-  assert trials.read_ticket(directory.level(1), damage) is None
+  assert records.read_ticket(directory.level(1), damage) is None
   assert str(directory.level(1).ticket) in damage[0]
 
 
 def test_the_density_of_an_unfinished_training_is_that_of_its_mask(tmp_path):
-  leg = runs.write_run(tmp_path, {}).level(2)
-  runs.write_leg(leg, 0.8, 0.03, done=False)
+  round_ = runs.write_run(tmp_path, {}).level(2)
+  runs.write_round(round_, 0.8, 0.03, done=False)
   assert only(tmp_path).density == round(0.03 * 402) / 402
 
 
 def test_an_experiment_is_named_by_its_declaration(tmp_path):
   home = runs.write_experiment(tmp_path, "folder", replicates=1)
   (home / "experiment.json").write_text(json.dumps({"id": "declared-1234"}))
-  (run,) = trials.find_runs([home])
+  (run,) = records.find_runs([home])
   assert run.experiment == "declared-1234"

@@ -15,13 +15,13 @@ import pytest
 from scripts import make_report
 from tests import runs
 from tf_lottery import masks
-from tf_lottery import paper_claims
 from tf_lottery import report
-from tf_lottery import rundir
+from tf_lottery.papers import claims
 from tf_lottery.report import drawing
 from tf_lottery.report import evidence
 from tf_lottery.report import gallery
 from tf_lottery.report import wording
+from tf_lottery.storage import run_directory
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -39,7 +39,7 @@ def made(tmp_path_factory):
   home = runs.write_experiment(root, "LeNet_1a2b")
   declare_recipe(home, "lenet_300_100")
   return report.write(
-    [home], root / "out", 0.01, claims_by_recipe=paper_claims.BY_RECIPE
+    [home], root / "out", 0.01, claims_by_recipe=claims.BY_RECIPE
   )
 
 
@@ -210,7 +210,7 @@ def test_names_that_become_equal_are_told_apart():
 
 def test_a_report_of_what_goes_on_says_so(tmp_path, no_drawing):
   run = runs.write_run(tmp_path / "run", {"dense": [0.9], "ticket": [0.91]})
-  runs.write_leg(run.control(1, "random_reinit"), 0.8, 0.5, done=False)
+  runs.write_round(run.control(1, "random_reinit"), 0.8, 0.5, done=False)
   made = report.write([tmp_path / "run"], tmp_path / "out")
   assert made.sections[0].headline.startswith("So far: The smallest ticket")
   assert "2 trainings of 1 run are not finished." in page(made)
@@ -313,7 +313,7 @@ def test_a_declared_direction_decides_the_verdicts(
   for seed in range(3):
     path = home / f"replicate_{seed:02d}"
     (lower_is_better / f"run{seed}").rename(path)
-    run = rundir.RunDirectory(path)
+    run = run_directory.RunDirectory(path)
     run.declare({**run.read_declaration(), "direction": "min"})
   printed, _ = run_script(capsys, tmp_path / "out", home)
   assert printed.startswith(
@@ -342,8 +342,8 @@ def test_percent_is_for_fractions_of_which_more_is_better(
 
 
 def empty(run):
-  for *_, leg in list(run.legs()):
-    shutil.rmtree(leg.path)
+  for *_, round_ in list(run.rounds()):
+    shutil.rmtree(round_.path)
 
 
 def without_test_data(run):
@@ -364,11 +364,11 @@ def diverged(run):
 
 
 def _rewrite(run, change):
-  for *_, leg in run.legs():
-    rows = [change(row) for row in leg.read_metrics()]
-    (leg.path / "metrics.jsonl").unlink()
+  for *_, round_ in run.rounds():
+    rows = [change(row) for row in round_.read_metrics()]
+    (round_.path / "metrics.jsonl").unlink()
     for row in rows:
-      leg.append_metrics(row)
+      round_.append_metrics(row)
 
 
 def overwrite(name, content, legs="level_*"):
@@ -428,9 +428,9 @@ STATES = [
 @pytest.mark.parametrize("change", STATES, ids=lambda change: change.__name__)
 def test_no_state_of_a_run_stops_the_report(tmp_path, no_drawing, change):
   some = runs.write_experiment(tmp_path / "some", "some", replicates=2)
-  change(rundir.RunDirectory(some / "replicate_00"))
+  change(run_directory.RunDirectory(some / "replicate_00"))
   runs.write_run(tmp_path / "all", {"dense": [0.9], "ticket": [0.9, 0.8]})
-  change(rundir.RunDirectory(tmp_path / "all"))
+  change(run_directory.RunDirectory(tmp_path / "all"))
   made = report.write([tmp_path], tmp_path / "out")
   assert [section.anchor for section in made.sections] == ["all", "some"]
   assert Outline(page(made)).open == []

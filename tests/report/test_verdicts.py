@@ -4,9 +4,9 @@ import warnings
 import pytest
 from scipy import stats
 
-from tf_lottery import paper_claims
-from tf_lottery import trials as trials_lib
+from tf_lottery.papers import claims as paper_claims
 from tf_lottery.report import claims
+from tf_lottery.report import records
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
 
@@ -33,7 +33,7 @@ def trial(method, level, replicate, value, *, draw=0, step=100, **changes):
     "val_end": value,
     "test_end": value,
   }
-  return trials_lib.Trial(**{**fields, **changes})
+  return records.Trial(**{**fields, **changes})
 
 
 def trials(dense, ticket=(), reinit=(), level=1, **changes):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import tf_lottery
-from tf_lottery import datasets
 from tf_lottery import experiments
 from tf_lottery import export
+from tf_lottery.papers import datasets
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = experiments.Experiment(data="digits", steps=300, levels=3, rate=0.6)
@@ -93,7 +93,7 @@ def test_mistakes_are_a_line(home, arguments, message):
 
 def test_experiments_are_read_back(home, tmp_path):
   assert experiments.of_run(home[0]) == (TINY, 0)
-  experiments.record(TINY, tmp_path)
+  TINY.declare(tmp_path)
   assert experiments.of_run(tmp_path) == (TINY, 0)
   (tmp_path / "experiment.json").write_text('{"planet": "Mars"}')
   with pytest.raises(tf_lottery.FileFormatError, match="of this version"):

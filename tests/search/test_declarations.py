@@ -9,8 +9,8 @@ import tf_keras
 import tf_lottery
 from tests import small
 from tf_lottery import criteria
-from tf_lottery import declarations
 from tf_lottery import rewinding
+from tf_lottery.search import declarations
 
 
 @pytest.mark.parametrize(

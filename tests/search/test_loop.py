@@ -16,10 +16,10 @@ import tf_keras
 import tf_lottery
 from tests import children
 from tests import small
-from tf_lottery import controls
 from tf_lottery import export
 from tf_lottery import rewinding
-from tf_lottery import rundir
+from tf_lottery.experiments import controls
+from tf_lottery.storage import run_directory
 
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
 
@@ -153,6 +153,12 @@ def test_smallest_matching_chooses_by_validation(found):
     assert ticket.provenance["level"] == level
   assert found.smallest_matching_level(1.0) == len(values) - 1
   assert found.smallest_matching_level(-1.0) == 0
+
+
+def test_a_search_names_its_objective(found):
+  assert found.objective == tf_lottery.Objective("accuracy", "max")
+  assert found.monitor == "accuracy"
+  assert "val accuracy" in str(found)
 
 
 def test_training_a_ticket_again_repeats_its_round(found):
@@ -397,7 +403,7 @@ def test_an_export_into_the_run_directory_does_not_stop_a_search(tmp_path):
 
 def test_a_second_process_is_refused(tmp_path):
   with (
-    rundir.RunDirectory(tmp_path).locked(),
+    run_directory.RunDirectory(tmp_path).locked(),
     pytest.raises(RuntimeError, match="Another process works in"),
   ):
     small.search(tmp_path)

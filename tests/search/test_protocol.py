@@ -5,9 +5,9 @@ import tensorflow as tf
 
 import tf_lottery
 from tests import small
-from tf_lottery import data as data_lib
-from tf_lottery import legs
-from tf_lottery import rundir
+from tf_lottery.search.protocol import Protocol
+from tf_lottery.storage import run_directory
+from tf_lottery.training import data
 
 
 @pytest.fixture(scope="module")
@@ -17,22 +17,32 @@ def trainer():
 
 @pytest.fixture
 def directory(tmp_path):
-  return rundir.RunDirectory(tmp_path).level(0)
+  return run_directory.RunDirectory(tmp_path).level(0)
 
 
-def run(trainer, directory, start=0, stop=20, every=5, test=None, **leg):
-  protocol = legs.Protocol(
-    train=data_lib.as_data(small.examples(96)),
-    validation=data_lib.as_data(small.examples(40, 1)),
+def run(
+  trainer, directory, start=0, stop=20, every=5, test=None, captures=None
+):
+  protocol = Protocol(
+    train=data.as_data(small.examples(96)),
+    validation=data.as_data(small.examples(40, 1)),
     test=test,
     batch_size=12,
-    steps_per_epoch=8,
     evaluate_every=every,
     seed=0,
   )
+  assert protocol.steps_per_epoch == 8
   mask = tf_lottery.Mask.ones(trainer.binding.shapes)
-  one = legs.Leg(trainer.initial, mask, start, stop, **leg)
-  return legs.run(trainer, protocol, one, directory)
+  ticket = tf_lottery.Ticket(mask, trainer.initial.without_random_states())
+  round_, final = protocol.train_round(
+    trainer,
+    ticket,
+    trainer.initial,
+    range(start, stop),
+    directory,
+    captures=captures,
+  )
+  return round_.history, final
 
 
 def test_it_evaluates_every_so_often_and_at_the_end(trainer, directory):
@@ -48,7 +58,7 @@ def test_it_evaluates_every_so_often_and_at_the_end(trainer, directory):
 def test_it_tests_at_new_lowest_validation_losses_and_at_the_end(
   trainer, directory
 ):
-  test = data_lib.as_data(small.examples(40, 2))
+  test = data.as_data(small.examples(40, 2))
   rows, _ = run(trainer, directory, stop=60, every=2, test=test)
   lowest = [
     row["val_loss"] < min([r["val_loss"] for r in rows[:i]], default=np.inf)
@@ -67,28 +77,45 @@ def test_it_begins_in_the_middle(trainer, directory):
 @pytest.mark.parametrize("step", [3, 8, 10])
 def test_it_captures_at_a_step(trainer, directory, step):
   captured = []
-  run(trainer, directory, capture_at=step, on_capture=captured.append)
+  run(trainer, directory, captures={step: captured.append})
   (snapshot,) = captured
   assert snapshot.step == step
   assert snapshot.optimizer is None
 
 
-def test_where_it_stops_for_evaluation_changes_nothing(trainer, directory):
-  _, often = run(trainer, directory, every=1)
-  directory.checkpoint.unlink()
-  _, seldom = run(trainer, directory, every=20)
+def test_where_it_stops_for_evaluation_changes_nothing(trainer, tmp_path):
+  run_dir = run_directory.RunDirectory(tmp_path)
+  _, often = run(trainer, run_dir.level(0), every=1)
+  _, seldom = run(trainer, run_dir.level(1), every=20)
   for key, value in often.weights.items():
     np.testing.assert_allclose(value, seldom.weights[key], atol=1e-6)
 
 
-def test_it_goes_on_from_its_checkpoint(trainer, directory):
-  expected, end = run(trainer, directory)
-  (directory.path / "final.safetensors").unlink()
-  assert directory.checkpoint.is_file()  # of step 16
-  again, same_end = run(trainer, directory)
+def test_it_goes_on_from_its_checkpoint(trainer, tmp_path):
+  run_dir = run_directory.RunDirectory(tmp_path)
+  expected, end = run(trainer, run_dir.level(0))
+
+  def interrupt(snapshot):
+    raise KeyboardInterrupt
+
+  broken = run_dir.level(1)
+  with pytest.raises(KeyboardInterrupt):
+    run(trainer, broken, captures={18: interrupt})
+  assert broken.checkpoint.is_file()  # of step 16
+  kept = broken.read_metrics()
+  again, same_end = run(trainer, broken)
   assert [row["step"] for row in again] == [row["step"] for row in expected]
-  assert again[:3] == expected[:3]  # kept, seconds included
+  assert again[:3] == kept  # seconds included
   assert same_end.fingerprint() == end.fingerprint()
+  assert not broken.checkpoint.exists()
+
+
+def test_a_done_round_is_read_back(trainer, directory):
+  history, final = run(trainer, directory)
+  assert final is not None
+  assert run(trainer, directory) == (history, None)
+  with pytest.raises(ValueError, match="steps 0 to 20, and 0 to 24 are asked"):
+    run(trainer, directory, stop=24)
 
 
 def test_tensorboard_reads_the_metrics(trainer, directory):

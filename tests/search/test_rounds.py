@@ -9,8 +9,8 @@ from hypothesis import strategies
 
 import tf_lottery
 from tests import small
-from tf_lottery import rounds
-from tf_lottery import rundir
+from tf_lottery.search import rounds
+from tf_lottery.storage import run_directory
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +37,11 @@ def test_a_round_is_restored_on_either_generation(home, library):
 
 def test_the_levels_of_a_run_are_read_back(home):
   path, result = home
-  levels = rounds.read_levels(rundir.RunDirectory(path))
+  levels = rounds.read_levels(run_directory.RunDirectory(path))
   assert [round_.metrics for round_ in levels] == [
     round_.metrics for round_ in result.rounds
   ]
-  found = rounds.smallest_matching(levels, result.objective, 0.02)
+  found = rounds.smallest_matching_round(levels, result.objective, 0.02)
   assert found.level == result.smallest_matching_level(0.02)
 
 
@@ -59,6 +59,8 @@ def levels_of(values, name="x"):
     ("max", [0.9, 0.91, 0.8], 0.11, 2),
     ("max", [0.9, 0.8, 0.9], 0.0, 2),
     ("max", [0.9, 0.8, 0.8], 0.0, 0),
+    ("max", [0.9], 0.0, 0),
+    ("max", [0.9, 0.8, 0.895], 0.01, 2),
     ("min", [0.9, 0.8, 1.0], 0.0, 1),
     ("min", [0.9, 0.8, 1.0], 0.11, 2),
   ],
@@ -69,7 +71,9 @@ def test_the_smallest_that_matches_is_chosen(
   # A name that would mislead who looks at it.
   objective = tf_lottery.Objective("vaccine_loss", direction)
   levels = levels_of(values, "vaccine_loss")
-  assert rounds.smallest_matching(levels, objective, tolerance).level == level
+  assert (
+    rounds.smallest_matching_round(levels, objective, tolerance).level == level
+  )
 
 
 @hypothesis.given(
@@ -77,10 +81,10 @@ def test_the_smallest_that_matches_is_chosen(
   strategies.floats(0, 10),
 )
 def test_less_is_better_is_more_is_better_of_the_negated(values, tolerance):
-  least = rounds.smallest_matching(
+  least = rounds.smallest_matching_round(
     levels_of(values), tf_lottery.Objective("x", "min"), tolerance
   )
-  most = rounds.smallest_matching(
+  most = rounds.smallest_matching_round(
     levels_of([-value for value in values]),
     tf_lottery.Objective("x", "max"),
     tolerance,
@@ -90,4 +94,17 @@ def test_less_is_better_is_more_is_better_of_the_negated(values, tolerance):
 
 def test_a_directory_without_levels_is_refused(tmp_path):
   with pytest.raises(FileNotFoundError, match="holds no finished search"):
-    rounds.read_levels(rundir.RunDirectory(tmp_path))
+    rounds.read_levels(run_directory.RunDirectory(tmp_path))
+
+
+def test_rows_line_up_with_the_header():
+  objective = tf_lottery.Objective("accuracy", "max")
+  metrics = {"val_accuracy": 0.5, "test_accuracy": 0.25}
+  tested = rounds.Round(3, 0.512, metrics, 12.3, 10, None)
+  untested = rounds.Round(0, 1.0, {"val_accuracy": 0.5}, 1.0, 10, None)
+  header, first, second = rounds.table([tested, untested], objective).split(
+    "\n"
+  )
+  assert len(header) == len(first) == len(second)
+  assert first.split() == ["3", "51.20%", "0.5000", "0.2500", "12.3"]
+  assert second.split()[3] == "-"

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tf_lottery import coding
+from tf_lottery.storage import coding
 
 KEPT = st.one_of(
   hnp.arrays(bool, st.integers(0, 300)),

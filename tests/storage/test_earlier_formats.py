@@ -13,9 +13,9 @@ import tf_lottery
 from tests import small
 from tf_lottery import experiments
 from tf_lottery import rewinding
-from tf_lottery import rounds
-from tf_lottery import rundir
-from tf_lottery import trials
+from tf_lottery.report import records
+from tf_lottery.search import rounds
+from tf_lottery.storage import run_directory
 
 DATA = pathlib.Path(__file__).with_name("data")
 SEARCHES = ("first", "format_1", "keras", "tf_keras")
@@ -89,7 +89,7 @@ def test_an_experiment():
     replicates=3,
     learning_rate=0.001,
   )
-  assert rundir.read_experiment(home)["id"] == experiment.id
+  assert run_directory.read_experiment(home)["id"] == experiment.id
 
 
 @pytest.fixture(params=SEARCHES)
@@ -104,11 +104,11 @@ def held(search):
 
 
 def test_the_rounds_of_a_search(search, held):
-  directory = rundir.RunDirectory(search, writes=False)
-  legs = {leg.path.name: leg for *_, leg in directory.legs()}
+  directory = run_directory.RunDirectory(search, writes=False)
+  legs = {round_.path.name: round_ for *_, round_ in directory.rounds()}
   assert sorted(legs) == sorted(held.keys() - {"rewind"})
-  for name, leg in legs.items():
-    round_, expected = rounds.Round.read(leg), held[name]
+  for name, round_ in legs.items():
+    round_, expected = rounds.Round.read(round_), held[name]
     for field in ("level", "density", "steps", "metrics", "history"):
       assert getattr(round_, field) == expected[field]
     ticket = round_.ticket
@@ -123,7 +123,7 @@ def test_the_rounds_of_a_search(search, held):
 
 
 def test_the_snapshot_to_which_a_search_rewinds(search, held):
-  snapshot = rewinding.Snapshot.load(rundir.RunDirectory(search).rewind)
+  snapshot = rewinding.Snapshot.load(run_directory.RunDirectory(search).rewind)
   assert snapshot.step == held["rewind"]["step"] == 6
   assert _listed(snapshot.weights) == held["rewind"]["weights"]
   optimizer = [value.tolist() for value in snapshot.optimizer]
@@ -135,7 +135,7 @@ def _listed(weights):
 
 
 def test_the_trials_of_a_search(search, held):
-  found = trials.read_trials(search)
+  found = records.read_trials(search)
   assert [(t.method, t.level) for t in found][:3] == [
     ("dense", 0),
     ("ticket", 1),
@@ -159,8 +159,8 @@ def test_the_trials_of_a_search(search, held):
 
 
 def test_the_masks_of_a_search_for_reports(search, held):
-  leg = rundir.RunDirectory(search).level(2)
-  file = trials.read_ticket(leg)
+  round_ = run_directory.RunDirectory(search).level(2)
+  file = records.read_ticket(round_)
   if search.name != "first":  # which wrote names and keys in different orders
     assert file.names == ["dense/kernel", "dense_1/kernel"]
   assert file.mask.kept == sum(

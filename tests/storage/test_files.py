@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tf_lottery import files
+from tf_lottery.storage import files
 
 TENSORS = {
   "0/kernel": np.array([[1.5, -2.0], [0.0, 3.25]], np.float32),

@@ -12,8 +12,8 @@ import time
 import pytest
 
 from tests import children
-from tf_lottery import files
-from tf_lottery import rundir
+from tf_lottery.storage import files
+from tf_lottery.storage import run_directory
 
 PARTS = 4
 
@@ -56,7 +56,7 @@ def content_of(path) -> str:
 
 def open_run(path):
   """What a search does first."""
-  with rundir.RunDirectory(path).locked():
+  with run_directory.RunDirectory(path).locked():
     pass
 
 
@@ -123,8 +123,8 @@ def test_the_next_search_puts_the_old_directory_back(killed):
 
 
 def test_the_next_reader_of_the_run_puts_the_old_directory_back(killed):
-  directory = rundir.RunDirectory(killed.parent, writes=False)
-  rundir.RunDirectory(killed.parent).declare({"seed": 1})
+  directory = run_directory.RunDirectory(killed.parent, writes=False)
+  run_directory.RunDirectory(killed.parent).write_declaration({"seed": 1})
   assert directory.read_declaration() == {"seed": 1}
   assert content_of(killed / "saved") == "o"
   assert names(killed) == {"saved"}

@@ -7,34 +7,35 @@ import sys
 import pytest
 
 from tests import runs
-from tf_lottery import files
-from tf_lottery import rundir
+from tf_lottery.search.declarations import declare
+from tf_lottery.storage import files
+from tf_lottery.storage import run_directory
 
 
 def test_a_leg_is_done_once_its_record_is_written(tmp_path):
-  leg = rundir.RunDirectory(tmp_path).level(3)
-  assert leg.path.name == "level_03"
-  assert not leg.is_done
-  leg.path.mkdir()
-  leg.checkpoint.write_bytes(b"x")
-  leg.finish(runs.record(density=0.5))
-  assert leg.is_done
-  assert leg.read_record() == runs.record(density=0.5)
-  assert not leg.checkpoint.exists()
+  round_ = run_directory.RunDirectory(tmp_path).level(3)
+  assert round_.path.name == "level_03"
+  assert not round_.is_done
+  round_.path.mkdir()
+  round_.checkpoint.write_bytes(b"x")
+  round_.finish(runs.record(density=0.5))
+  assert round_.is_done
+  assert round_.read_record() == runs.record(density=0.5)
+  assert not round_.checkpoint.exists()
 
 
 def test_legs_are_told_apart_by_level_control_and_draw(tmp_path):
-  directory = rundir.RunDirectory(tmp_path)
+  directory = run_directory.RunDirectory(tmp_path)
   made = [
     directory.level(0),
     directory.level(12),
     directory.control(3, "random_reinit", 1),
-    directory.leg("level_03-old"),
-    directory.leg("full_03"),
+    directory.round("level_03-old"),
+    directory.round("full_03"),
   ]
-  for leg in made:
-    leg.path.mkdir()
-  found = [(level, name, draw) for level, name, draw, _ in directory.legs()]
+  for round_ in made:
+    round_.path.mkdir()
+  found = [(level, name, draw) for level, name, draw, _ in directory.rounds()]
   assert found == [
     (0, "", 0),
     (3, "old", 0),
@@ -44,17 +45,17 @@ def test_legs_are_told_apart_by_level_control_and_draw(tmp_path):
 
 
 def test_metrics_survive_a_half_written_line(tmp_path):
-  leg = rundir.RunDirectory(tmp_path).level(0)
-  assert leg.read_metrics() == []
+  round_ = run_directory.RunDirectory(tmp_path).level(0)
+  assert round_.read_metrics() == []
   for step in (8, 16, 24):
-    leg.append_metrics(runs.row(step, 1.0))
-  with open(leg.path / "metrics.jsonl", "a") as file:
+    round_.append_metrics(runs.row(step, 1.0))
+  with open(round_.path / "metrics.jsonl", "a") as file:
     file.write('{"step": 32, "lo')
-  assert [row["step"] for row in leg.read_metrics()] == [8, 16, 24]
-  leg.keep_metrics_up_to(16)
-  leg.append_metrics(runs.row(24, 0.5))
-  assert [row["step"] for row in leg.read_metrics()] == [8, 16, 24]
-  assert leg.read_metrics()[-1]["val_loss"] == 0.5
+  assert [row["step"] for row in round_.read_metrics()] == [8, 16, 24]
+  round_.keep_metrics_up_to(16)
+  round_.append_metrics(runs.row(24, 0.5))
+  assert [row["step"] for row in round_.read_metrics()] == [8, 16, 24]
+  assert round_.read_metrics()[-1]["val_loss"] == 0.5
 
 
 ROW = b'{"step": 8, "seconds": 1, "val_loss": NaN, "val_accuracy": 0.5}'
@@ -84,11 +85,11 @@ ROW = b'{"step": 8, "seconds": 1, "val_loss": NaN, "val_accuracy": 0.5}'
   ],
 )
 def test_a_damaged_line_is_named_and_never_dropped(tmp_path, line, why):
-  leg = rundir.RunDirectory(tmp_path).level(0)
+  round_ = run_directory.RunDirectory(tmp_path).level(0)
   path = tmp_path / "level_00" / "metrics.jsonl"
   path.parent.mkdir()
   path.write_bytes(ROW + b"\n" + line + b"\n" + ROW + b"\n")
-  for read in (leg.read_metrics, lambda: leg.keep_metrics_up_to(100)):
+  for read in (round_.read_metrics, lambda: round_.keep_metrics_up_to(100)):
     with pytest.raises(
       files.FileFormatError,
       match=rf"metrics\.jsonl, line 2, is damaged: .*{why}.*Delete the line",
@@ -96,34 +97,34 @@ def test_a_damaged_line_is_named_and_never_dropped(tmp_path, line, why):
       read()
   assert path.read_bytes().count(b"\n") == 3
   damage = []
-  assert [row["step"] for row in leg.read_metrics(damage.append)] == [8, 8]
+  assert [row["step"] for row in round_.read_metrics(damage.append)] == [8, 8]
   assert len(damage) == 1
   # At the end it is dropped only if a process may have been killed there.
   path.write_bytes(ROW + b"\n" + line)
   if line.startswith(b'{"step": 9'):
-    assert [row["step"] for row in leg.read_metrics()] == [8]
+    assert [row["step"] for row in round_.read_metrics()] == [8]
   elif line:
     with pytest.raises(files.FileFormatError, match="line 2, is damaged"):
-      leg.read_metrics()
+      round_.read_metrics()
 
 
 def test_a_last_line_without_its_end_of_line_is_whole(tmp_path):
-  leg = rundir.RunDirectory(tmp_path).level(0)
-  leg.path.mkdir()
-  (leg.path / "metrics.jsonl").write_bytes(ROW)
-  assert [row["step"] for row in leg.read_metrics()] == [8]
-  leg.keep_metrics_up_to(8)
-  leg.append_metrics(runs.row(9, 1.0))
-  assert [row["step"] for row in leg.read_metrics()] == [8, 9]
+  round_ = run_directory.RunDirectory(tmp_path).level(0)
+  round_.path.mkdir()
+  (round_.path / "metrics.jsonl").write_bytes(ROW)
+  assert [row["step"] for row in round_.read_metrics()] == [8]
+  round_.keep_metrics_up_to(8)
+  round_.append_metrics(runs.row(9, 1.0))
+  assert [row["step"] for row in round_.read_metrics()] == [8, 9]
 
 
 def test_a_line_may_hold_no_text_that_splits_it(tmp_path):
   """Python's `splitlines` splits at more characters than the writer does."""
-  leg = rundir.RunDirectory(tmp_path).level(0)
+  round_ = run_directory.RunDirectory(tmp_path).level(0)
   (tmp_path / "level_00").mkdir()
   line = ROW.replace(b"val_accuracy", "val_\u2028\x85".encode())
-  (leg.path / "metrics.jsonl").write_bytes(line + b"\n")
-  assert leg.read_metrics()[0]["val_\u2028\x85"] == 0.5
+  (round_.path / "metrics.jsonl").write_bytes(line + b"\n")
+  assert round_.read_metrics()[0]["val_\u2028\x85"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -131,18 +132,18 @@ def test_a_line_may_hold_no_text_that_splits_it(tmp_path):
 )
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
 def test_other_things_than_files_are_named(tmp_path, name, make):
-  leg = rundir.RunDirectory(tmp_path).level(0)
-  leg.path.mkdir()
+  round_ = run_directory.RunDirectory(tmp_path).level(0)
+  round_.path.mkdir()
   read = {
-    "metrics.jsonl": leg.read_metrics,
-    "round.json": leg.read_record,
-    "declaration.json": lambda: leg.run.declare({}),
+    "metrics.jsonl": round_.read_metrics,
+    "round.json": round_.read_record,
+    "declaration.json": lambda: declare(round_.run, {}),
   }[name]
-  path = (tmp_path if name == "declaration.json" else leg.path) / name
+  path = (tmp_path if name == "declaration.json" else round_.path) / name
   make(path)
   with pytest.raises(files.FileFormatError, match=f"{path} must be a file"):
     read()
-  assert leg.is_done == (name == "round.json")
+  assert round_.is_done == (name == "round.json")
 
 
 @pytest.mark.parametrize(
@@ -163,28 +164,28 @@ def test_other_things_than_files_are_named(tmp_path, name, make):
   ids=str,
 )
 def test_a_record_of_other_types_is_refused(tmp_path, change, why):
-  leg = rundir.RunDirectory(tmp_path).level(0)
-  leg.finish(runs.record(**change))
+  round_ = run_directory.RunDirectory(tmp_path).level(0)
+  round_.finish(runs.record(**change))
   with pytest.raises(
     files.FileFormatError, match=rf"round\.json is damaged: .*{why}"
   ):
-    leg.read_record()
+    round_.read_record()
 
 
 @pytest.mark.parametrize("field", ["level", "density", "metrics", "steps"])
 def test_a_record_without_a_field_is_refused(tmp_path, field):
-  leg = rundir.RunDirectory(tmp_path).level(0)
+  round_ = run_directory.RunDirectory(tmp_path).level(0)
   record = runs.record()
   del record[field]
-  leg.finish(record)
+  round_.finish(record)
   with pytest.raises(files.FileFormatError, match=f"required field `{field}`"):
-    leg.read_record()
+    round_.read_record()
 
 
 def test_a_record_may_have_metrics_of_a_diverged_training(tmp_path):
-  leg = rundir.RunDirectory(tmp_path).level(0)
-  leg.finish(runs.record(metrics={"val_loss": math.nan, "loss": math.inf}))
-  assert math.isnan(leg.read_record()["metrics"]["val_loss"])
+  round_ = run_directory.RunDirectory(tmp_path).level(0)
+  round_.finish(runs.record(metrics={"val_loss": math.nan, "loss": math.inf}))
+  assert math.isnan(round_.read_record()["metrics"]["val_loss"])
 
 
 @pytest.mark.parametrize(
@@ -205,9 +206,9 @@ def test_a_record_may_have_metrics_of_a_diverged_training(tmp_path):
   ids=str,
 )
 def test_a_declaration_of_other_types_is_refused(tmp_path, declaration, why):
-  directory = rundir.RunDirectory(tmp_path)
+  directory = run_directory.RunDirectory(tmp_path)
   files.write_json(tmp_path / "declaration.json", declaration)
-  for read in (directory.read_declaration, lambda: directory.declare({})):
+  for read in (directory.read_declaration, lambda: declare(directory, {})):
     with pytest.raises(
       files.FileFormatError, match=rf"declaration\.json is damaged: .*{why}"
     ):
@@ -215,16 +216,16 @@ def test_a_declaration_of_other_types_is_refused(tmp_path, declaration, why):
 
 
 def test_the_same_declaration_is_accepted_again(tmp_path):
-  directory = rundir.RunDirectory(tmp_path)
-  directory.declare({"steps": 10, "schedule": (0.5, 0.25)})
-  directory.declare({"schedule": [0.5, 0.25], "steps": 10})
+  directory = run_directory.RunDirectory(tmp_path)
+  declare(directory, {"steps": 10, "schedule": (0.5, 0.25)})
+  declare(directory, {"schedule": [0.5, 0.25], "steps": 10})
 
 
 def test_another_declaration_names_what_differs(tmp_path):
-  directory = rundir.RunDirectory(tmp_path)
-  directory.declare({"steps": 10, "seed": 1, "old": True})
+  directory = run_directory.RunDirectory(tmp_path)
+  declare(directory, {"steps": 10, "seed": 1, "old": True})
   with pytest.raises(ValueError, match="holds another run") as error:
-    directory.declare({"steps": 20, "seed": 1, "new": "x"})
+    declare(directory, {"steps": 20, "seed": 1, "new": "x"})
   text = str(error.value)
   assert "steps: it was 10, now 20" in text
   assert 'new: it was null, now "x"' in text
@@ -233,31 +234,31 @@ def test_another_declaration_names_what_differs(tmp_path):
 
 
 def test_an_old_declaration_takes_over_the_direction(tmp_path):
-  directory = rundir.RunDirectory(tmp_path)
-  directory.declare({"monitor": "accuracy", "seed": 1})
+  directory = run_directory.RunDirectory(tmp_path)
+  declare(directory, {"monitor": "accuracy", "seed": 1})
   new = {"monitor": "accuracy", "direction": "max", "seed": 1}
-  rundir.RunDirectory(tmp_path, writes=False).declare(new)
+  declare(run_directory.RunDirectory(tmp_path, writes=False), new)
   assert "direction" not in directory.read_declaration()
   with pytest.raises(ValueError, match="seed: it was 1, now 2"):
-    directory.declare({**new, "seed": 2})
+    declare(directory, {**new, "seed": 2})
   assert "direction" not in directory.read_declaration()
-  directory.declare(new)
+  declare(directory, new)
   assert directory.read_declaration() == new
   with pytest.raises(ValueError, match='direction: it was "max", now "min"'):
-    directory.declare({**new, "direction": "min"})
+    declare(directory, {**new, "direction": "min"})
 
 
 def test_a_damaged_declaration_is_named(tmp_path):
   (tmp_path / "declaration.json").write_text("{")
   with pytest.raises(ValueError, match=r"declaration\.json is damaged"):
-    rundir.RunDirectory(tmp_path).declare({})
+    declare(run_directory.RunDirectory(tmp_path), {})
 
 
 def test_the_lock_keeps_other_processes_out_and_ends_with_them(tmp_path):
   program = (
     "import sys\n"
-    "from tf_lottery import rundir\n"
-    "with rundir.RunDirectory(sys.argv[1]).locked():\n"
+    "from tf_lottery.storage import run_directory\n"
+    "with run_directory.RunDirectory(sys.argv[1]).locked():\n"
     "  print('locked', flush=True)\n"
     "  sys.stdin.read()\n"
   )
@@ -269,20 +270,20 @@ def test_the_lock_keeps_other_processes_out_and_ends_with_them(tmp_path):
     assert child.stdout.readline() == b"locked\n"
     with (
       pytest.raises(RuntimeError, match=f"works in.*{tmp_path}"),
-      rundir.RunDirectory(tmp_path).locked(),
+      run_directory.RunDirectory(tmp_path).locked(),
     ):
       pass
     child.kill()
     child.wait()
-  with rundir.RunDirectory(tmp_path).locked():
+  with run_directory.RunDirectory(tmp_path).locked():
     pass
 
 
 def test_a_lock_file_of_an_earlier_version_still_works(tmp_path):
   (tmp_path / "lock").touch()
-  with rundir.RunDirectory(tmp_path).locked():
+  with run_directory.RunDirectory(tmp_path).locked():
     pass
-  with rundir.RunDirectory(tmp_path).locked():
+  with run_directory.RunDirectory(tmp_path).locked():
     pass
 
 
@@ -290,9 +291,9 @@ def test_a_link_to_a_lock_file_still_works(tmp_path):
   (tmp_path / "run").mkdir()
   (tmp_path / "run" / "lock").symlink_to(tmp_path / "elsewhere")
   with (
-    rundir.RunDirectory(tmp_path / "run").locked(),
+    run_directory.RunDirectory(tmp_path / "run").locked(),
     pytest.raises(RuntimeError, match="Another process works in"),
-    rundir.RunDirectory(tmp_path / "run").locked(),
+    run_directory.RunDirectory(tmp_path / "run").locked(),
   ):
     pass
 
@@ -309,14 +310,14 @@ def test_what_is_no_lock_file_is_refused(tmp_path, make, link):
   reader = os.open(real, os.O_RDONLY | os.O_NONBLOCK)
   with (
     pytest.raises(ValueError, match=f"{path} must be a file.*another run_dir"),
-    rundir.RunDirectory(tmp_path).locked(),
+    run_directory.RunDirectory(tmp_path).locked(),
   ):
     pass
   os.close(reader)
 
 
 def test_the_lock_is_free_after_an_error_in_the_block(tmp_path):
-  directory = rundir.RunDirectory(tmp_path)
+  directory = run_directory.RunDirectory(tmp_path)
   with pytest.raises(OSError, match="full"), directory.locked():
     raise OSError("full")
   with directory.locked():
@@ -329,10 +330,10 @@ def test_it_works_without_fcntl(tmp_path):
     "import sys, warnings\n"
     "sys.modules['fcntl'] = None\n"
     "warnings.simplefilter('ignore')\n"
-    "from tf_lottery import rundir\n"
-    "directory = rundir.RunDirectory(sys.argv[1])\n"
+    "from tf_lottery.storage import run_directory\n"
+    "directory = run_directory.RunDirectory(sys.argv[1])\n"
     "with directory.locked():\n"
-    "  directory.declare({'seed': 1})\n"
+    "  directory.write_declaration({'seed': 1})\n"
     "print(directory.read_declaration())\n"
   )
   done = subprocess.run(
@@ -344,19 +345,19 @@ def test_it_works_without_fcntl(tmp_path):
 
 
 def test_a_process_that_does_not_write_leaves_no_trace(tmp_path):
-  directory = rundir.RunDirectory(tmp_path / "run", writes=False)
+  directory = run_directory.RunDirectory(tmp_path / "run", writes=False)
   with directory.locked():
-    directory.declare({"a": 1})
-    leg = directory.level(0)
-    leg.append_metrics({"step": 1})
-    leg.keep_metrics_up_to(0)
-    leg.finish({})
+    declare(directory, {"a": 1})
+    round_ = directory.level(0)
+    round_.append_metrics({"step": 1})
+    round_.keep_metrics_up_to(0)
+    round_.finish({})
   assert not (tmp_path / "run").exists()
 
 
 def test_records_are_json_that_people_can_read(tmp_path):
-  leg = rundir.RunDirectory(tmp_path).leg("mine")
-  leg.finish({"b": 1, "a": {"c": 2}})
+  round_ = run_directory.RunDirectory(tmp_path).round("mine")
+  round_.finish({"b": 1, "a": {"c": 2}})
   text = (tmp_path / "mine" / "round.json").read_text()
   assert text.splitlines()[1] == '  "a": {'
   assert json.loads(text) == {"a": {"c": 2}, "b": 1}

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from tf_lottery.augmentation import crop_and_flip
-from tf_lottery.data import ArrayData
-from tf_lottery.data import StreamData
-from tf_lottery.data import as_data
+from tf_lottery.training.augmentation import crop_and_flip
+from tf_lottery.training.data import ArrayData
+from tf_lottery.training.data import StreamData
+from tf_lottery.training.data import as_data
 
 X = np.arange(12, dtype=np.float32).reshape(6, 2)
 Y = np.array([0, 1, 2, 0, 1, 2])

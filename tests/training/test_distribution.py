@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests import small
-from tf_lottery import distribution
-from tf_lottery import rundir
 from tf_lottery import tickets
+from tf_lottery.storage import run_directory
+from tf_lottery.training import distribution
 
 
 def test_strategies_by_name_and_by_object():
@@ -59,7 +59,9 @@ def test_two_workers_find_the_ticket_of_two_replicas(tmp_path):
     tmp_path / "replicas", strategy="mirrored", steps=40, rewind=small.REWIND
   )
   for round_ in result.rounds:
-    directory = rundir.RunDirectory(tmp_path / "workers").level(round_.level)
+    directory = run_directory.RunDirectory(tmp_path / "workers").level(
+      round_.level
+    )
     ticket = tickets.Ticket.load(directory.ticket)
     assert ticket.mask.distance(round_.ticket.mask) < 0.05
     if round_.level:

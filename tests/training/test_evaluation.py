@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_lottery import data as data_lib
-from tf_lottery import distribution
-from tf_lottery import evaluation
+from tf_lottery.training import data as data_lib
+from tf_lottery.training import distribution
+from tf_lottery.training import evaluation
 
 
 def examples(count):

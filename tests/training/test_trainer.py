@@ -4,10 +4,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tf_lottery import augmentation
-from tf_lottery import data as data_lib
 from tf_lottery import masks
-from tf_lottery import training
+from tf_lottery.training import augmentation
+from tf_lottery.training import data as data_lib
+from tf_lottery.training.trainer import Trainer
 
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
 STRATEGIES = ["none", "mirrored"]
@@ -69,7 +69,7 @@ def assert_identical(left, right):
 def test_training_lowers_the_loss_and_keeps_pruned_weights_zero(
   library, strategy
 ):
-  trainer = training.Trainer(lambda: dense_model(library), strategy=strategy)
+  trainer = Trainer(lambda: dense_model(library), strategy=strategy)
   data = data_lib.as_data(examples())
   before = trainer.evaluate(data)
   mask = masks.Mask.random(trainer.binding.shapes, 0.5, seed=0)
@@ -85,7 +85,7 @@ def test_training_lowers_the_loss_and_keeps_pruned_weights_zero(
 
 def test_metrics_are_those_of_keras_evaluate(library, strategy):
   x, y = examples(1003)  # more than an evaluation batch, and odd
-  trainer = training.Trainer(lambda: dense_model(library), strategy=strategy)
+  trainer = Trainer(lambda: dense_model(library), strategy=strategy)
   ours = trainer.evaluate(data_lib.as_data((x, y)))
   plain = dense_model(library)
   plain.set_weights(trainer.model.get_weights())
@@ -107,7 +107,7 @@ def test_two_replicas_equal_one_device(library, rule):
   data = data_lib.as_data((x, y, weight))
   results = []
   for strategy in STRATEGIES:
-    trainer = training.Trainer(
+    trainer = Trainer(
       lambda: dense_model(library, optimizer=make()), strategy=strategy
     )
     loss, weights = leg(trainer, data)
@@ -118,7 +118,7 @@ def test_two_replicas_equal_one_device(library, rule):
 def test_the_step_is_the_one_that_keras_makes(library):
   """One epoch of ours in the order of `fit` gives the weights of `fit`."""
   x, y = examples()
-  trainer = training.Trainer(lambda: dense_model(library))
+  trainer = Trainer(lambda: dense_model(library))
   data = data_lib.as_data((x, y))
   dense = masks.Mask.ones(trainer.binding.shapes)
   _, ours = leg(trainer, data, stop=8, mask=dense)
@@ -132,7 +132,7 @@ def test_the_step_is_the_one_that_keras_makes(library):
 
 
 def test_one_trace_serves_all_masks_seeds_and_stretches(library, strategy):
-  trainer = training.Trainer(lambda: dense_model(library), strategy=strategy)
+  trainer = Trainer(lambda: dense_model(library), strategy=strategy)
   data = data_lib.as_data(examples())
   for seed, stop in ((0, 24), (1, 7), (2, 13)):
     snapshot = trainer.draw_snapshot(seed)
@@ -147,7 +147,7 @@ def test_one_trace_serves_all_masks_seeds_and_stretches(library, strategy):
 def test_going_on_from_a_snapshot_is_bit_identical(
   library, strategy, dropout, jit, tmp_path
 ):
-  trainer = training.Trainer(
+  trainer = Trainer(
     lambda: dense_model(library, dropout=dropout), strategy=strategy, jit=jit
   )
   data = data_lib.as_data(examples())
@@ -167,15 +167,14 @@ def test_going_on_from_a_snapshot_is_bit_identical(
 def test_another_trainer_of_the_same_seed_is_bit_identical(library):
   data = data_lib.as_data(examples())
   first, second = (
-    training.Trainer(lambda: dense_model(library, dropout=0.3), seed=4)
-    for _ in range(2)
+    Trainer(lambda: dense_model(library, dropout=0.3), seed=4) for _ in range(2)
   )
   assert_identical(first.initial.weights, second.initial.weights)
   assert_identical(leg(first, data)[1], leg(second, data)[1])
 
 
 def test_seeds_give_other_weights_and_other_orders(library):
-  trainer = training.Trainer(lambda: dense_model(library), seed=4)
+  trainer = Trainer(lambda: dense_model(library), seed=4)
   key = "0/kernel"
   assert np.any(trainer.draw(5)[key] != trainer.initial.weights[key])
   np.testing.assert_array_equal(
@@ -194,7 +193,7 @@ def test_the_learning_rate_schedule_goes_on_at_the_step(library):
   schedule = library.optimizers.schedules.PiecewiseConstantDecay(
     [10], [0.1, 0.0]
   )
-  trainer = training.Trainer(
+  trainer = Trainer(
     lambda: dense_model(library, optimizer=library.optimizers.SGD(schedule))
   )
   data = data_lib.as_data(examples())
@@ -212,7 +211,7 @@ def test_a_fresh_optimizer_remembers_nothing_and_a_kept_one_does(library):
   make = lambda: dense_model(  # noqa: E731
     library, optimizer=library.optimizers.SGD(0.05, momentum=0.9)
   )
-  trainer = training.Trainer(make)
+  trainer = Trainer(make)
   data = data_lib.as_data(examples())
   dense = masks.Mask.ones(trainer.binding.shapes)
   leg(trainer, data, stop=9, mask=dense)
@@ -231,7 +230,7 @@ def test_clipping_sees_the_norm_of_the_sparse_network(library):
   make = lambda: dense_model(  # noqa: E731
     library, optimizer=library.optimizers.SGD(1.0, global_clipnorm=1e-3)
   )
-  trainer = training.Trainer(make)
+  trainer = Trainer(make)
   mask = masks.Mask.random(trainer.binding.shapes, 0.3, seed=0)
   trainer.restore(trainer.initial, mask, 0)
   before = trainer.binding.read()
@@ -258,7 +257,7 @@ def test_dict_inputs_and_several_outputs(library):
 
   x = {"a": rng.normal(size=(24, 3)), "b": rng.normal(size=(24, 2))}
   y = {"p": rng.normal(size=(24, 2)), "q": rng.normal(size=(24, 1))}
-  trainer = training.Trainer(make)
+  trainer = Trainer(make)
   data = data_lib.as_data((x, y))
   before = trainer.evaluate(data)["loss"]
   leg(trainer, data, stop=20)
@@ -276,7 +275,7 @@ def test_a_stream_equals_the_arrays_in_the_same_order(library, strategy):
 
   results = []
   for data in (arrays, data_lib.as_data(epoch)):
-    trainer = training.Trainer(lambda: dense_model(library), strategy=strategy)
+    trainer = Trainer(lambda: dense_model(library), strategy=strategy)
     loss, weights = leg(trainer, data, stop=20)
     results.append({**weights, "loss": loss, **trainer.evaluate(arrays)})
     assert trainer.traces == 1
@@ -285,7 +284,7 @@ def test_a_stream_equals_the_arrays_in_the_same_order(library, strategy):
 
 def test_class_weights_change_the_loss(library):
   x, y = examples()
-  trainer = training.Trainer(lambda: dense_model(library))
+  trainer = Trainer(lambda: dense_model(library))
   plain = data_lib.as_data((x, y))
   weighted = plain.with_class_weight({0: 0.0, 1: 0.0})
   dense = masks.Mask.ones(trainer.binding.shapes)
@@ -297,7 +296,7 @@ def test_mixed_precision_trains_float32_weights(library):
   set_policy = library.mixed_precision.set_global_policy
   set_policy("mixed_bfloat16")
   try:
-    trainer = training.Trainer(lambda: dense_model(library))
+    trainer = Trainer(lambda: dense_model(library))
   finally:
     set_policy("float32")
   data = data_lib.as_data(examples())
@@ -320,7 +319,7 @@ def test_batch_statistics_are_restored(library, strategy):
     model.compile("sgd", library.losses.SparseCategoricalCrossentropy(True))
     return model
 
-  trainer = training.Trainer(make, strategy=strategy)
+  trainer = Trainer(make, strategy=strategy)
   data = data_lib.as_data(examples())
   _, weights = leg(trainer, data)
   mean = next(key for key in weights if key.endswith("moving_mean"))
@@ -345,13 +344,13 @@ def test_models_that_cannot_be_trained_here_are_refused(library):
     return model
 
   with pytest.raises(ValueError, match=r"compiled model.*model\.compile"):
-    training.Trainer(uncompiled)
+    Trainer(uncompiled)
   with pytest.raises(ValueError, match=r"OwnStep.*train_step of its own"):
-    training.Trainer(own_step)
+    Trainer(own_step)
 
 
 def test_a_batch_must_divide_among_the_replicas():
-  trainer = training.Trainer(lambda: dense_model(keras), strategy="mirrored")
+  trainer = Trainer(lambda: dense_model(keras), strategy="mirrored")
   with pytest.raises(ValueError, match="multiple of the 2 replicas, got 9"):
     trainer.train(data_lib.as_data(examples()), 0, 1, batch_size=9, seed=0)
 
@@ -368,7 +367,7 @@ def test_counting_metrics_count_each_example_once(library, strategy):
     )
     return model
 
-  trainer = training.Trainer(make, strategy=strategy)
+  trainer = Trainer(make, strategy=strategy)
   ours = trainer.evaluate((x, y))
   plain = make()
   plain.set_weights(trainer.model.get_weights())
@@ -392,7 +391,7 @@ def test_clipped_embeddings_under_replicas(library, strategy):
     )
     return model
 
-  trainer = training.Trainer(make, strategy=strategy)
+  trainer = Trainer(make, strategy=strategy)
   x = np.arange(96 * 3).reshape(96, 3) % 10
   _, weights = leg(trainer, data_lib.as_data((x, examples()[1])))
   trainer.binding.check_held()
@@ -406,7 +405,7 @@ def test_gradient_accumulation(library):
     library,
     optimizer=library.optimizers.SGD(0.1, gradient_accumulation_steps=4),
   )
-  trainer = training.Trainer(make)
+  trainer = Trainer(make)
   data = data_lib.as_data(examples())
   before = trainer.evaluate(data)["loss"]
   leg(trainer, data, stop=3)
@@ -419,7 +418,7 @@ def test_gradient_accumulation(library):
 def test_optimizers_that_average_weights_are_refused(library):
   optimizer = library.optimizers.SGD(0.1, use_ema=True)
   with pytest.raises(ValueError, match="use_ema=False"):
-    training.Trainer(lambda: dense_model(library, optimizer=optimizer))
+    Trainer(lambda: dense_model(library, optimizer=optimizer))
 
 
 def test_a_shuffled_stream_is_read_once_an_epoch(library):
@@ -437,7 +436,7 @@ def test_a_shuffled_stream_is_read_once_an_epoch(library):
 
   dataset = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(96)
   dataset = dataset.map(remember).batch(12)
-  trainer = training.Trainer(lambda: dense_model(library))
+  trainer = Trainer(lambda: dense_model(library))
   data = data_lib.as_data(dataset)
   trainer.evaluate(data)
   seen.clear()
@@ -452,7 +451,7 @@ def test_frozen_layers_are_not_pruned(library):
     model.layers[-2].trainable = False
     return model
 
-  trainer = training.Trainer(make)
+  trainer = Trainer(make)
   assert list(trainer.binding.shapes) == ["1/kernel"]
   assert "not trainable" in trainer.binding.report["0/kernel"].reason
 
@@ -479,7 +478,7 @@ def image_model(library):
 
 
 def test_augmentation_goes_on_in_the_middle_of_an_epoch(library, strategy):
-  trainer = training.Trainer(lambda: image_model(library), strategy=strategy)
+  trainer = Trainer(lambda: image_model(library), strategy=strategy)
   data = images()
   _, whole = leg(trainer, data, stop=20)
   mask = masks.Mask.random(trainer.binding.shapes, 0.5, seed=0)
@@ -494,7 +493,7 @@ def test_augmentation_goes_on_in_the_middle_of_an_epoch(library, strategy):
 def test_replicas_and_xla_do_not_change_what_augmentation_draws(library):
   one, two = (
     leg(
-      training.Trainer(
+      Trainer(
         lambda: image_model(library), strategy=strategy, jit=strategy == "none"
       ),
       images(),
@@ -511,7 +510,7 @@ def test_augmentation_draws_anew_at_each_step_and_seed():
     tf.py_function(lambda u: seen.append(u.numpy()), [uniforms], [])
     return x
 
-  trainer = training.Trainer(lambda: image_model(keras), jit=False)
+  trainer = Trainer(lambda: image_model(keras), jit=False)
   data = images(record)
   for seed in (5, 6):
     trainer.train(data, 7, 10, batch_size=12, seed=seed)
@@ -526,7 +525,7 @@ def test_augmentation_draws_anew_at_each_step_and_seed():
 
 
 def test_only_training_is_augmented_and_each_way_is_traced(library):
-  trainer = training.Trainer(lambda: image_model(library))
+  trainer = Trainer(lambda: image_model(library))
   blank = images(lambda x, uniforms: 0 * x)
   plain, moved = images(None), images()
   mask = masks.Mask.ones(trainer.binding.shapes)

@@ -1,318 +1,166 @@
 """Controls: a ticket with one thing changed, trained as the ticket was.
 
-Each control is one function of a search's result, a Level and a draw. It trains
-once: called again on the same run directory, it reads back what is there.
+Each control is one function of a search, a Level and a draw. It trains once:
+called again on the same run directory, it reads back what is there.
 """
 
 import functools
-import importlib
-import time
 import zlib
 from collections.abc import Callable
 from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from tf_lottery import augmentation
 from tf_lottery import criteria
-from tf_lottery import data as data_lib
-from tf_lottery import legs
-from tf_lottery import levels
-from tf_lottery import masks
 from tf_lottery import patterns
-from tf_lottery import prunable
 from tf_lottery import rewinding
-from tf_lottery import rounds
 from tf_lottery import scopes
-from tf_lottery import tickets
-from tf_lottery import training
-from tf_lottery import wrappers
+from tf_lottery.masks import Mask
+from tf_lottery.search.loop import Search
+from tf_lottery.search.rounds import Round
+from tf_lottery.tickets import Ticket
+from tf_lottery.training.trainer import Trainer
 
-Control = Callable[[levels.SearchResult, int, int], rounds.Round]
+Control = Callable[[Search, int, int], Round]
 
 
-def random_reinit(
-  result: levels.SearchResult, level: int, draw: int = 0
-) -> rounds.Round:
-  """Other initial weights of the same initialisers, under the same mask.
+def random_reinit(search: Search, level: int, draw: int = 0) -> Round:
+  """Other initial weights from the same initialisers, under the same mask.
 
-  They train as the ticket does: from step k on, in a run that rewinds to it;
-  through a whole training, in a run that only fine-tunes.
+  They train as the ticket does: from step k on in a search that rewinds to it,
+  and through a whole training in a search that only fine-tunes.
 
   Reference: Frankle and Carbin, arXiv 1803.03635, section 2.
   """
-  seed = _seed(result, "random_reinit", level, draw)
-  ticket = _ticket(result, level)
-  changed = ticket.reinitialised(result.trainer.draw(seed), seed)
+  seed = _seed(search, "random_reinit", level, draw)
+  weights = search.trainer.draw(seed)
+  ticket = _changed(search, level, "random_reinit", seed, start=weights)
   # New weights need the learning rates of a whole training.
-  fresh = result.search.rewind.position is None
+  fresh = search.rewind.position is None
   rewind = rewinding.to_init() if fresh else None
-  return _train(result, changed, "random_reinit", draw, rewind)
+  return search.train_control(ticket, draw, rewind=rewind)
 
 
-def shuffled_mask(
-  result: levels.SearchResult, level: int, draw: int = 0
-) -> rounds.Round:
+def shuffled_mask(search: Search, level: int, draw: int = 0) -> Round:
   """As many weights kept in each layer, at other places, in the same pattern.
 
   A search that prunes blocks or channels shuffles blocks or channels.
   """
-  search, ticket = result.search, _ticket(result, level)
-  seed = _seed(result, "shuffled_mask", level, draw)
-  mask = patterns.shuffled(ticket.mask, _prunable(result), search.pattern, seed)
-  changed = _changed(ticket, mask, search.dense_start(), "shuffled_mask", seed)
-  return _train(result, changed, "shuffled_mask", draw)
+  seed = _seed(search, "shuffled_mask", level, draw)
+  mask = patterns.shuffled(
+    search.ticket(level).mask, search.prunable, search.pattern, seed
+  )
+  ticket = _changed(search, level, "shuffled_mask", seed, mask=mask)
+  return search.train_control(ticket, draw)
 
 
-def random_mask(
-  result: levels.SearchResult, level: int, draw: int = 0
-) -> rounds.Round:
+def random_mask(search: Search, level: int, draw: int = 0) -> Round:
   """As many weights kept in the whole network, at other places.
 
   The mask is drawn from all prunable weights, also from those that the scope
   exempts. A search that prunes blocks or channels draws blocks or channels.
   """
-  search, ticket = result.search, _ticket(result, level)
-  seed = _seed(result, "random_mask", level, draw)
-  shapes = ticket.mask.shapes
+  seed = _seed(search, "random_mask", level, draw)
+  mask = _random_mask(search, search.ticket(level).mask, seed)
+  ticket = _changed(search, level, "random_mask", seed, mask=mask)
+  return search.train_control(ticket, draw)
+
+
+def _random_mask(search: Search, mask: Mask, seed: int) -> Mask:
   if search.pattern == patterns.unstructured():
-    mask = masks.Mask.random(shapes, ticket.density, seed)
-  else:
-    full = masks.Mask.ones(shapes)
-    mask = scopes.select(
-      criteria.random(search.trainer.binding, full, seed=seed),
-      full,
-      ticket.density,
-      scopes.global_(),
-      _prunable(result),
-      search.pattern,
-    )
-  changed = _changed(ticket, mask, search.dense_start(), "random_mask", seed)
-  return _train(result, changed, "random_mask", draw)
-
-
-def one_shot(
-  result: levels.SearchResult, level: int, draw: int = 0
-) -> rounds.Round:
-  """The same density in one step, from the dense network's trained weights."""
-  search, ticket = result.search, _ticket(result, level)
-  dense = result.rounds[0]
-  mask = search.pruned(
-    dense.final, dense.ticket.mask, search.schedule[level - 1]
+    return Mask.random(mask.shapes, mask.density, seed)
+  full = Mask.ones(mask.shapes)
+  scores = criteria.random(search.trainer.binding, full, seed=seed)
+  scope = scopes.global_()
+  return scopes.select(
+    scores, full, mask.density, scope, search.prunable, search.pattern
   )
-  changed = _changed(ticket, mask, search.dense_start(), "one_shot")
-  return _train(result, changed, "one_shot", draw)
 
 
-def fine_tune(
-  result: levels.SearchResult, level: int, draw: int = 0
-) -> rounds.Round:
+def one_shot(search: Search, level: int, draw: int = 0) -> Round:
+  """The same density in one step, from the dense network's trained weights."""
+  dense = search.rounds[0].ticket.mask
+  density = search.schedule[level - 1]
+  mask = search.prune(search.trained(0), dense, density)
+  ticket = _changed(search, level, "one_shot", mask=mask)
+  return search.train_control(ticket, draw)
+
+
+def fine_tune(search: Search, level: int, draw: int = 0) -> Round:
   """No rewinding: on from the trained weights, at the last learning rate.
 
   Reference: Han et al., arXiv 1506.02626.
   """
-  changed = _from_trained(result, level, "fine_tune")
-  return _train(result, changed, "fine_tune", draw, rewinding.finetune())
+  trained = _trained_before(search, level)
+  ticket = _changed(search, level, "fine_tune", start=trained)
+  return search.train_control(ticket, draw, rewind=rewinding.finetune())
 
 
-def learning_rate_rewind(
-  result: levels.SearchResult, level: int, draw: int = 0
-) -> rounds.Round:
+def learning_rate_rewind(search: Search, level: int, draw: int = 0) -> Round:
   """On from the trained weights, with the learning rate of the beginning.
 
   Reference: Renda et al., arXiv 2003.02389.
   """
-  name = "learning_rate_rewind"
-  changed = _from_trained(result, level, name)
-  return _train(result, changed, name, draw, rewinding.learning_rate())
+  trained = _trained_before(search, level)
+  ticket = _changed(search, level, "learning_rate_rewind", start=trained)
+  return search.train_control(ticket, draw, rewind=rewinding.learning_rate())
 
 
-def rewind_to_init(
-  result: levels.SearchResult, level: int, draw: int = 0
-) -> rounds.Round:
-  """The initial weights, in a run that rewinds to a later step.
+def rewind_to_init(search: Search, level: int, draw: int = 0) -> Round:
+  """The initial weights, in a search that rewinds to a later step.
 
   Raises:
-    ValueError: the run rewinds to initialisation itself.
+    ValueError: the search rewinds to initialisation itself.
 
   Reference: Frankle et al., arXiv 1912.05671.
   """
-  if result.search.rewind == rewinding.to_init():
+  if search.rewind == rewinding.to_init():
     raise ValueError(
       "The control rewind_to_init would repeat the tickets of a run that"
       " rewinds to initialisation. Leave it out, or rewind to a later step."
     )
-  ticket = _ticket(result, level)
-  initial = result.search.initial.weights
-  changed = _changed(ticket, ticket.mask, initial, "rewind_to_init")
-  return _train(result, changed, "rewind_to_init", draw, rewinding.to_init())
+  initial = search.initial.weights
+  ticket = _changed(search, level, "rewind_to_init", start=initial)
+  return search.train_control(ticket, draw, rewind=rewinding.to_init())
 
 
 def small_dense(
-  result: levels.SearchResult,
+  search: Search,
   level: int,
   draw: int = 0,
   *,
   make_model: Callable[[int], Any],
-) -> rounds.Round:
-  """A narrower dense network with as many weights as the ticket.
+) -> Round:
+  """A narrower dense network with about as many weights as the ticket.
 
   Args:
-    result: of the search.
-    level: whose ticket.
-    draw: another initialisation for each.
-    make_model: number of prunable weights -> compiled model of about so many.
-      The record's density is what it has, over the whole network's.
+    search: the search.
+    level: the Level of the ticket.
+    draw: numbers the initialisations.
+    make_model: takes a number of prunable weights, and returns a compiled
+      model of about so many. The record's density is their number over that of
+      the whole network.
   """
-  search, ticket = result.search, _ticket(result, level)
-  directory = search.directory.control(level, "small_dense", draw)
-  if directory.is_done:
-    return rounds.Round.read(directory)
-  seed = _seed(result, "small_dense", level, draw)
-  trainer = training.Trainer(
-    functools.partial(make_model, ticket.mask.kept),
+  if done := search.find_control(level, "small_dense", draw):
+    return done
+  whole = search.ticket(level).mask
+  seed = _seed(search, "small_dense", level, draw)
+  trainer = Trainer(
+    functools.partial(make_model, whole.kept),
     strategy=search.trainer.strategy,
     seed=seed,
     jit=search.trainer.jit,
   )
-  mask = masks.Mask.ones(trainer.binding.shapes)
-  leg = legs.Leg(trainer.initial, mask, 0, search.search_steps)
+  mask = Mask.ones(trainer.binding.shapes)
   provenance = {"level": level, "control": "small_dense", "control_seed": seed}
-  with search.directory.locked():
-    round_, _ = legs.complete(
-      trainer,
-      search.protocol,
-      leg,
-      directory,
-      provenance,
-      density=mask.size / ticket.mask.size,
-    )
-  return round_
-
-
-def gradual(
-  result: levels.SearchResult,
-  level: int,
-  draw: int = 0,
-  *,
-  make_model: Callable[[], Any],
-) -> rounds.Round:
-  """Tfmot's gradual pruning: what a practitioner would use instead.
-
-  From the same initial weights to the ticket's density in each layer, within
-  one training of the same length and in the same order of the data. It is
-  evaluated from three quarters on, when that density is reached. Not resumed
-  in the middle.
-
-  Args:
-    result: of the search.
-    level: whose ticket.
-    draw: nothing is drawn; the number names the directory.
-    make_model: returns a compiled tf_keras model of the same architecture.
-
-  Raises:
-    ValueError: the training data are no arrays.
-
-  Reference: Zhu and Gupta, arXiv 1710.01878.
-  """
-  search, ticket = result.search, _ticket(result, level)
-  directory = search.directory.control(level, "gradual", draw)
-  if directory.is_done:
-    return rounds.Round.read(directory)
-  if not isinstance(search.protocol.train, data_lib.ArrayData):
-    raise ValueError(
-      "The control gradual needs training data as arrays, got a tf.data"
-      " pipeline. Leave it out."
-    )
-  wrappers.set_seed(search.protocol.seed)
-  model = make_model()
-  binding = wrappers.bind(model)
-  start = result.rounds[0].ticket.start
-  binding.write(start)
-  with (
-    search.directory.locked(),
-    rounds.Recorder(directory, -1, ticket.density) as recorder,
-  ):
-    final = _fit_gradually(search, model, ticket.mask, recorder)
-    mask = masks.Mask({key: final[key] != 0 for key in ticket.mask})
-    provenance = {**ticket.provenance, "control": "gradual", "step": 0}
-    if directory.writes:
-      tickets.Ticket(mask, start, provenance).save(directory.ticket)
-      rewinding.Snapshot(search.search_steps, final).save(directory.final)
-    record = rounds.record_of(
-      recorder.history,
-      level=level,
-      density=mask.density,
-      start=0,
-      steps=search.search_steps,
-      seed=search.protocol.seed,
-    )
-    directory.finish(record)
-  return rounds.Round.of(record, directory)
-
-
-def _fit_gradually(
-  search: levels.Search,
-  model: Any,
-  mask: masks.Mask,
-  recorder: rounds.Recorder,
-) -> dict[str, np.ndarray]:
-  # Here, because it imports tfmot, which not everybody needs.
-  gradual_lib = importlib.import_module("tf_lottery.wrappers.keras2_gradual")
-  protocol = search.protocol
-  began = time.perf_counter()
-
-  def record(step, loss, pruned):
-    last = step == search.search_steps
-    evaluate = functools.partial(_evaluate_by_keras, pruned)
-    metrics = protocol.evaluate(evaluate, recorder.history, last=last)
-    recorder.seconds = time.perf_counter() - began
-    recorder.add({"step": step, "loss": loss, **metrics})
-
-  return gradual_lib.fit(
-    model,
-    functools.partial(_batch, protocol),
-    search.search_steps,
-    {part.key: part.density for part in mask.table()},
-    every=protocol.evaluate_every,
-    on_evaluation=record,
-  )
-
-
-def _batch(protocol: legs.Protocol, step: int) -> tuple[Any, ...]:
-  """The batch that the trainer would train on at a step."""
-  data, size = protocol.train, protocol.batch_size
-  epoch, index = divmod(step, protocol.steps_per_epoch)
-  order = _order(data, protocol.seed, epoch)
-  indices = order[index * size : (index + 1) * size]
-  x, y, weight = tf.nest.map_structure(
-    lambda a: None if a is None else a[indices], data.arrays
-  )
-  if data.augment is not None:
-    first = tf.constant([protocol.seed, step - index], tf.int64)
-    x = data.augment(x, augmentation.uniforms(size, first, index))
-  return (x, y) if weight is None else (x, y, weight)
-
-
-@functools.lru_cache(maxsize=1)
-def _order(data: data_lib.ArrayData, seed: int, epoch: int) -> np.ndarray:
-  return data.order(seed, epoch)
-
-
-def _evaluate_by_keras(model: Any, data: data_lib.Data) -> dict[str, float]:
-  if isinstance(data, data_lib.StreamData):
-    return model.evaluate(data.make(0), verbose=0, return_dict=True)
-  x, y, weight = data.arrays
-  return model.evaluate(
-    x,
-    y,
-    sample_weight=weight,
-    batch_size=1000,
-    verbose=0,
-    return_dict=True,
+  start = trainer.initial.without_random_states()
+  return search.train_control(
+    Ticket(mask, start, provenance),
+    draw,
+    rewind=rewinding.to_init(),
+    trainer=trainer,
+    density=mask.size / whole.size,
   )
 
 
@@ -330,57 +178,33 @@ BY_NAME: Mapping[str, Control] = {
 }
 
 
-def _seed(
-  result: levels.SearchResult, control: str, level: int, draw: int
-) -> int:
-  """A seed of its own for each draw, and never the run's."""
-  seed = result.search.protocol.seed
-  return zlib.crc32(f"{seed} {control} {level} {draw}".encode()) >> 1
+def _seed(search: Search, control: str, level: int, draw: int) -> int:
+  """A seed of its own for each draw, and never the search's."""
+  return zlib.crc32(f"{search.seed} {control} {level} {draw}".encode()) >> 1
 
 
-def _prunable(result: levels.SearchResult) -> Sequence[prunable.Weight]:
-  return result.trainer.binding.report.prunable
-
-
-def _from_trained(
-  result: levels.SearchResult, level: int, control: str
-) -> tickets.Ticket:
-  ticket = _ticket(result, level)
-  trained = result.rounds[level - 1].final.weights
-  return _changed(ticket, ticket.mask, trained, control)
+def _trained_before(search: Search, level: int) -> Mapping[str, np.ndarray]:
+  """The weights at the end of the Level before, from which it was pruned."""
+  search.ticket(level)  # refuses the dense Level
+  return search.trained(level - 1).weights
 
 
 def _changed(
-  ticket: tickets.Ticket,
-  mask: masks.Mask,
-  weights: Mapping[str, np.ndarray],
+  search: Search,
+  level: int,
   control: str,
   seed: int | None = None,
-) -> tickets.Ticket:
-  """The ticket with another mask or other start weights."""
-  provenance = {**ticket.provenance, "control": control, "control_seed": seed}
-  start = {key: weights[key] for key in ticket.start}
-  return tickets.Ticket(mask, start, provenance)
-
-
-def _train(
-  result: levels.SearchResult,
-  ticket: tickets.Ticket,
-  control: str,
-  draw: int,
-  rewind: rewinding.Rewind | None = None,
-) -> rounds.Round:
-  level = ticket.provenance["level"]
-  directory = result.search.directory.control(level, control, draw)
-  return result.search.train(
-    ticket, directory.path.name, rewind=rewind, final=False
+  *,
+  mask: Mask | None = None,
+  start: Mapping[str, np.ndarray] | None = None,
+) -> Ticket:
+  """The Level's ticket with another mask or other start weights."""
+  ticket = search.ticket(level)
+  if start is None:
+    # A ticket is zero where it prunes: another mask needs the dense weights.
+    start = search.dense_start()
+  return Ticket(
+    ticket.mask if mask is None else mask,
+    {key: start[key] for key in ticket.start},
+    {**ticket.provenance, "control": control, "control_seed": seed},
   )
-
-
-def _ticket(result: levels.SearchResult, level: int) -> tickets.Ticket:
-  if not 0 < level < len(result.rounds):
-    raise ValueError(
-      f"Controls belong to pruned Levels, 1 to {len(result.rounds) - 1}; got"
-      f" Level {level}."
-    )
-  return result.rounds[level].ticket

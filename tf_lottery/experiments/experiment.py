@@ -1,12 +1,4 @@
-"""Experiments: what to run, declared; its name; and its replicates.
-
-```
-ROOT/
-  lenet_300_100-fashion_mnist-init-1f0c9a52/   one directory an experiment
-    experiment.json                              what was declared
-    replicate_00/ replicate_01/ ...              one run directory each
-```
-"""
+"""Experiments: the declaration of what to run, its name and its controls."""
 
 import dataclasses
 import functools
@@ -14,28 +6,21 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
-from tf_lottery import augmentation
-from tf_lottery import controls as controls_lib
-from tf_lottery import data as data_lib
-from tf_lottery import datasets
-from tf_lottery import files
-from tf_lottery import levels as levels_lib
-from tf_lottery import networks
 from tf_lottery import patterns
 from tf_lottery import rewinding
-from tf_lottery import rounds
-from tf_lottery import rundir
-from tf_lottery import schedules
-from tf_lottery import schemas
-from tf_lottery import search
-from tf_lottery import training
-from tf_lottery import workloads
+from tf_lottery.experiments import controls
+from tf_lottery.papers import datasets
+from tf_lottery.papers import networks
+from tf_lottery.papers import recipes
+from tf_lottery.storage import files
+from tf_lottery.storage import run_directory
+from tf_lottery.storage import schemas
+from tf_lottery.training.trainer import Trainer
 
-CONTROLS = (*controls_lib.BY_NAME, "gradual", "small_dense")
+CONTROLS = (*controls.BY_NAME, "gradual", "small_dense")
 
 # What may be asked of an experiment later, without making it another one.
 GROWING = ("controls", "control_levels", "reinits", "replicates")
@@ -58,7 +43,7 @@ class Experiment:
 
   Attributes:
     data: see `datasets.load_data`.
-    recipe: see `workloads.recipe`: the network, and how it is trained.
+    recipe: see `recipes.recipe`: the network, and how it is trained.
     keras: `"keras"` (Keras 3) or `"tf_keras"`.
     steps: optimizer updates of each training; warm-up and drops of the
       learning rate are scaled with them.
@@ -136,7 +121,7 @@ class Experiment:
           f"{name} must be one of {', '.join(known)}; got"
           f" {getattr(self, name)!r}."
         )
-    schedules.Step.parse(self.evaluate_every)
+    rewinding.Step.parse(self.evaluate_every)
     patterns.get(self.pattern)
     self.make_recipe()
     if (
@@ -173,9 +158,9 @@ class Experiment:
       words.append(self.pattern)
     return "-".join([*words, digest])
 
-  def make_recipe(self) -> workloads.Recipe:
+  def make_recipe(self) -> recipes.Recipe:
     """The recipe, with the fields that are declared here."""
-    recipe = workloads.recipe(self.recipe)
+    recipe = recipes.recipe(self.recipe)
     if self.steps is not None:
       recipe = recipe.scaled(self.steps)
     declared = {
@@ -192,7 +177,7 @@ class Experiment:
       return _REWINDS[name]()
     return rewinding.to_step(name)
 
-  def make_trainer(self, splits: datasets.Splits) -> training.Trainer:
+  def make_trainer(self, splits: datasets.Splits) -> Trainer:
     """What trains all replicates; `find` initialises it for each."""
     make_model = functools.partial(
       self.make_recipe().make_model,
@@ -200,16 +185,16 @@ class Experiment:
       splits.classes,
       keras=self.keras,
     )
-    return training.Trainer(make_model, strategy=self.strategy, seed=self.seed)
+    return Trainer(make_model, strategy=self.strategy, seed=self.seed)
 
-  def control(self, name: str, splits: datasets.Splits) -> controls_lib.Control:
+  def control(self, name: str, splits: datasets.Splits) -> controls.Control:
     """A control by its name, for this network."""
     make_model = functools.partial(
       self.make_recipe().make_model, splits.input_shape, splits.classes
     )
     if name == "gradual":
       return functools.partial(
-        controls_lib.gradual,
+        controls.gradual,
         make_model=functools.partial(make_model, keras="tf_keras"),
       )
     if name == "small_dense":
@@ -220,142 +205,46 @@ class Experiment:
         )
         return make_model(keras=self.keras, width=width)
 
-      return functools.partial(controls_lib.small_dense, make_model=make_small)
-    return controls_lib.BY_NAME[name]
+      return functools.partial(controls.small_dense, make_model=make_small)
+    return controls.BY_NAME[name]
 
+  @property
+  def trainings(self) -> int:
+    """How many Rounds all replicates have together."""
+    return self.replicates * (1 + self.levels + len(list(self.branches())))
 
-def find(
-  experiment: Experiment,
-  replicate: int,
-  splits: datasets.Splits,
-  run_dir: str | os.PathLike,
-  *,
-  trainer: training.Trainer | None = None,
-  progress: bool | None = None,
-  on_round: Callable[[rounds.Round], None] | None = None,
-) -> levels_lib.SearchResult:
-  """The search of one replicate: its Levels, without controls.
+  def branches(self) -> Iterator[tuple[int, str, int]]:
+    """Yields the Level, name and draw of each control of a replicate."""
+    levels = self.control_levels or range(1, self.levels + 1)
+    for level in levels:
+      for name in self.controls:
+        for draw in range(self.reinits if name == "random_reinit" else 1):
+          yield level, name, draw
 
-  Args:
-    experiment: what to do.
-    replicate: which seed.
-    splits: the data, split by this replicate's seed.
-    run_dir: where.
-    trainer: of the experiment, when it is there already.
-    progress: see `find_ticket`.
-    on_round: see `find_ticket`.
-  """
-  recipe = experiment.make_recipe()
-  train = splits.train
-  if recipe.augment and len(splits.input_shape) == 3:
-    train = data_lib.ArrayData(train, augmentation.crop_and_flip)
-  rate = recipe.rate
-  return search.find_ticket(
-    trainer or experiment.make_trainer(splits),
-    train,
-    validation_data=splits.validation,
-    test_data=splits.test,
-    steps=recipe.steps,
-    search_steps=experiment.search_steps,
-    batch_size=recipe.batch_size,
-    schedule=schedules.geometric(experiment.levels, rate),
-    criterion=experiment.criterion,
-    pattern=experiment.pattern,
-    scope=recipe.scope,
-    rewind=experiment.make_rewind(),
-    evaluate_every=experiment.evaluate_every,
-    seed=experiment.seed + replicate,
-    run_dir=run_dir,
-    progress=progress,
-    on_round=on_round,
-  )
-
-
-def run(
-  experiment: Experiment,
-  replicate: int,
-  root: str | os.PathLike,
-  *,
-  data_dir: str | os.PathLike | None = None,
-  trainer: training.Trainer | None = None,
-  progress: bool | None = None,
-  on_round: Callable[[rounds.Round], None] | None = None,
-) -> levels_lib.SearchResult:
-  """One replicate with its controls; done parts are read back.
-
-  Args:
-    experiment: what to do.
-    replicate: which seed, from 0.
-    root: the directory above that of the experiment.
-    data_dir: see `datasets.load_data`.
-    trainer: of the experiment, when it is there already.
-    progress: see `find_ticket`.
-    on_round: called with each `Round`, those of controls too.
-  """
-  seed = experiment.seed + replicate
-  splits = datasets.load_data(experiment.data, seed=seed, data_dir=data_dir)
-  declare(experiment, root)
-  result = find(
-    experiment,
-    replicate,
-    splits,
-    run_dir(experiment, replicate, root),
-    trainer=trainer,
-    progress=progress,
-    on_round=on_round,
-  )
-  for level, name, draw in _branches(experiment):
-    round_ = experiment.control(name, splits)(result, level, draw)
-    if on_round:
-      on_round(round_)
-  return result
-
-
-def is_done(
-  experiment: Experiment, replicate: int, root: str | os.PathLike
-) -> bool:
-  """Whether all that a replicate trains is there."""
-  directory = rundir.RunDirectory(run_dir(experiment, replicate, root))
-  legs = [directory.level(level) for level in range(experiment.levels + 1)]
-  legs += [directory.control(*branch) for branch in _branches(experiment)]
-  return all(leg.is_done for leg in legs)
-
-
-def run_dir(
-  experiment: Experiment, replicate: int, root: str | os.PathLike
-) -> pathlib.Path:
-  """The run directory of a replicate."""
-  return pathlib.Path(root) / experiment.id / f"replicate_{replicate:02d}"
-
-
-def declare(experiment: Experiment, root: str | os.PathLike) -> None:
-  """Writes `experiment.json` into the directory of an experiment."""
-  record(experiment, pathlib.Path(root) / experiment.id)
-
-
-def record(experiment: Experiment, directory: str | os.PathLike) -> None:
-  """Writes `experiment.json` into a directory; `of_run` reads it."""
-  declaration = {"id": experiment.id, **dataclasses.asdict(experiment)}
-  files.write_json(pathlib.Path(directory) / rundir.EXPERIMENT, declaration)
+  def declare(self, directory: str | os.PathLike) -> None:
+    """Writes `experiment.json` into a directory; `of_run` reads it."""
+    declaration = {"id": self.id, **dataclasses.asdict(self)}
+    path = pathlib.Path(directory) / run_directory.EXPERIMENT
+    files.write_json(path, declaration)
 
 
 def of_run(run_dir: str | os.PathLike) -> tuple[Experiment, int]:
-  """The experiment of a run directory, and which replicate of it that is.
+  """Returns the experiment of a run directory, and which replicate it is.
 
   Raises:
-    FileNotFoundError: nothing says which experiment it was.
+    FileNotFoundError: no `experiment.json` says which experiment it was.
     FileFormatError: the declaration is damaged, or of a newer version.
   """
   path = pathlib.Path(run_dir).resolve()
-  replicate = rundir.replicate_of(path)
+  replicate = run_directory.replicate_of(path)
   home = path if replicate is None else path.parent
   try:
-    declared = rundir.read_experiment(home)
+    declared = run_directory.read_experiment(home)
   except FileNotFoundError:
     raise FileNotFoundError(
-      f"No {rundir.EXPERIMENT} says how {run_dir} was found. Give the run"
-      " directory of find_ticket.py or of a replicate of run_sweep.py; a model"
-      " of your own is exported by tf_lottery.export."
+      f"No {run_directory.EXPERIMENT} says how {run_dir} was found. Give the"
+      " run directory of find_ticket.py or of a replicate of run_sweep.py; a"
+      " model of your own is exported by tf_lottery.export."
     ) from None
   declared.pop("id", None)
   try:
@@ -363,15 +252,6 @@ def of_run(run_dir: str | os.PathLike) -> tuple[Experiment, int]:
     return Experiment(**declared), replicate or 0
   except (TypeError, ValueError) as error:
     raise files.FileFormatError(
-      f"{home / rundir.EXPERIMENT} declares no experiment of this version:"
-      f" {error}"
+      f"{home / run_directory.EXPERIMENT} declares no experiment of this"
+      f" version: {error}"
     ) from error
-
-
-def _branches(experiment: Experiment) -> Iterator[tuple[int, str, int]]:
-  """Level, control and draw of all that a replicate trains besides Levels."""
-  levels = experiment.control_levels or range(1, experiment.levels + 1)
-  for level in levels:
-    for name in experiment.controls:
-      for draw in range(experiment.reinits if name == "random_reinit" else 1):
-        yield level, name, draw

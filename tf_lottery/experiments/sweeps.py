@@ -20,7 +20,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from tf_lottery import experiments
+from tf_lottery.experiments import running
+from tf_lottery.experiments.experiment import GROWING
+from tf_lottery.experiments.experiment import Experiment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Task:
     retries: how often to try again.
   """
 
-  experiment: experiments.Experiment
+  experiment: Experiment
   replicate: int
   root: str
   data_dir: str | None = None
@@ -50,12 +52,12 @@ class Task:
   @property
   def is_done(self) -> bool:
     """Whether nothing is left to train."""
-    return experiments.is_done(self.experiment, self.replicate, self.root)
+    return running.is_done(self.experiment, self.replicate, self.root)
 
   @property
   def run_dir(self) -> pathlib.Path:
     """Where it is trained."""
-    return experiments.run_dir(self.experiment, self.replicate, self.root)
+    return running.run_dir(self.experiment, self.replicate, self.root)
 
   @property
   def log(self) -> pathlib.Path:
@@ -64,8 +66,8 @@ class Task:
 
 
 def grid(
-  base: experiments.Experiment, axes: Mapping[str, Sequence[Any]]
-) -> list[experiments.Experiment]:
+  base: Experiment, axes: Mapping[str, Sequence[Any]]
+) -> list[Experiment]:
   """One experiment for each combination of values.
 
   Args:
@@ -76,7 +78,7 @@ def grid(
     ValueError: there is no field of that name, or a value is out of range.
   """
   names = {field.name for field in dataclasses.fields(base)}
-  names -= set(experiments.GROWING)  # one experiment, whatever they are
+  names -= set(GROWING)  # one experiment, whatever they are
   for name in axes:
     if name not in names:
       raise ValueError(
@@ -90,7 +92,7 @@ def grid(
 
 
 def tasks(
-  declared: Iterable[experiments.Experiment], root: str | os.PathLike, **fields
+  declared: Iterable[Experiment], root: str | os.PathLike, **fields
 ) -> list[Task]:
   """Every replicate; the first ones of all experiments come first."""
   made = [
@@ -188,7 +190,7 @@ def run_task(task: Task) -> str | None:
   for _ in range(1 + task.retries):
     with open(task.log, "ab") as log:
       process = subprocess.run(
-        [sys.executable, "-m", "tf_lottery.sweeps", argument],
+        [sys.executable, "-m", "tf_lottery.experiments.sweeps", argument],
         env={
           **os.environ,
           "OMP_NUM_THREADS": str(task.threads),
@@ -212,11 +214,11 @@ def _main(argument: str) -> None:
   """What the process does."""
   tf = importlib.import_module("tensorflow")
   fields = json.loads(argument)
-  experiment = experiments.Experiment(**fields.pop("experiment"))
+  experiment = Experiment(**fields.pop("experiment"))
   task = Task(experiment, **fields)
   tf.config.threading.set_intra_op_parallelism_threads(task.threads)
   tf.config.threading.set_inter_op_parallelism_threads(1)
-  experiments.run(experiment, task.replicate, task.root, data_dir=task.data_dir)
+  running.run(experiment, task.replicate, task.root, data_dir=task.data_dir)
 
 
 if __name__ == "__main__":

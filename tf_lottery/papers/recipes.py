@@ -8,8 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_lottery import networks
 from tf_lottery import scopes
+from tf_lottery.papers import networks
 
 _PAPER = "Frankle and Carbin, arXiv 1803.03635, figure 2"
 _LATE = "Frankle et al., arXiv 1912.05671, and Renda et al., arXiv 2003.02389"

@@ -17,7 +17,6 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from tf_lottery import files
 from tf_lottery.report import claims
 from tf_lottery.report import evidence as evidence_lib
 from tf_lottery.report import gallery
@@ -25,6 +24,7 @@ from tf_lottery.report import summaries
 from tf_lottery.report import tables
 from tf_lottery.report import verdicts
 from tf_lottery.report import wording
+from tf_lottery.storage import files
 
 _TEMPLATE = pathlib.Path(__file__).with_name("report.html.jinja")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tf_lottery import trials as trials_lib
+from tf_lottery.report import records
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
 
@@ -72,7 +72,7 @@ class Finding:
 
 
 def findings(
-  trials: Sequence[trials_lib.Trial],
+  trials: Sequence[records.Trial],
   claims: Sequence[Claim],
   tolerance: float = 0.005,
 ) -> list[Finding]:
@@ -113,7 +113,7 @@ def findings(
   return rows
 
 
-def _measures(trials: Sequence[trials_lib.Trial], claim: Claim) -> list[str]:
+def _measures(trials: Sequence[records.Trial], claim: Claim) -> list[str]:
   """Returns the fields of `Trial` that a claim is about."""
   if claim.sooner:
     return [summaries.STEP]
@@ -124,7 +124,7 @@ def _measures(trials: Sequence[trials_lib.Trial], claim: Claim) -> list[str]:
 
 
 def _levels(
-  trials: Sequence[trials_lib.Trial], claim: Claim
+  trials: Sequence[records.Trial], claim: Claim
 ) -> list[tuple[int, float]]:
   """Returns the Levels at which to test a claim, with their densities."""
   densities = summaries.level_densities(trials)
@@ -149,7 +149,7 @@ def _levels(
 
 
 def _at_level(
-  trials: Sequence[trials_lib.Trial],
+  trials: Sequence[records.Trial],
   claim: Claim,
   tolerance: float,
   measure: str,

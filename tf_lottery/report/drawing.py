@@ -21,7 +21,7 @@ from matplotlib import figure as figure_lib
 from matplotlib import ticker
 from matplotlib.backends import backend_agg
 
-from tf_lottery import files
+from tf_lottery.storage import files
 
 
 @dataclasses.dataclass(frozen=True)

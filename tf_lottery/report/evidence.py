@@ -8,14 +8,15 @@ import pathlib
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
 
+from tf_lottery import experiments
 from tf_lottery import masks as masks_lib
 from tf_lottery import objective
-from tf_lottery import trials as trials_lib
 from tf_lottery.report import claims
+from tf_lottery.report import records
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
+from tf_lottery.storage.files import FileFormatError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Evidence:
   """
 
   experiment: str
-  runs: tuple[trials_lib.Run, ...]
-  trials: tuple[trials_lib.Trial, ...]
+  runs: tuple[records.Run, ...]
+  trials: tuple[records.Trial, ...]
   tolerance: float = 0.005
   tested: Sequence[claims.Claim] = ()
 
@@ -50,7 +51,7 @@ class Evidence:
     return names.most_common(1)[0][0] if names else "loss"
 
   @functools.cached_property
-  def compared(self) -> tuple[trials_lib.Trial, ...]:
+  def compared(self) -> tuple[records.Trial, ...]:
     """The trials that have this metric."""
     return tuple(t for t in self.trials if t.monitor == self.monitor)
 
@@ -103,7 +104,7 @@ class Evidence:
   @functools.cached_property
   def unfinished(self) -> int:
     """The number of trainings that are declared or begun but not finished."""
-    declared = _declared_trainings(self.runs[0].declared)
+    declared = _declared_trainings(self.runs[0])
     if declared is not None:
       return max(0, declared - sum(trial.done for trial in self.trials))
     begun = sum(not trial.done for trial in self.trials)
@@ -135,7 +136,7 @@ class Evidence:
     found, damage = {}, []
     directory = self.runs[0].directory
     for level in summaries.level_densities(self.trials):
-      if file := trials_lib.read_ticket(directory.level(level), damage):
+      if file := records.read_ticket(directory.level(level), damage):
         found[level] = file.mask, file.names
     return found, damage
 
@@ -185,36 +186,31 @@ def gather(
     ValueError: The tolerance is negative.
   """
   verdicts.check_tolerance(tolerance)
-  by_home: dict[pathlib.Path, list[trials_lib.Run]] = {}
-  for run in trials_lib.find_runs(paths):
+  by_home: dict[pathlib.Path, list[records.Run]] = {}
+  for run in records.find_runs(paths):
     by_home.setdefault(run.home, []).append(run)
   ids = collections.Counter(runs[0].experiment for runs in by_home.values())
   found = []
   for home, runs in by_home.items():
     # Several folders may hold experiments of the same id.
     name = runs[0].experiment if ids[runs[0].experiment] == 1 else str(home)
-    trials = [trial for run in runs for trial in trials_lib.read_trials(run)]
+    trials = [trial for run in runs for trial in records.read_trials(run)]
     recipe = str(runs[0].declared.get("recipe"))
     tested = (claims_by_recipe or {}).get(recipe, ())
     found.append(Evidence(name, tuple(runs), tuple(trials), tolerance, tested))
   return found
 
 
-def _declared_trainings(declared: Mapping[str, Any]) -> int | None:
-  """Returns how many trainings an experiment declares, if it says so."""
+def _declared_trainings(run: records.Run) -> int | None:
+  """Returns how many trainings the experiment of a run declares, if any."""
   try:
-    levels = len(declared["control_levels"]) or declared["levels"]
-    controls = sum(
-      declared["reinits"] if name == "random_reinit" else 1
-      for name in declared["controls"]
-    )
-    each = 1 + declared["levels"] + levels * controls
-    return declared["replicates"] * each
-  except KeyError:
-    return None
+    experiment, _ = experiments.of_run(run.path)
+  except (FileNotFoundError, FileFormatError):
+    return None  # of a user's own search, or of another version
+  return experiment.trainings
 
 
-def layer_classes(runs: Sequence[trials_lib.Run]) -> list[str]:
+def layer_classes(runs: Sequence[records.Run]) -> list[str]:
   """Returns the class names of the first run's layers, as far as declared."""
   layers = runs[0].declaration.get("layers", []) if runs else []
   return [str(layer.get("class", "")) for layer in layers]

@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib import figure as figure_lib
 
 from tf_lottery import masks
-from tf_lottery import trials as trials_lib
 from tf_lottery.report import drawing
 from tf_lottery.report import evidence as evidence_lib
 from tf_lottery.report import figures
+from tf_lottery.report import records
 from tf_lottery.report import summaries
 from tf_lottery.report import wording
 
@@ -207,9 +207,9 @@ def _mean_curve(
   curves = []
   for run in evidence.runs:
     if str(run.path) in replicates:
-      rows = trials_lib.read_rows(run.directory.level(level))
+      rows = records.read_rows(run.directory.level(level))
       name = f"val_{evidence.monitor}"
-      curve = {row["step"]: trials_lib.number(row, name) for row in rows}
+      curve = {row["step"]: records.number(row, name) for row in rows}
       curves.append({step: v for step, v in curve.items() if v is not None})
   if not curves:
     return [], []

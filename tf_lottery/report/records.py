@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from typing import Any
 from typing import TypeVar
 
-from tf_lottery import files
 from tf_lottery import objective as objective_lib
-from tf_lottery import rundir
 from tf_lottery import tickets
+from tf_lottery.storage import files
+from tf_lottery.storage import run_directory
 
 _Value = TypeVar("_Value")
 
@@ -96,8 +96,11 @@ class Run:
   def at(cls, path: str | os.PathLike) -> "Run":
     """The run in a directory: `ROOT/ID/replicate_00`, or one by itself."""
     path = pathlib.Path(path).resolve()
-    replicate = rundir.replicate_of(path)
-    if replicate is None or not (path.parent / rundir.EXPERIMENT).is_file():
+    replicate = run_directory.replicate_of(path)
+    if (
+      replicate is None
+      or not (path.parent / run_directory.EXPERIMENT).is_file()
+    ):
       return cls(path, path.name, 0, path)
     run = cls(path, path.parent.name, replicate, path.parent)
     declared = run.declared.get("id") or run.experiment
@@ -122,12 +125,12 @@ class Run:
     return damage
 
   @property
-  def directory(self) -> rundir.RunDirectory:
+  def directory(self) -> run_directory.RunDirectory:
     """Its files."""
-    return rundir.RunDirectory(self.path, writes=False)
+    return run_directory.RunDirectory(self.path, writes=False)
 
   def _declared(self, damage: list[str]) -> dict[str, Any]:
-    read = functools.partial(rundir.read_experiment, self.home)
+    read = functools.partial(run_directory.read_experiment, self.home)
     return _read(read, damage) or {}
 
   def _declaration(self, damage: list[str]) -> dict[str, Any]:
@@ -176,11 +179,11 @@ def read_trials(run: Run | str | os.PathLike) -> list[Trial]:
   """The trials of a run, done or not, by Level."""
   run = run if isinstance(run, Run) else Run.at(run)
   declaration = run.declaration
-  return [_read_trial(run, declaration, *leg) for leg in run.directory.legs()]
+  return [_read_trial(run, declaration, *leg) for leg in run.directory.rounds()]
 
 
 def read_rows(
-  leg: rundir.LegDirectory, damage: list[str] | None = None
+  leg: run_directory.RoundDirectory, damage: list[str] | None = None
 ) -> list[dict[str, float]]:
   """Reads the evaluations of a leg, without damaged lines.
 
@@ -196,7 +199,7 @@ def read_rows(
 
 
 def read_ticket(
-  leg: rundir.LegDirectory, damage: list[str] | None = None
+  leg: run_directory.RoundDirectory, damage: list[str] | None = None
 ) -> tickets.TicketFile | None:
   """Reads a leg's ticket, whose mask is built when it is asked for.
 
@@ -211,7 +214,7 @@ def read_ticket(
 
 
 def read_record(
-  leg: rundir.LegDirectory, damage: list[str] | None = None
+  leg: run_directory.RoundDirectory, damage: list[str] | None = None
 ) -> dict[str, Any]:
   """Reads the record that a leg left at its end; empty where there is none.
 
@@ -248,7 +251,7 @@ def _read_trial(
   level: int,
   control: str,
   draw: int,
-  leg: rundir.LegDirectory,
+  leg: run_directory.RoundDirectory,
 ) -> Trial:
   damage: list[str] = []
   # Before the rows: a leg that ends between the two is then not done yet.

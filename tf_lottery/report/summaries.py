@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tf_lottery import trials as trials_lib
+from tf_lottery.report import records
 
 STEP = "early_stop_step"
 EARLY = "early"
@@ -46,7 +46,7 @@ class Summary:
   draws: int
 
 
-def measure_at(when: str, trials: Sequence[trials_lib.Trial]) -> str:
+def measure_at(when: str, trials: Sequence[records.Trial]) -> str:
   """Returns the field of `Trial` to compare at one moment of the training.
 
   That is the test value if any trial has one, else the validation value.
@@ -64,9 +64,7 @@ def measure_at(when: str, trials: Sequence[trials_lib.Trial]) -> str:
   return f"{'test' if tested else 'val'}_{when}"
 
 
-def summarise(
-  trials: Sequence[trials_lib.Trial], measure: str
-) -> list[Summary]:
+def summarise(trials: Sequence[records.Trial], measure: str) -> list[Summary]:
   """Returns one row for each method and Level, sorted by Level.
 
   At each Level the ticket comes before its controls.
@@ -105,7 +103,7 @@ def summarise(
 
 
 def replicate_values(
-  trials: Sequence[trials_lib.Trial], method: str, level: int, measure: str
+  trials: Sequence[records.Trial], method: str, level: int, measure: str
 ) -> list[float]:
   """Returns one value for each replicate: the mean over its draws."""
   draws = collections.defaultdict(list)
@@ -117,7 +115,7 @@ def replicate_values(
   return [float(np.mean(values)) for _, values in sorted(draws.items())]
 
 
-def level_densities(trials: Sequence[trials_lib.Trial]) -> dict[int, float]:
+def level_densities(trials: Sequence[records.Trial]) -> dict[int, float]:
   """Returns the mean density of the dense network or the tickets, by Level."""
   found = collections.defaultdict(list)
   for trial in trials:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
-from tf_lottery import trials as trials_lib
 from tf_lottery.report import drawing
 from tf_lottery.report import evidence as evidence_lib
 from tf_lottery.report import figures
+from tf_lottery.report import records
 from tf_lottery.report import summaries
 from tf_lottery.report import wording
 
@@ -216,15 +216,15 @@ def _cell(row: summaries.Summary, text: Callable[[float], str]) -> str:
   return f"{text(row.mean)} ({low}{wording.TO}{high})"
 
 
-def _versions(runs: Iterable[trials_lib.Run]) -> dict[str, str]:
+def _versions(runs: Iterable[records.Run]) -> dict[str, str]:
   """Returns the versions and the machine that trainings recorded, by name.
 
   If they differ between trainings, all of them are listed.
   """
   found: dict[str, list[Any]] = {}
   for run in runs:
-    for *_, leg in run.directory.legs():
-      versions = trials_lib.read_record(leg).get("versions")
+    for *_, leg in run.directory.rounds():
+      versions = records.read_record(leg).get("versions")
       if isinstance(versions, dict):
         for name, version in versions.items():
           found.setdefault(str(name), []).append(version)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from tf_lottery import trials as trials_lib
+from tf_lottery.report import records
 from tf_lottery.report import summaries
 
 SIGNIFICANCE = 0.05
@@ -90,7 +90,7 @@ def welch(
 
 
 def verdicts(
-  trials: Sequence[trials_lib.Trial],
+  trials: Sequence[records.Trial],
   tolerance: float = 0.005,
   when: str = summaries.EARLY,
 ) -> list[Verdict]:
@@ -142,7 +142,7 @@ def verdicts(
   return rows
 
 
-def direction(trials: Sequence[trials_lib.Trial]) -> int:
+def direction(trials: Sequence[records.Trial]) -> int:
   """Returns 1 if more of the metric is better, -1 if less of it is.
 
   Args:

@@ -1,32 +1,135 @@
-"""What a run is to do, as JSON can hold it, and what it depends on besides."""
+"""The declaration of a run: what it is asked to do, as JSON.
+
+A run directory belongs to one declaration, and only the same one resumes it.
+"""
 
 import dataclasses
 import functools
 import importlib.metadata
+import json
 import os
 import platform
 import re
+import typing
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from tf_lottery import training
-from tf_lottery.wrappers import binding as binding_lib
+from tf_lottery import patterns
+from tf_lottery import wrappers
+from tf_lottery.storage.run_directory import RunDirectory
+from tf_lottery.training.trainer import Trainer
+
+if typing.TYPE_CHECKING:
+  from tf_lottery.search.loop import Search
+
+# Fields that early versions did not declare: their runs agree with any value.
+_DECLARED_LATER = ("direction",)
+# Where functions and classes of this library were when early versions
+# declared them.
+_MOVED = {"tf_lottery.workloads": "tf_lottery.papers.recipes"}
 
 
-def of_model(trainer: training.Trainer) -> dict[str, Any]:
+def of_search(search: "Search") -> dict[str, Any]:
+  """The declaration of a search: all that its results depend on."""
+  protocol = search.protocol
+  declaration = {
+    **_of_model(search.trainer),
+    "initial": search.initial.fingerprint(),
+    "train_data": protocol.train.fingerprint(),
+    "validation_data": protocol.validation.fingerprint(),
+    "test_data": protocol.test.fingerprint() if protocol.test else None,
+    "batch_size": protocol.batch_size,
+    "steps": search.steps,
+    "search_steps": search.search_steps,
+    "evaluate_every": protocol.evaluate_every,
+    "schedule": search.schedule,
+    "criterion": plain(search.criterion),
+    "scope": plain(search.scope),
+    "rewind": plain(search.rewind),
+    **search.objective.to_declaration(),
+    "jit": search.trainer.jit,
+    "seed": search.seed,
+  }
+  if search.pattern != patterns.unstructured():
+    # Left out otherwise: runs from before there were patterns go on.
+    declaration["pattern"] = plain(search.pattern)
+  return declaration
+
+
+def declare(directory: RunDirectory, declaration: Mapping[str, Any]) -> None:
+  """Writes a run's declaration, or checks that it is the one of before.
+
+  The declaration of an early version is completed by the fields that it did
+  not have, and names of this library that have moved since are replaced.
+
+  Args:
+    directory: the run directory.
+    declaration: what `of_search` returns.
+
+  Raises:
+    ValueError: the directory holds a run of another declaration. The message
+      names each field that differs, with both values.
+    FileFormatError: the declaration in the directory is damaged.
+  """
+  # Through JSON, so that tuples compare equal to the lists they become.
+  declaration = json.loads(json.dumps(dict(declaration)))
+  try:
+    found = directory.read_declaration()
+  except FileNotFoundError:
+    directory.write_declaration(declaration)
+    return
+  before = _updated(found, declaration)
+  differing = [
+    f"{field}: it was {_short(before.get(field))}, now"
+    f" {_short(declaration.get(field))}"
+    for field in sorted(before.keys() | declaration.keys())
+    if before.get(field) != declaration.get(field)
+  ]
+  if differing:
+    raise ValueError(
+      f"The run directory {directory.path} holds another run:\n  "
+      + "\n  ".join(differing)
+      + "\nGive another run_dir, or the same arguments as before to resume."
+    )
+  if before != found:
+    directory.write_declaration(before)
+
+
+def _updated(
+  before: Mapping[str, Any], now: Mapping[str, Any]
+) -> dict[str, Any]:
+  """An early version's declaration as this version would write it."""
+  later = {
+    field: now[field]
+    for field in _DECLARED_LATER
+    if field in now and field not in before
+  }
+  return {**_with_moved_names(dict(before)), **later}
+
+
+def _with_moved_names(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {key: _with_moved_names(item) for key, item in value.items()}
+  if isinstance(value, list):
+    return [_with_moved_names(item) for item in value]
+  if isinstance(value, str):
+    for old, new in _MOVED.items():
+      if value == old or value.startswith(f"{old}."):
+        return new + value.removeprefix(old)
+  return value
+
+
+def _of_model(trainer: Trainer) -> dict[str, Any]:
   """The model, its optimizer and its loss."""
   model = trainer.model
   try:
     optimizer = model.optimizer.get_config()
-  except NotImplementedError:  # a schedule of the user's own, say
+  except NotImplementedError:  # for example of a user's own schedule
     optimizer = {}
   return {
-    "layers": [
-      _of_layer(layer)
-      for layer in binding_lib.walk(model, trainer.binding.generation)
-    ],
+    "layers": [_of_layer(layer) for layer in wrappers.walk(model)],
     "weights": [
       [weight.key, list(weight.shape), weight.prunable]
       for weight in trainer.binding.report
@@ -41,7 +144,7 @@ def of_model(trainer: training.Trainer) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-  """What the results depend on besides the declaration."""
+  """The versions and the machine on which results depend, too."""
   packages = ("tensorflow", "keras", "tf-keras", "numpy")
   return {
     "python": platform.python_version(),
@@ -56,7 +159,7 @@ def _package_versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 
 def plain(value: Any) -> Any:
-  """What JSON can hold, without the addresses that a repr may show."""
+  """A value as JSON can hold it, the same in every process."""
   if value is None or isinstance(value, bool | int | str):
     return value
   if isinstance(value, float | np.floating):
@@ -77,7 +180,7 @@ def plain(value: Any) -> Any:
 
 
 def _of_layer(layer: Any) -> Any:
-  """A layer's class and settings; of a composite one, only the class."""
+  """A layer's class and settings; of a model, only the class."""
   name = type(layer).__name__
   try:
     config = {} if hasattr(layer, "compile") else layer.get_config()
@@ -87,7 +190,7 @@ def _of_layer(layer: Any) -> Any:
 
 
 def _without_numbers(value: Any) -> Any:
-  """Automatic names count on at each rebuild: `dense_2` means `dense`."""
+  """Drops the numbers that Keras adds to names at each rebuild."""
   if isinstance(value, dict):
     return {
       key: re.sub(r"_\d+$", "", item)
@@ -98,3 +201,8 @@ def _without_numbers(value: Any) -> Any:
   if isinstance(value, list):
     return [_without_numbers(item) for item in value]
   return value
+
+
+def _short(value: Any) -> str:
+  text = json.dumps(value)
+  return text if len(text) <= 200 else text[:200] + "..."

@@ -1,4 +1,4 @@
-"""`find_ticket`, and the check of its arguments."""
+"""`find_ticket`: it checks its arguments, and runs a search."""
 
 import os
 import sys
@@ -9,25 +9,27 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_lottery import criteria as criteria_lib
-from tf_lottery import data as data_lib
-from tf_lottery import distribution
-from tf_lottery import legs
-from tf_lottery import levels
+from tf_lottery import criteria
 from tf_lottery import objective as objective_lib
 from tf_lottery import patterns
-from tf_lottery import prunable as prunable_lib
 from tf_lottery import rewinding
-from tf_lottery import rounds
-from tf_lottery import rundir
 from tf_lottery import schedules
 from tf_lottery import scopes
-from tf_lottery import training
 from tf_lottery import wrappers
+from tf_lottery.objective import Objective
+from tf_lottery.search.loop import Search
+from tf_lottery.search.protocol import Protocol
+from tf_lottery.search.rounds import Round
+from tf_lottery.storage import run_directory
+from tf_lottery.training.data import Data
+from tf_lottery.training.data import as_data
+from tf_lottery.training.distribution import is_chief
+from tf_lottery.training.trainer import Trainer
+from tf_lottery.weights import Override
 
 
 def find_ticket(
-  make_model: Callable[[], Any] | training.Trainer,
+  make_model: Callable[[], Any] | Trainer,
   train_data: Any,
   *,
   validation_data: Any,
@@ -37,22 +39,22 @@ def find_ticket(
   search_steps: int | None = None,
   batch_size: int = 32,
   schedule: Sequence[float] | None = None,
-  criterion: str | criteria_lib.Criterion = "magnitude",
+  criterion: str | criteria.Criterion = "magnitude",
   scope: scopes.Scope | None = None,
   pattern: str | patterns.Pattern | None = None,
   rewind: rewinding.Rewind | None = None,
-  evaluate_every: schedules.Step | int | str = "1ep",
-  objective: str | objective_lib.Objective | None = None,
+  evaluate_every: rewinding.Step | int | str = "1ep",
+  objective: str | Objective | None = None,
   monitor: str | None = None,
   class_weight: Mapping[int, float] | None = None,
-  prunable: prunable_lib.Override | None = None,
+  prunable: Override | None = None,
   strategy: tf.distribute.Strategy | str | None = None,
   jit: bool | None = None,
   seed: int = 0,
   run_dir: str | os.PathLike | None = None,
   progress: bool | None = None,
-  on_round: Callable[[rounds.Round], None] | None = None,
-) -> levels.SearchResult:
+  on_round: Callable[[Round], None] | None = None,
+) -> Search:
   """Finds winning tickets by iterative pruning with rewinding.
 
   Trains the dense network, prunes it by the criterion, rewinds what is left,
@@ -103,7 +105,7 @@ def find_ticket(
     on_round: called with each `Round`, also those read back.
 
   Returns:
-    A `SearchResult`: its `rounds`, and `smallest_matching(tolerance)`.
+    A `Search`: its `rounds`, and `smallest_matching(tolerance)`.
 
   Raises:
     ValueError: an argument is out of range, or `run_dir` holds a run of other
@@ -119,31 +121,27 @@ def find_ticket(
 
   Reference: Frankle and Carbin, arXiv 1803.03635.
   """
-  train = data_lib.as_data(train_data)
+  train = as_data(train_data)
   if class_weight:
     train = train.with_class_weight(class_weight)
   per_epoch = train.steps_per_epoch(batch_size)
   steps = _length(epochs, steps, per_epoch)
-  every = schedules.Step.parse(evaluate_every).iterations(per_epoch)
-  search_steps = steps if search_steps is None else search_steps
-  if not 0 < search_steps <= steps:
-    raise ValueError(
-      "search_steps must be at least 1 and at most the length of the final"
-      f" training, {steps} steps, got {search_steps}."
-    )
+  search_steps = _search_length(search_steps, steps)
+  every = rewinding.Step.parse(evaluate_every).iterations(per_epoch)
   _check_positive("evaluate_every", every)
   trainer, initial = _trainer(make_model, strategy, seed, prunable, jit)
-  protocol = legs.Protocol(
-    train,
-    data_lib.as_data(validation_data),
-    None if test_data is None else data_lib.as_data(test_data),
-    batch_size,
-    per_epoch,
-    every,
-    seed,
-    sys.stderr.isatty() if progress is None else progress,
+  rewind = rewind or rewinding.to_init()
+  protocol = Protocol(
+    train=train,
+    validation=as_data(validation_data),
+    test=None if test_data is None else as_data(test_data),
+    batch_size=batch_size,
+    evaluate_every=every,
+    seed=seed,
+    keep_optimizer=rewind.keep_optimizer,
+    progress=sys.stderr.isatty() if progress is None else progress,
   )
-  search = levels.Search(
+  search = Search(
     trainer=trainer,
     initial=initial,
     protocol=protocol,
@@ -152,41 +150,51 @@ def find_ticket(
     schedule=schedules.geometric(10)
     if schedule is None
     else schedules.check_schedule(schedule),
-    criterion=criteria_lib.get(criterion),
+    criterion=criteria.get(criterion),
     scope=scope or scopes.global_(),
-    pattern=wrappers.pattern_of(trainer.binding.model)
+    pattern=wrappers.pattern_of(trainer.model)
     if pattern is None
     else patterns.get(pattern),
-    rewind=rewind or rewinding.to_init(),
+    rewind=rewind,
     objective=_objective(objective, monitor, trainer, protocol.validation),
     directory=_directory(run_dir, trainer),
   )
   return search.run(on_round or (lambda round_: None))
 
 
+def _search_length(search_steps: int | None, steps: int) -> int:
+  search_steps = steps if search_steps is None else search_steps
+  if not 0 < search_steps <= steps:
+    raise ValueError(
+      "search_steps must be at least 1 and at most the length of the final"
+      f" training, {steps} steps, got {search_steps}."
+    )
+  return search_steps
+
+
 def _trainer(
   make_model, strategy, seed, prunable, jit
-) -> tuple[training.Trainer, rewinding.Snapshot]:
+) -> tuple[Trainer, rewinding.Snapshot]:
   """The trainer, and the snapshot of this search's own seed."""
-  if isinstance(make_model, training.Trainer):
+  if isinstance(make_model, Trainer):
     if not strategy is prunable is jit is None:
       raise ValueError(
         "strategy, prunable and jit are the Trainer's; leave them out here."
       )
     return make_model, make_model.draw_snapshot(seed)
-  trainer = training.Trainer(
+  trainer = Trainer(
     make_model, strategy=strategy, seed=seed, prunable=prunable, jit=jit
   )
   return trainer, trainer.initial
 
 
 def _directory(
-  run_dir: str | os.PathLike | None, trainer: training.Trainer
-) -> rundir.RunDirectory:
+  run_dir: str | os.PathLike | None, trainer: Trainer
+) -> run_directory.RunDirectory:
   if run_dir is None:
-    return rundir.temporary()
-  writes = distribution.is_chief(trainer.strategy)
-  return rundir.RunDirectory(run_dir, writes=writes)
+    return run_directory.temporary()
+  writes = is_chief(trainer.strategy)
+  return run_directory.RunDirectory(run_dir, writes=writes)
 
 
 def _length(
@@ -209,11 +217,11 @@ def _check_positive(name: str, value: float) -> None:
 
 
 def _objective(
-  objective: str | objective_lib.Objective | None,
+  objective: str | Objective | None,
   monitor: str | None,
-  trainer: training.Trainer,
-  validation: data_lib.Data,
-) -> objective_lib.Objective:
+  trainer: Trainer,
+  validation: Data,
+) -> Objective:
   if objective is None:
     objective = monitor
   elif monitor is not None:

@@ -6,330 +6,313 @@ import pathlib
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from tf_lottery import criteria as criteria_lib
-from tf_lottery import declarations
-from tf_lottery import legs
-from tf_lottery import masks
-from tf_lottery import objective as objective_lib
-from tf_lottery import patterns
-from tf_lottery import prunable as prunable_lib
-from tf_lottery import results
-from tf_lottery import rewinding
-from tf_lottery import rounds as rounds_lib
-from tf_lottery import rundir
-from tf_lottery import schedules
 from tf_lottery import scopes
-from tf_lottery import tickets
-from tf_lottery import training
+from tf_lottery.criteria import Criterion
+from tf_lottery.masks import Mask
+from tf_lottery.objective import Objective
+from tf_lottery.patterns import Pattern
+from tf_lottery.rewinding import Rewind
+from tf_lottery.rewinding import Snapshot
+from tf_lottery.rewinding import Step
+from tf_lottery.rewinding import to_init
+from tf_lottery.schedules import Schedule
+from tf_lottery.search import declarations
+from tf_lottery.search.protocol import Protocol
+from tf_lottery.search.rounds import Round
+from tf_lottery.search.rounds import smallest_matching_round
+from tf_lottery.search.rounds import table
+from tf_lottery.search.rounds import table_row
+from tf_lottery.storage.run_directory import RoundDirectory
+from tf_lottery.storage.run_directory import RunDirectory
+from tf_lottery.tickets import Ticket
+from tf_lottery.training.trainer import Trainer
+from tf_lottery.weights import Weight
 
 _log = logging.getLogger("tf_lottery")
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(kw_only=True, eq=False, repr=False)
 class Search:
-  """One search: its settings, and the loop over Levels.
+  """A search for winning tickets: its loop, and what it has found.
 
-  `search_steps` is the length of a Level's training, `steps` that of the final
-  one; the other fields are `find_ticket`'s arguments, with defaults filled in.
+  `find_ticket` makes it, runs it and returns it. Printing it shows a table of
+  its Rounds.
+
+  Attributes:
+    rounds: one `Round` for each Level, the dense one first.
+    objective: the validation metric by which tickets are chosen, with its
+      direction.
+    trainer: the compiled `Trainer`, which serves further trainings.
+    initial: the snapshot of the initial weights.
+    protocol: how every Round is trained and evaluated.
+    steps: optimizer updates of the final training.
+    search_steps: optimizer updates of a Level's training.
+    schedule: the density of each Level after the dense one.
+    criterion: gives each prunable weight a score.
+    scope: which weights compete with each other.
+    pattern: what is pruned together.
+    rewind: where the Rounds after Level 0 start.
+    directory: the run directory, where every Round is kept.
   """
 
-  trainer: training.Trainer
-  initial: rewinding.Snapshot
-  protocol: legs.Protocol
+  trainer: Trainer
+  initial: Snapshot
+  protocol: Protocol
   steps: int
   search_steps: int
-  schedule: schedules.Schedule
-  criterion: criteria_lib.Criterion
+  schedule: Schedule
+  criterion: Criterion
   scope: scopes.Scope
-  pattern: patterns.Pattern
-  rewind: rewinding.Rewind
-  objective: objective_lib.Objective
-  directory: rundir.RunDirectory
+  pattern: Pattern
+  rewind: Rewind
+  objective: Objective
+  directory: RunDirectory
+  rounds: Sequence[Round] = ()
 
   def __post_init__(self):
-    # What was just trained: in a cluster only the chief writes, and the others
-    # must not read too soon.
-    self._finals: dict[pathlib.Path, rewinding.Snapshot] = {}
-    self._captured: rewinding.Snapshot | None = None
-    # Before anything is trained: do scope and pattern fit, does the step exist?
-    weights = self._prunable()
-    self.scope(weights, self.schedule[-1])
-    full = masks.Mask.ones({weight.key: weight.shape for weight in weights})
-    flat = {key: np.zeros(shape) for key, shape in full.shapes.items()}
-    scopes.select(
-      flat, full, self.schedule[0], self.scope, weights, self.pattern
-    )
-    self._span(1, self.search_steps, self.rewind)
+    # In a cluster only the chief writes, and the others must not read too
+    # soon: the snapshots that the next Round needs stay in memory.
+    self._recent: dict[pathlib.Path, Snapshot] = {}
+    self._check()
 
-  def _prunable(self) -> tuple[prunable_lib.Weight, ...]:
-    report = self.trainer.binding.report
-    if not report.prunable:
-      raise ValueError(f"The model has no prunable weight:\n{report}")
-    return report.prunable
+  # The search.
 
-  def run(self, on_round: Callable[[rounds_lib.Round], None]) -> "SearchResult":
-    """Trains, scores, selects and rewinds, Level after Level."""
-    with self.directory.locked():
-      self.directory.declare(self._declaration())
-      mask = masks.Mask.ones(self.trainer.binding.shapes)
-      snapshot = self.initial
-      rounds = []
-      for level in range(len(self.schedule) + 1):
-        if level:
-          mask = self._next_mask(rounds[-1], mask)
-          snapshot = self._start_of(level, self.rewind)
-        rounds.append(self._round(level, snapshot, mask))
-        _log.info("%s", results.row(rounds[-1], self.objective.name))
-        on_round(rounds[-1])
-    return SearchResult(rounds, self)
+  def run(self, on_round: Callable[[Round], None]) -> "Search":
+    """Trains, scores, selects and rewinds, Level after Level.
 
-  def train(
-    self,
-    ticket: tickets.Ticket,
-    name: str,
-    *,
-    steps: int | None = None,
-    rewind: rewinding.Rewind | None = None,
-    final: bool = True,
-  ) -> rounds_lib.Round:
-    """See `SearchResult.train`; if not `final`, as long as a Level's."""
-    level = ticket.provenance.get("level", 0)
-    rewind = rewind or self.rewind
-    if rewind.weights not in (None, schedules.Step(0), self.rewind.weights):
-      raise ValueError(
-        f"This search has no weights of step {rewind.weights}: it rewinds to"
-        f" {self.rewind.weights}. Rewind to initialisation or to that step."
-      )
-    length = self.steps if final else self.search_steps
-    start, stop = self._span(level, length, rewind)
-    if steps is not None:
-      stop = start + steps
-    # Random states, and slots where they are kept, are those of the Round.
-    before = self._start_of(level, rewind)
-    snapshot = dataclasses.replace(
-      before, weights={**before.weights, **ticket.start}
-    )
-    leg = legs.Leg(snapshot, ticket.mask, start, stop)
-    provenance = {**ticket.provenance, "step": start}
-    with self.directory.locked():
-      return self._complete(leg, self.directory.leg(name), provenance)
+    Args:
+      on_round: called with each Round, also with those that are read back.
 
-  def pruned(
-    self, snapshot: rewinding.Snapshot, mask: masks.Mask, density: float
-  ) -> masks.Mask:
-    """What the criterion and the scope keep of trained weights."""
-    binding = self.trainer.binding
-    binding.write(snapshot.weights)
-    # A trainer may serve several searches, each from weights of its own.
-    binding.give_initial(self.initial.weights)
-    scores = self.criterion(
-      binding,
-      mask,
-      self.protocol.train.batches(self.protocol.batch_size),
-      self.protocol.seed,
-    )
-    return scopes.select(
-      scores,
-      mask,
-      density,
-      self.scope,
-      binding.report.prunable,
-      self.pattern,
-    )
-
-  def dense_start(self) -> Mapping[str, np.ndarray]:
-    """The dense network's weights where Rounds start.
-
-    Those of initialisation or of step k; where Rounds go on from trained
-    weights, those at the end of Level 0.
+    Returns:
+      This search.
     """
-    if self.rewind.weights is not None:
-      return self._rewind_snapshot().weights
-    return self._final(0).weights
+    with self.directory.locked():
+      declarations.declare(self.directory, declarations.of_search(self))
+      mask = Mask.ones(self.trainer.binding.shapes)
+      for level, density in enumerate((1.0, *self.schedule)):
+        if level:
+          mask = self._next_mask(level, mask, density)
+        round_ = self._train_level(level, mask)
+        self.rounds = (*self.rounds, round_)
+        _log.info("%s", table_row(round_, self.objective))
+        on_round(round_)
+    return self
 
-  def _round(
-    self, level: int, snapshot: rewinding.Snapshot, mask: masks.Mask
-  ) -> rounds_lib.Round:
-    start, stop = self._span(level, self.search_steps, self.rewind)
-    leg = legs.Leg(
-      snapshot,
-      mask,
-      start,
-      stop,
-      capture_at=self._rewind_step() if not level else None,
-      keep_optimizer=self.rewind.keep_optimizer,
-      on_capture=self._save_rewind,
-    )
-    provenance = {
-      "level": level,
-      "step": start,
-      "seed": self.protocol.seed,
-      "weights": [weight.name for weight in self.trainer.binding.report],
-      "versions": declarations.versions(),
-    }
-    return self._complete(leg, self.directory.level(level), provenance)
-
-  def _complete(
-    self,
-    leg: legs.Leg,
-    directory: rundir.LegDirectory,
-    provenance: Mapping[str, Any],
-  ) -> rounds_lib.Round:
-    round_, final = legs.complete(
-      self.trainer, self.protocol, leg, directory, provenance
-    )
-    self._finals = {} if final is None else {directory.path: final}
-    return round_
-
-  def _final(self, level: int) -> rewinding.Snapshot:
-    directory = self.directory.level(level)
-    if directory.path in self._finals:
-      return self._finals[directory.path]
-    return rewinding.Snapshot.load(directory.final)
-
-  def _next_mask(
-    self, previous: rounds_lib.Round, mask: masks.Mask
-  ) -> masks.Mask:
-    """The mask of the next Level, from the weights at the end of this one."""
-    done = self.directory.level(previous.level + 1).ticket
+  def _next_mask(self, level: int, mask: Mask, density: float) -> Mask:
+    """Prunes the weights as they are at the end of the Level before."""
+    done = self.directory.level(level).ticket
     if done.is_file():
-      return tickets.Ticket.load(done).mask
-    density = self.schedule[previous.level]
-    pruned = self.pruned(self._final(previous.level), mask, density)
-    for part in pruned.table():
-      if not part.kept:
+      return Ticket.load(done).mask
+    pruned = self.prune(self.trained(level - 1), mask, density)
+    for row in pruned.table():
+      if not row.kept:
         _log.warning(
-          "%s has no weight left at density %.4f: nothing passes it. A scope"
+          "%s has no weight left at density %.4f, so nothing passes it. A scope"
           " can spare it, such as layerwise() or global_(exempt=[...]).",
-          self.trainer.binding.report[part.key].name,
+          self.trainer.binding.report[row.key].name,
           density,
         )
     return pruned
 
-  def _start_of(
-    self, level: int, rewind: rewinding.Rewind
-  ) -> rewinding.Snapshot:
-    """Where a Level starts: weights, random states, slots if they are kept."""
-    if not level or rewind == rewinding.to_init():
+  def prune(self, snapshot: Snapshot, mask: Mask, density: float) -> Mask:
+    """Scores trained weights, and selects those to keep.
+
+    Args:
+      snapshot: the weights to score.
+      mask: what is kept now.
+      density: the target, in (0, 1].
+
+    Returns:
+      A subset of `mask`.
+    """
+    binding = self.trainer.binding
+    binding.write(snapshot.weights)
+    # A trainer may serve several searches, each from weights of its own.
+    binding.give_initial(self.initial.weights)
+    batches = self.protocol.train.batches(self.protocol.batch_size)
+    scores = self.criterion(binding, mask, batches, self.protocol.seed)
+    return scopes.select(
+      scores, mask, density, self.scope, self.prunable, self.pattern
+    )
+
+  def _train_level(self, level: int, mask: Mask) -> Round:
+    """Rewinds to the start of a Level, and trains it under its mask."""
+    start = self._start(level, self.rewind)
+    provenance = {
+      "level": level,
+      "seed": self.protocol.seed,
+      "weights": [weight.name for weight in self.trainer.binding.report],
+      "versions": declarations.versions(),
+    }
+    ticket = Ticket(mask, start.without_random_states(), provenance)
+    return self._train(
+      ticket,
+      start,
+      self._span(level, self.search_steps, self.rewind),
+      self.directory.level(level),
+      captures=None if level else self._captures(),
+    )
+
+  def _train(
+    self,
+    ticket: Ticket,
+    start: Snapshot,
+    span: range,
+    directory: RoundDirectory,
+    *,
+    trainer: Trainer | None = None,
+    **options,
+  ) -> Round:
+    provenance = {**ticket.provenance, "step": span.start}
+    round_, final = self.protocol.train_round(
+      trainer or self.trainer,
+      dataclasses.replace(ticket, provenance=provenance),
+      start,
+      span,
+      directory,
+      **options,
+    )
+    rewind = self.directory.rewind
+    self._recent = {k: v for k, v in self._recent.items() if k == rewind}
+    if final is not None:
+      self._recent[directory.path] = final
+    return round_
+
+  # Where Rounds start and end.
+
+  def _start(self, level: int, rewind: Rewind) -> Snapshot:
+    """The snapshot from which a Level starts."""
+    if not level or rewind == to_init():
       return self.initial
     if rewind.weights is not None:
       return self._rewind_snapshot()
-    final = self._final(level - 1)
+    trained = self.trained(level - 1)
     if rewind.keep_optimizer:
-      return final
-    return dataclasses.replace(final, optimizer=None)
+      return trained
+    return dataclasses.replace(trained, optimizer=None)
 
-  def _rewind_snapshot(self) -> rewinding.Snapshot:
-    if self._rewind_step() is None:
-      return self.initial
-    return self._captured or rewinding.Snapshot.load(self.directory.rewind)
-
-  def _rewind_step(self) -> int | None:
-    """The step at which to capture on Level 0; None for its very start."""
-    if self.rewind.weights is None:
-      return None
-    return self.rewind.weights.iterations(self.protocol.steps_per_epoch) or None
-
-  def _save_rewind(self, snapshot: rewinding.Snapshot) -> None:
-    self._captured = snapshot
-    if self.directory.writes:
-      snapshot.save(self.directory.rewind)
-
-  def _declaration(self) -> dict[str, Any]:
-    protocol = self.protocol
-    pattern = {}
-    if self.pattern != patterns.unstructured():
-      # Runs of before there were patterns go on as they are.
-      pattern["pattern"] = declarations.plain(self.pattern)
-    return {
-      **pattern,
-      **declarations.of_model(self.trainer),
-      "initial": self.initial.fingerprint(),
-      "train_data": protocol.train.fingerprint(),
-      "validation_data": protocol.validation.fingerprint(),
-      "test_data": protocol.test.fingerprint() if protocol.test else None,
-      "batch_size": protocol.batch_size,
-      "steps": self.steps,
-      "search_steps": self.search_steps,
-      "evaluate_every": protocol.evaluate_every,
-      "schedule": self.schedule,
-      "criterion": declarations.plain(self.criterion),
-      "scope": declarations.plain(self.scope),
-      "rewind": declarations.plain(self.rewind),
-      **self.objective.to_declaration(),
-      "jit": self.trainer.jit,
-      "seed": protocol.seed,
-    }
-
-  def _span(
-    self, level: int, steps: int, rewind: rewinding.Rewind
-  ) -> tuple[int, int]:
-    """The first step of a Level's training, and the one at which it ends."""
+  def _span(self, level: int, steps: int, rewind: Rewind) -> range:
+    """The optimizer updates of a Level's training."""
     if not level:
-      return 0, steps
-    return rewind.leg(steps, self.protocol.steps_per_epoch)
+      return range(steps)
+    return rewind.span(steps, self.protocol.steps_per_epoch)
 
+  def _captures(self):
+    """Level 0 keeps the snapshot of the step to which the others rewind."""
 
-class SearchResult:
-  """What `find_ticket` found.
+    def keep(snapshot: Snapshot) -> None:
+      self._recent[self.directory.rewind] = snapshot
+      if self.directory.writes:
+        snapshot.save(self.directory.rewind)
 
-  Attributes:
-    rounds: one `Round` for each Level, the dense one first.
-    objective: the metric that tickets are chosen by, of validation data, and
-      whether more of it is better.
-    monitor: the name of that metric.
-    search: how they were found.
-  """
+    step = self._rewind_step()
+    return {step: keep} if step else None
 
-  def __init__(self, rounds: Sequence[rounds_lib.Round], search: Search):
-    self.rounds = tuple(rounds)
-    self.objective = search.objective
-    self.monitor = search.objective.name
-    self.search = search
+  def _rewind_step(self) -> int:
+    """The step to rewind to; 0 where Rounds start from the initial weights."""
+    if self.rewind.weights is None:
+      return 0
+    return self.rewind.weights.iterations(self.protocol.steps_per_epoch)
+
+  def _rewind_snapshot(self) -> Snapshot:
+    if not self._rewind_step():
+      return self.initial
+    path = self.directory.rewind
+    return self._recent.get(path) or Snapshot.load(path)
+
+  def _check(self) -> None:
+    """Refuses what cannot be searched, before anything is trained."""
+    if not self.prunable:
+      raise ValueError(
+        f"The model has no prunable weight:\n{self.trainer.binding.report}"
+      )
+    self.scope(self.prunable, self.schedule[-1])
+    full = Mask.ones(self.trainer.binding.shapes)
+    flat = {key: np.zeros(shape) for key, shape in full.shapes.items()}
+    density = self.schedule[0]
+    scopes.select(flat, full, density, self.scope, self.prunable, self.pattern)
+    self._span(1, self.search_steps, self.rewind)
+
+  # What was found, and what controls ask.
 
   @property
-  def trainer(self) -> training.Trainer:
-    """The trainer, compiled; for further trainings."""
-    return self.search.trainer
+  def prunable(self) -> tuple[Weight, ...]:
+    """The weights that masks cover, in order."""
+    return self.trainer.binding.report.prunable
 
-  def smallest_matching(self, tolerance: float = 0.005) -> tickets.Ticket:
-    """Returns the smallest ticket that matches the dense network.
+  @property
+  def monitor(self) -> str:
+    """The name of the validation metric by which tickets are chosen."""
+    return self.objective.name
 
-    Their validation values of the objective are compared.
+  @property
+  def seed(self) -> int:
+    """The seed of the initial weights and of the order of the data."""
+    return self.protocol.seed
+
+  def smallest_matching(self, tolerance: float = 0.005) -> Ticket:
+    """The smallest ticket that matches the dense network on validation data.
 
     Args:
-      tolerance: how much worse than the dense network's value the ticket's
-        may be, in units of the metric. Defaults to `0.005`, half a point of
-        accuracy.
+      tolerance: by how much the ticket's value may be worse than the dense
+        network's, in units of the metric. Defaults to `0.005`, half a point
+        of accuracy.
 
     Returns:
-      The ticket of the lowest density within the tolerance; that of Level 0,
-      the dense network, if there is no other. Its provenance names the Level.
+      The ticket of the lowest density within the tolerance. If there is none,
+      that of Level 0, the dense network. Its provenance names the Level.
     """
     return self.rounds[self.smallest_matching_level(tolerance)].ticket
 
   def smallest_matching_level(self, tolerance: float = 0.005) -> int:
     """The Level of `smallest_matching`."""
-    found = rounds_lib.smallest_matching(self.rounds, self.objective, tolerance)
+    found = smallest_matching_round(self.rounds, self.objective, tolerance)
     return found.level
+
+  def ticket(self, level: int) -> Ticket:
+    """The ticket of a pruned Level.
+
+    Raises:
+      ValueError: there is no such Level, or it is the dense one.
+    """
+    if not 0 < level < len(self.rounds):
+      raise ValueError(
+        f"Controls belong to pruned Levels, 1 to {len(self.rounds) - 1}; got"
+        f" Level {level}."
+      )
+    return self.rounds[level].ticket
+
+  def trained(self, level: int) -> Snapshot:
+    """The weights at the end of a Level's training."""
+    directory = self.directory.level(level)
+    return self._recent.get(directory.path) or Snapshot.load(directory.final)
+
+  def dense_start(self) -> Mapping[str, np.ndarray]:
+    """The dense network's weights where Rounds start.
+
+    These are the weights of initialisation or of step k; where Rounds go on
+    from trained weights, those at the end of Level 0.
+    """
+    if self.rewind.weights is not None:
+      return self._rewind_snapshot().weights
+    return self.trained(0).weights
 
   def train(
     self,
-    ticket: tickets.Ticket,
+    ticket: Ticket,
     name: str,
     *,
     steps: int | None = None,
-    rewind: rewinding.Rewind | None = None,
-  ) -> rounds_lib.Round:
+    rewind: Rewind | None = None,
+  ) -> Round:
     """Trains a ticket from its start weights, as long as the final training.
 
-    For a ticket found with a short `search_steps`, and for controls. Done
-    once: the same name in the same run directory is read back; the same name
-    for another ticket is refused.
+    Use it for a ticket that was found with short `search_steps`, or that you
+    changed. It trains once: the same name in the same run directory is read
+    back, and the same name for another ticket is refused.
 
     Args:
       ticket: what to train.
@@ -338,8 +321,60 @@ class SearchResult:
       rewind: where the learning-rate schedule and the order of the data
         start. Defaults to the search's.
     """
-    return self.search.train(ticket, name, steps=steps, rewind=rewind)
+    rewind = self._allowed(rewind or self.rewind)
+    level = ticket.provenance.get("level", 0)
+    span = self._span(level, self.steps, rewind)
+    if steps is not None:
+      span = range(span.start, span.start + steps)
+    start = self._start(level, rewind)
+    with self.directory.locked():
+      return self._train(ticket, start, span, self.directory.round(name))
+
+  def train_control(
+    self,
+    ticket: Ticket,
+    draw: int = 0,
+    *,
+    rewind: Rewind | None = None,
+    trainer: Trainer | None = None,
+    density: float | None = None,
+  ) -> Round:
+    """Trains a control's ticket as long as a Level; once, as `train` does.
+
+    Args:
+      ticket: what to train; its provenance names the Level and the control.
+      draw: numbers the draws of a control.
+      rewind: where the learning-rate schedule and the order of the data
+        start. Defaults to the search's.
+      trainer: trains a network of another architecture. Defaults to the
+        search's.
+      density: the density to record. Defaults to the mask's.
+    """
+    rewind = self._allowed(rewind or self.rewind)
+    level = ticket.provenance["level"]
+    name = ticket.provenance["control"]
+    with self.directory.locked():
+      return self._train(
+        ticket,
+        trainer.initial if trainer else self._start(level, rewind),
+        self._span(level, self.search_steps, rewind),
+        self.directory.control(level, name, draw),
+        trainer=trainer,
+        density=density,
+      )
+
+  def find_control(self, level: int, name: str, draw: int) -> Round | None:
+    """A control that is trained already, read back; `None` if it is not."""
+    directory = self.directory.control(level, name, draw)
+    return Round.read(directory) if directory.is_done else None
+
+  def _allowed(self, rewind: Rewind) -> Rewind:
+    if rewind.weights not in (None, Step(0), self.rewind.weights):
+      raise ValueError(
+        f"This search has no weights of step {rewind.weights}: it rewinds to"
+        f" {self.rewind.weights}. Rewind to initialisation or to that step."
+      )
+    return rewind
 
   def __str__(self) -> str:
-    lines = [results.row(round_, self.monitor) for round_ in self.rounds]
-    return "\n".join([results.header(self.monitor), *lines])
+    return table(self.rounds, self.objective)

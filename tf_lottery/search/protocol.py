@@ -1,4 +1,4 @@
-"""Legs: one training from a snapshot under a mask, recorded and resumable."""
+"""How a Round is trained: under a mask, recorded on the way, resumable."""
 
 import dataclasses
 import logging
@@ -8,59 +8,150 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
 
 import tqdm
 
-from tf_lottery import data as data_lib
-from tf_lottery import files
-from tf_lottery import masks
-from tf_lottery import rewinding
-from tf_lottery import rounds
-from tf_lottery import rundir
-from tf_lottery import tickets
-from tf_lottery import training
-from tf_lottery.wrappers import binding as binding_lib
+from tf_lottery.rewinding import Snapshot
+from tf_lottery.search.recorder import Recorder
+from tf_lottery.search.rounds import Round
+from tf_lottery.storage.files import FileFormatError
+from tf_lottery.storage.run_directory import RoundDirectory
+from tf_lottery.tickets import Ticket
+from tf_lottery.training.data import Data
+from tf_lottery.training.trainer import Trainer
 
 _log = logging.getLogger("tf_lottery")
 
+# Step -> what to do with the snapshot of that step.
+Captures = Mapping[int, Callable[[Snapshot], None]]
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Protocol:
-  """What all legs of a run share.
+  """How every Round of a search is trained and evaluated.
 
   Attributes:
-    train: what to train on.
-    validation: what to choose by.
-    test: what to report on; `None` when there is none.
-    batch_size: examples in a step (arrays only).
-    steps_per_epoch: steps in an epoch of `train`.
-    evaluate_every: steps between evaluations.
+    train: the data to train on.
+    validation: the data by which tickets are chosen.
+    test: data that is only reported; `None` where there is none.
+    batch_size: examples in a step, over all replicas. A stream has its own.
+    evaluate_every: optimizer updates between two evaluations.
     seed: of the order of the data.
+    keep_optimizer: whether snapshots hold the optimizer's variables, because
+      the next Rounds go on with them.
     progress: whether to show a progress bar.
   """
 
-  train: data_lib.Data
-  validation: data_lib.Data
-  test: data_lib.Data | None
+  train: Data
+  validation: Data
+  test: Data | None
   batch_size: int
-  steps_per_epoch: int
   evaluate_every: int
   seed: int
+  keep_optimizer: bool = False
   progress: bool = False
+
+  @property
+  def steps_per_epoch(self) -> int:
+    """Optimizer updates in an epoch."""
+    return self.train.steps_per_epoch(self.batch_size)
+
+  def train_round(
+    self,
+    trainer: Trainer,
+    ticket: Ticket,
+    before: Snapshot,
+    span: range,
+    directory: RoundDirectory,
+    *,
+    captures: Captures | None = None,
+    density: float | None = None,
+  ) -> tuple[Round, Snapshot | None]:
+    """Trains one Round, or reads it back when it is done already.
+
+    A Round that was interrupted goes on from its last checkpoint, which is
+    written at the end of each epoch.
+
+    Args:
+      trainer: trains it.
+      ticket: the mask and the start weights; its provenance names the Level.
+      before: the random states to start from, and the optimizer's variables if
+        it has them; without them the optimizer begins afresh.
+      span: the optimizer updates of the Round. The learning-rate schedule and
+        the order of the data are at `span.start` when it begins.
+      directory: where its files go.
+      captures: steps at which a snapshot is wanted, and what to do with it.
+      density: the density to record. Defaults to the mask's.
+
+    Returns:
+      The Round; and the snapshot at its end, or `None` if it was read back.
+
+    Raises:
+      RuntimeError: a pruned weight is not zero at the end.
+      ValueError: the directory holds another Round.
+    """
+    _keep_ticket(ticket, directory)
+    if directory.is_done:
+      return _read_done(directory, span), None
+    step = _begin(trainer, ticket, before, span, directory)
+    with Recorder(directory, step, ticket.density) as recorder:
+      self._run(trainer, step, span, directory, recorder, captures or {})
+    trainer.binding.check_held()
+    final = trainer.capture(span.stop, optimizer=self.keep_optimizer)
+    directory.save(final, directory.final)
+    record = recorder.record(
+      level=ticket.provenance.get("level", 0),
+      density=ticket.density if density is None else density,
+      start=span.start,
+      steps=len(span),
+      seed=self.seed,
+    )
+    directory.finish(record)
+    return Round.of(record, directory), final
+
+  def _run(
+    self,
+    trainer: Trainer,
+    step: int,
+    span: range,
+    directory: RoundDirectory,
+    recorder: Recorder,
+    captures: Captures,
+  ) -> None:
+    """Trains from a step to the end of the Round."""
+    with self._bar(span, step, directory) as bar:
+      for until in self._stops(step, span, captures):
+        began = time.perf_counter()
+        loss = trainer.train(
+          self.train, step, until, batch_size=self.batch_size, seed=self.seed
+        )
+        bar.update(until - step)
+        step, last = until, until == span.stop
+        if step in captures:
+          captures[step](trainer.capture(step, optimizer=self.keep_optimizer))
+        row = {"step": step, "loss": loss}
+        evaluates = last or step % self.evaluate_every == 0
+        if evaluates:
+          row |= self.evaluate(trainer.evaluate, recorder.history, last=last)
+        recorder.seconds += time.perf_counter() - began
+        if evaluates:
+          recorder.add(row)
+        if step % self.steps_per_epoch == 0 and not last:
+          checkpoint = trainer.capture(step, optimizer=True)
+          directory.save(checkpoint, directory.checkpoint, durable=False)
 
   def evaluate(
     self,
-    evaluate: Callable[[data_lib.Data], Mapping[str, float]],
+    evaluate: Callable[[Data], Mapping[str, float]],
     history: Sequence[Mapping[str, float]],
     *,
     last: bool,
   ) -> dict[str, float]:
-    """Validates; tests at a new lowest validation loss, and at the end.
+    """Validates; also tests, at a new lowest validation loss and at the end.
 
-    These are the rows that anyone reports: the early stop, which is known
-    only afterwards, and the last. Testing at each would cost twice as much as
-    validating does.
+    Only these two rows of the test set are ever reported: the early stop, which
+    is known only afterwards, and the end. To test at every evaluation would
+    take twice as long as to validate.
 
     Args:
       evaluate: gives the metrics of some data.
@@ -74,204 +165,81 @@ class Protocol:
       row |= _prefixed("test_", evaluate(self.test))
     return row
 
+  def _stops(self, step: int, span: range, captures: Captures) -> Iterator[int]:
+    """Yields where training pauses: evaluations, ends of epochs, captures."""
+    while step < span.stop:
+      step = min(
+        span.stop,
+        *(
+          step - step % every + every
+          for every in (self.evaluate_every, self.steps_per_epoch)
+        ),
+        *(at for at in captures if at > step),
+      )
+      yield step
+
+  def _bar(self, span: range, step: int, directory: RoundDirectory):
+    return tqdm.tqdm(
+      total=len(span),
+      initial=step - span.start,
+      desc=directory.path.name,
+      unit="it",
+      leave=False,
+      disable=not self.progress,
+    )
+
 
 def _prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
   return {f"{prefix}{name}": value for name, value in metrics.items()}
 
 
-@dataclasses.dataclass(frozen=True)
-class Leg:
-  """One training: where it begins, and what it leaves on the way.
-
-  Attributes:
-    snapshot: the weights to start from.
-    mask: what is kept.
-    start: the first step; order of the data and learning rate are its.
-    stop: the step at which it ends.
-    capture_at: a step at which `on_capture` gets a snapshot.
-    keep_optimizer: whether that snapshot has the optimizer's variables.
-    on_capture: what to do with it.
-  """
-
-  snapshot: rewinding.Snapshot
-  mask: masks.Mask
-  start: int
-  stop: int
-  capture_at: int | None = None
-  keep_optimizer: bool = False
-  on_capture: Callable[[rewinding.Snapshot], None] | None = None
-
-
-def complete(
-  trainer: training.Trainer,
-  protocol: Protocol,
-  leg: Leg,
-  directory: rundir.LegDirectory,
-  provenance: Mapping[str, Any],
-  *,
-  density: float | None = None,
-) -> tuple[rounds.Round, rewinding.Snapshot | None]:
-  """Trains a leg unless it is done.
-
-  Args:
-    trainer: what trains.
-    protocol: on what.
-    leg: from where to where.
-    directory: where to keep it.
-    provenance: of its ticket; `level` is in the record too.
-    density: what to record. Defaults to the mask's.
-
-  Returns:
-    Its record, and the snapshot at the end if it was trained just now.
-
-  Raises:
-    ValueError: the directory holds the training of another leg.
-  """
-  ticket = _ticket(leg, provenance)
+def _keep_ticket(ticket: Ticket, directory: RoundDirectory) -> None:
+  """Saves the ticket, or checks that it is the one which is there."""
   if not directory.ticket.is_file():
-    if directory.writes:
-      ticket.save(directory.ticket)
-  elif not ticket.equals(tickets.Ticket.load(directory.ticket)):
+    directory.save(ticket, directory.ticket)
+  elif not ticket.equals(Ticket.load(directory.ticket)):
     raise ValueError(
       f"{directory.path} holds the training of another ticket. Give another"
       " name."
     )
-  if directory.is_done:
-    return _read_done(leg, directory), None
-  history, final = run(trainer, protocol, leg, directory)
-  record = rounds.record_of(
-    history,
-    level=provenance.get("level", 0),
-    density=leg.mask.density if density is None else density,
-    start=leg.start,
-    steps=leg.stop - leg.start,
-    seed=protocol.seed,
-  )
-  directory.finish(record)
-  return rounds.Round.of(record, directory), final
 
 
-def _read_done(leg: Leg, directory: rundir.LegDirectory) -> rounds.Round:
+def _read_done(directory: RoundDirectory, span: range) -> Round:
   record = directory.read_record()
-  start = record.get("start", leg.start)
-  stop = start + record["steps"]
-  if (start, stop) != (leg.start, leg.stop):
+  start = record.get("start", span.start)
+  found = range(start, start + record["steps"])
+  if found != span:
     raise ValueError(
-      f"{directory.path} holds a training of steps {start} to {stop}, and"
-      f" {leg.start} to {leg.stop} are asked for. Give another name."
+      f"{directory.path} holds a training of steps {found.start} to"
+      f" {found.stop}, and {span.start} to {span.stop} are asked for. Give"
+      " another name."
     )
-  return rounds.Round.of(record, directory)
-
-
-def _ticket(leg: Leg, provenance: Mapping[str, Any]) -> tickets.Ticket:
-  start = {
-    key: value
-    for key, value in leg.snapshot.weights.items()
-    if not key.startswith(binding_lib.RANDOM)
-  }
-  return tickets.Ticket(leg.mask, start, provenance)
-
-
-def run(
-  trainer: training.Trainer,
-  protocol: Protocol,
-  leg: Leg,
-  directory: rundir.LegDirectory,
-) -> tuple[list[dict[str, float]], rewinding.Snapshot]:
-  """Trains a leg to its end, or on from its last checkpoint.
-
-  A checkpoint is written at the end of each epoch. The weights at the end go
-  to the directory; the caller marks it as done.
-
-  Returns:
-    One row for each evaluation (`step`, `seconds`, the training `loss` since
-    the boundary before, `val_*`, and in some `test_*` metrics), and the
-    snapshot at the end.
-
-  Raises:
-    RuntimeError: a pruned weight is not zero at the end.
-  """
-  step = _begin(trainer, leg, directory)
-  with (
-    rounds.Recorder(directory, step, leg.mask.density) as recorder,
-    _bar(protocol, leg, directory, step) as bar,
-  ):
-    for until in _boundaries(protocol, leg, step):
-      began = time.perf_counter()
-      loss = trainer.train(
-        protocol.train,
-        step,
-        until,
-        batch_size=protocol.batch_size,
-        seed=protocol.seed,
-      )
-      bar.update(until - step)
-      step = until
-      if step == leg.capture_at and leg.on_capture:
-        leg.on_capture(trainer.capture(step, optimizer=leg.keep_optimizer))
-      last = step == leg.stop
-      if last or step % protocol.evaluate_every == 0:
-        metrics = protocol.evaluate(
-          trainer.evaluate, recorder.history, last=last
-        )
-        recorder.seconds += time.perf_counter() - began
-        recorder.add({"step": step, "loss": loss, **metrics})
-      else:
-        recorder.seconds += time.perf_counter() - began
-      if step % protocol.steps_per_epoch == 0 and not last:
-        checkpoint = trainer.capture(step, optimizer=True)
-        if directory.writes:
-          checkpoint.save(directory.checkpoint, durable=False)
-  trainer.binding.check_held()
-  final = trainer.capture(step, optimizer=leg.keep_optimizer)
-  if directory.writes:
-    final.save(directory.final)
-  return recorder.history, final
-
-
-def _bar(protocol, leg, directory, step) -> tqdm.tqdm:
-  return tqdm.tqdm(
-    total=leg.stop - leg.start,
-    initial=step - leg.start,
-    desc=directory.path.name,
-    unit="it",
-    leave=False,
-    disable=not protocol.progress,
-  )
+  return Round.of(record, directory)
 
 
 def _begin(
-  trainer: training.Trainer, leg: Leg, directory: rundir.LegDirectory
+  trainer: Trainer,
+  ticket: Ticket,
+  before: Snapshot,
+  span: range,
+  directory: RoundDirectory,
 ) -> int:
-  """Restores the last checkpoint, or the start; returns the step."""
+  """Restores the last checkpoint, or the start; returns its step."""
+  snapshot = dataclasses.replace(
+    before, weights={**before.weights, **ticket.start}
+  )
+  step = span.start
   try:
-    snapshot = rewinding.Snapshot.load(directory.checkpoint)
+    snapshot = Snapshot.load(directory.checkpoint)
     step = snapshot.step
   except FileNotFoundError:
-    snapshot, step = leg.snapshot, leg.start
-  except files.FileFormatError as error:
-    _log.warning("Starting the leg again: %s", error)
-    snapshot, step = leg.snapshot, leg.start
-  if not leg.start <= step <= leg.stop:
+    pass
+  except FileFormatError as error:
+    _log.warning("The Round starts again: %s", error)
+  if not span.start <= step <= span.stop:
     raise ValueError(
-      f"{directory.checkpoint} is of step {step}, and steps {leg.start} to"
-      f" {leg.stop} are asked for. Give another name."
+      f"{directory.checkpoint} is of step {step}, and steps {span.start} to"
+      f" {span.stop} are asked for. Give another name."
     )
-  trainer.restore(snapshot, leg.mask, step)
+  trainer.restore(snapshot, ticket.mask, step)
   return step
-
-
-def _boundaries(protocol: Protocol, leg: Leg, step: int) -> Iterator[int]:
-  """The steps at which to stop: evaluations, ends of epochs, the capture."""
-  while step < leg.stop:
-    until = min(
-      leg.stop,
-      *(
-        step - step % every + every
-        for every in (protocol.evaluate_every, protocol.steps_per_epoch)
-      ),
-    )
-    if leg.capture_at is not None and step < leg.capture_at < until:
-      until = leg.capture_at
-    yield until
-    step = until

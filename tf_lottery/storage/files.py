@@ -37,7 +37,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from tf_lottery import schemas
+from tf_lottery.storage import schemas
 
 FORMAT_VERSION = 2
 _HEADER = "tf_lottery"

@@ -2,16 +2,16 @@
 
 ```
 RUN/
-  declaration.json        what was asked for; another one is refused
+  declaration.json        what the run was asked to do
   lock                    held while a process works here
   rewind.safetensors      the snapshot to which Rounds rewind
-  level_00/ level_01/ ... one directory for each leg of training,
-  level_03-one_shot-0/    controls by Level, name and draw:
+  level_00/ level_01/ ... one directory for each Round: Levels,
+  level_03-one_shot-0/    and controls by Level, name and draw
     ticket.safetensors      mask and start weights
-    checkpoint.safetensors  while it trains: where to go on
+    checkpoint.safetensors  where to go on, while it is trained
     metrics.jsonl           one line for each evaluation
     final.safetensors       weights at the end
-    round.json              its record; written last, so it marks the leg done
+    round.json              its record; written last, so it marks the Round done
   tensorboard/            event files
   .tf_lottery-*           what a process writes at this moment: see files.py
 ```
@@ -34,25 +34,23 @@ from typing import Any
 
 import filelock
 
-from tf_lottery import files
-from tf_lottery import schemas
+from tf_lottery.storage import files
+from tf_lottery.storage import schemas
 
 EXPERIMENT = "experiment.json"
 
-# Fields of declarations that early versions did not write.
-_DECLARED_LATER = ("direction",)
 # No more digits than a number of 64 bits has for certain.
-_LEG = re.compile(r"level_(\d{1,18})(?:-(\w+?)(?:-(\d{1,18}))?)?")
+_ROUND = re.compile(r"level_(\d{1,18})(?:-(\w+?)(?:-(\d{1,18}))?)?")
 _REPLICATE = re.compile(r"replicate_(\d{1,18})")
 
 
-class LegDirectory:
-  """The files of one leg of training.
+class RoundDirectory:
+  """The files of one Round.
 
   Args:
-    path: the directory; made when something is written.
-    run: the run that it belongs to, which may be deleted with its last leg.
-    writes: whether this process writes; the others of a cluster only read.
+    path: the directory; it is made when something is written.
+    run: the run directory, which may be temporary: it must live as long.
+    writes: whether this process writes. In a cluster only the chief does.
   """
 
   def __init__(
@@ -70,20 +68,25 @@ class LegDirectory:
 
   @property
   def is_done(self) -> bool:
-    """Whether the leg was trained to its end."""
+    """Whether the Round is trained to its end."""
     return self._record.exists()
 
   def read_record(self) -> dict[str, Any]:
     """Reads the record that `finish` wrote.
 
     Raises:
-      FileNotFoundError: the leg is not done.
+      FileNotFoundError: the Round is not done.
       FileFormatError: the record is damaged.
     """
     return files.read_json(self._record, schemas.Record)
 
+  def save(self, value: Any, path: pathlib.Path, **options: Any) -> None:
+    """Saves a ticket or a snapshot, if this process writes."""
+    if self.writes:
+      value.save(path, **options)
+
   def finish(self, record: Mapping[str, Any]) -> None:
-    """Marks the leg as done, once all its other files are written."""
+    """Marks the Round as done, once all its other files are written."""
     if self.writes:
       files.write_json(self._record, dict(record))
       self.checkpoint.unlink(missing_ok=True)
@@ -146,8 +149,8 @@ class RunDirectory:
   """The directory of one run.
 
   Args:
-    path: where; made when it is missing.
-    writes: whether this process writes.
+    path: the directory; it is made when something is written.
+    writes: whether this process writes. In a cluster only the chief does.
   """
 
   def __init__(self, path: str | os.PathLike, *, writes: bool = True):
@@ -156,40 +159,40 @@ class RunDirectory:
     self.rewind = self.path / "rewind.safetensors"
     self._declaration = self.path / "declaration.json"
 
-  def leg(self, name: str) -> LegDirectory:
-    """The directory of a leg, such as `"level_03"`."""
-    return LegDirectory(self.path / name, run=self, writes=self.writes)
+  def round(self, name: str) -> RoundDirectory:
+    """The directory of a Round, such as `"level_03"`."""
+    return RoundDirectory(self.path / name, run=self, writes=self.writes)
 
-  def level(self, level: int) -> LegDirectory:
-    """The directory of a Level's leg."""
-    return self.leg(f"level_{level:02d}")
+  def level(self, level: int) -> RoundDirectory:
+    """The directory of a Level's Round."""
+    return self.round(f"level_{level:02d}")
 
-  def control(self, level: int, name: str, draw: int = 0) -> LegDirectory:
-    """The directory of a control's leg: of which ticket, and which draw."""
-    return self.leg(f"level_{level:02d}-{name}-{draw}")
+  def control(self, level: int, name: str, draw: int = 0) -> RoundDirectory:
+    """The directory of a control, by its Level, its name and its draw."""
+    return self.round(f"level_{level:02d}-{name}-{draw}")
 
-  def legs(self) -> Iterator[tuple[int, str, int, LegDirectory]]:
-    """Level, control (`""` for a Level itself), draw and files of each leg."""
+  def rounds(self) -> Iterator[tuple[int, str, int, RoundDirectory]]:
+    """Yields the Level, control, draw and directory of each Round.
+
+    The control of a Level itself is `""`.
+    """
     for path in sorted(self.path.glob("level_*")):
-      if match := _LEG.fullmatch(path.name):
+      if match := _ROUND.fullmatch(path.name):
         level, control, draw = match.groups()
-        yield int(level), control or "", int(draw or 0), self.leg(path.name)
+        yield int(level), control or "", int(draw or 0), self.round(path.name)
 
   def read_declaration(self) -> dict[str, Any]:
-    """Reads the declaration that `declare` wrote.
+    """Reads what the run was asked to do.
+
+    Readers of a run call it first, so it also recovers what killed processes
+    left here.
 
     Raises:
       FileNotFoundError: the run was not declared.
       FileFormatError: the declaration is damaged.
     """
-    return files.read_json(self._declaration, schemas.Declaration)
-    """Returns what the run was asked to do.
-
-    Readers of the run call it first, so it also recovers what processes that
-    were killed left here.
-    """
     files.recover(self.path, below=True)
-    return files.read_json(self._declaration)
+    return files.read_json(self._declaration, schemas.Declaration)
 
   @contextlib.contextmanager
   def locked(self) -> Iterator[None]:
@@ -226,46 +229,10 @@ class RunDirectory:
     finally:
       lock.release()
 
-  def declare(self, declaration: Mapping[str, Any]) -> None:
-    """Writes what the run is to do, or checks that it is the same as before.
-
-    The declaration of an early version is completed by the fields that it did
-    not have yet.
-
-    Raises:
-      ValueError: the directory holds a run of another declaration; the
-        message names each field that differs, with both values.
-      FileFormatError: the declaration in the directory is damaged.
-    """
-    # Through JSON, so that tuples compare equal to the lists they become.
-    declaration = json.loads(json.dumps(dict(declaration)))
-    try:
-      before = self.read_declaration()
-    except FileNotFoundError:
-      if self.writes:
-        files.write_json(self._declaration, declaration)
-      return
-    # An old run agrees with any value of a field that its version did not have.
-    later = {
-      field: declaration[field]
-      for field in _DECLARED_LATER
-      if field in declaration and field not in before
-    }
-    before |= later
-    differing = [
-      f"{field}: it was {_short(before.get(field))}, now"
-      f" {_short(declaration.get(field))}"
-      for field in sorted(before.keys() | declaration.keys())
-      if before.get(field) != declaration.get(field)
-    ]
-    if differing:
-      raise ValueError(
-        f"The run directory {self.path} holds another run:\n  "
-        + "\n  ".join(differing)
-        + "\nGive another run_dir, or the same arguments as before to resume."
-      )
-    if later and self.writes:
-      files.write_json(self._declaration, before)
+  def write_declaration(self, declaration: Mapping[str, Any]) -> None:
+    """Writes what the run is asked to do, as JSON."""
+    if self.writes:
+      files.write_json(self._declaration, dict(declaration))
 
 
 def temporary() -> RunDirectory:
@@ -285,12 +252,12 @@ def read_experiment(home: str | os.PathLike) -> dict[str, Any]:
   return files.read_json(pathlib.Path(home) / EXPERIMENT, schemas.Experiment)
 
 
+def replicate_directory(home: pathlib.Path, replicate: int) -> pathlib.Path:
+  """The run directory of a replicate, below its experiment's directory."""
+  return home / f"replicate_{replicate:02d}"
+
+
 def replicate_of(path: pathlib.Path) -> int | None:
   """The number in the name of a replicate's run directory, else None."""
   match = _REPLICATE.fullmatch(path.name)
   return int(match[1]) if match else None
-
-
-def _short(value: Any) -> str:
-  text = json.dumps(value)
-  return text if len(text) <= 200 else text[:200] + "..."

@@ -1,5 +1,6 @@
 """Training data: arrays in memory, or a stream, with an order from the seed."""
 
+import functools
 import hashlib
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -7,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from tf_lottery.training import augmentation
 
 Augment = Callable[[Any, tf.Tensor], Any]
 
@@ -90,6 +93,25 @@ class ArrayData:
         lambda a, part=part: None if a is None else a[part], self.arrays
       )
 
+  def batch(self, step: int, batch_size: int, seed: int) -> tuple[Any, ...]:
+    """Returns the batch of a step, in the order of a seed, augmented.
+
+    It is the batch on which a `Trainer` trains at that step.
+
+    Returns:
+      `(x, y)`, or `(x, y, sample_weight)`.
+    """
+    epoch, index = divmod(step, self.steps_per_epoch(batch_size))
+    order = _order(self, seed, epoch)
+    indices = order[index * batch_size : (index + 1) * batch_size]
+    x, y, weight = tf.nest.map_structure(
+      lambda a: None if a is None else a[indices], self.arrays
+    )
+    if self.augment is not None:
+      first = tf.constant([seed, step - index], tf.int64)
+      x = self.augment(x, augmentation.uniforms(batch_size, first, index))
+    return (x, y) if weight is None else (x, y, weight)
+
   def fingerprint(self) -> str:
     """A hash of every example and the augmentation, for run declarations."""
     digest = hashlib.blake2b(digest_size=16)
@@ -102,6 +124,11 @@ class ArrayData:
       digest.update(np.ascontiguousarray(array).data)
     augmented = f" {self.augment.__name__}" if self.augment else ""
     return f"{self.size} examples {digest.hexdigest()}{augmented}"
+
+
+@functools.lru_cache(maxsize=1)
+def _order(data: ArrayData, seed: int, epoch: int) -> np.ndarray:
+  return data.order(seed, epoch)
 
 
 class StreamData:

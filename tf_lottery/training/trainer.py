@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_lottery import augmentation
-from tf_lottery import data as data_lib
-from tf_lottery import distribution
-from tf_lottery import evaluation
 from tf_lottery import masks
-from tf_lottery import prunable as prunable_lib
 from tf_lottery import rewinding
 from tf_lottery import wrappers
+from tf_lottery.training import augmentation
+from tf_lottery.training import data as data_lib
+from tf_lottery.training import distribution
+from tf_lottery.training import evaluation
+from tf_lottery.weights import Override
+from tf_lottery.weights import Weight
 
 _SLOW_IN_XLA_ON_CPU = ("conv", "depthwise", "recurrent")
 
@@ -58,7 +59,7 @@ class Trainer:
     *,
     strategy: tf.distribute.Strategy | str | None = None,
     seed: int = 0,
-    prunable: prunable_lib.Override | None = None,
+    prunable: Override | None = None,
     jit: bool | None = None,
   ):
     self._make_model = make_model
@@ -305,7 +306,7 @@ class Trainer:
       for key, value in values.items()
     }
 
-  def _is_prunable(self, weight: prunable_lib.Weight) -> bool:
+  def _is_prunable(self, weight: Weight) -> bool:
     return weight.key in self.binding.shapes
 
   def _read_optimizer(self) -> tuple[np.ndarray, ...]:

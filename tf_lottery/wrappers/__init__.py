@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_lottery import patterns
-from tf_lottery import prunable as prunable_lib
+from tf_lottery.weights import Override
 from tf_lottery.wrappers import binding as binding_lib
 
 if "keras" in sys.modules:
@@ -57,7 +57,7 @@ def generation_of(target: Any) -> types.ModuleType:
 def lottery_prune(
   target: Any,
   *,
-  prunable: prunable_lib.Override | None = None,
+  prunable: Override | None = None,
   **tfmot_arguments: Any,
 ) -> Any:
   """Makes a Keras model, or one layer, lottery-ready.
@@ -127,7 +127,7 @@ def _lottery_of(generation: types.ModuleType) -> types.ModuleType:
 
 
 def bind(
-  model: Any, *, prunable: prunable_lib.Override | None = None
+  model: Any, *, prunable: Override | None = None
 ) -> binding_lib.Binding:
   """Sees a Keras model of either generation as named weights.
 

@@ -16,7 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lottery import masks
-from tf_lottery import prunable as prunable_lib
+from tf_lottery.weights import Override
+from tf_lottery.weights import PrunableReport
+from tf_lottery.weights import Weight
+from tf_lottery.weights import decide
 from tf_lottery.wrappers import holding
 
 RANDOM = "random/"
@@ -26,7 +29,7 @@ RANDOM = "random/"
 class Slot:
   """One weight of the model: its description and its variable."""
 
-  weight: prunable_lib.Weight
+  weight: Weight
   variable: Any
   layer: Any
 
@@ -45,13 +48,13 @@ class Binding:
     self,
     model: Any,
     generation: types.ModuleType,
-    prunable: prunable_lib.Override | None = None,
+    prunable: Override | None = None,
   ):
     self.model = model
     self.generation = generation
     self._given_initial: dict[str, np.ndarray] | None = None
     slots = list(walk_weights(model, generation, prunable))
-    self.report = prunable_lib.PrunableReport([slot.weight for slot in slots])
+    self.report = PrunableReport([slot.weight for slot in slots])
     self._slots = {slot.weight.key: slot for slot in slots}
 
   @property
@@ -309,7 +312,7 @@ def _held_by(
 def walk_weights(
   model: Any,
   generation: types.ModuleType,
-  prunable: prunable_lib.Override | None = None,
+  prunable: Override | None = None,
 ) -> Iterator[Slot]:
   """Yields the model's weights, in an order that a rebuild repeats."""
   layers = list(walk(model, generation))
@@ -323,7 +326,7 @@ def walk_weights(
   for layer, variables in zip(layers, owned, strict=True):
     names = [ancestor.__name__ for ancestor in type(layer).__mro__]
     for role, variable, trainable in variables:
-      weight = prunable_lib.decide(
+      weight = decide(
         f"{index}/{role}",
         layer.name,
         names,
@@ -362,9 +365,7 @@ def unique_role(role: str, taken: set[str]) -> str:
   return unique
 
 
-def _as_prepared(
-  weight: prunable_lib.Weight, held: bool
-) -> prunable_lib.Weight:
+def _as_prepared(weight: Weight, held: bool) -> Weight:
   """What lottery_prune decided stands, whatever the rules say now."""
   if weight.prunable == held:
     return weight

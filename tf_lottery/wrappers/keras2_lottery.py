@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 from tf_keras.src.engine.functional import Functional  # has no public name
 
-from tf_lottery import prunable as prunable_lib
+from tf_lottery.weights import Override
 from tf_lottery.wrappers import binding as binding_lib
 from tf_lottery.wrappers import holding
 from tf_lottery.wrappers import keras2
@@ -216,7 +216,7 @@ def relative_role(slot: binding_lib.Slot, layer: tf_keras.layers.Layer) -> str:
 
 def prune_layer(
   layer: tf_keras.layers.Layer,
-  prunable: prunable_lib.Override | None = None,
+  prunable: Override | None = None,
   **kwargs: Any,
 ) -> LotteryPrune:
   """Wraps one layer."""
@@ -236,7 +236,7 @@ def prune_layer(
 
 def prune_model(
   model: tf_keras.Model,
-  prunable: prunable_lib.Override | None = None,
+  prunable: Override | None = None,
   **kwargs: Any,
 ) -> tf_keras.Model:
   """A lottery-ready model around the same layers."""

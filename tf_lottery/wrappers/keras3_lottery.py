@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras.src.backend import AutocastScope  # these have no public names
 from keras.src.models.functional import Functional
 
-from tf_lottery import prunable as prunable_lib
+from tf_lottery.weights import Override
 from tf_lottery.wrappers import binding as binding_lib
 from tf_lottery.wrappers import holding
 from tf_lottery.wrappers import keras3
@@ -102,7 +102,7 @@ _READY_CLASSES = {
 
 
 def prune_model(
-  model: keras.Model, prunable: prunable_lib.Override | None = None
+  model: keras.Model, prunable: Override | None = None
 ) -> keras.Model:
   """Makes a built Keras 3 model lottery-ready, in place."""
   if not model.built:
@@ -122,7 +122,7 @@ def prune_model(
 
 
 def prune_layer(
-  layer: keras.layers.Layer, prunable: prunable_lib.Override | None = None
+  layer: keras.layers.Layer, prunable: Override | None = None
 ) -> keras.layers.Layer:
   """Makes a layer lottery-ready, now or as soon as it is built."""
   if layer.built:
