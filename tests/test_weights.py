@@ -112,7 +112,7 @@ class TestRules:
     assert decide("scale", ("Hyper",), shape).reason.startswith("a vector or")
 
   def test_what_was_given_is_in_the_weight(self):
-    weight = decide("3/kernel", "fc", ["Dense"], "kernel", [3, 4], True)
+    weight = weights.decide("3/kernel", "fc", ["Dense"], "kernel", [3, 4], True)
     assert weight.key == "3/kernel"
     assert weight.name == "fc/kernel"
     assert weight.shape == (3, 4)

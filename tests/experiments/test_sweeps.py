@@ -4,6 +4,7 @@ import subprocess
 import pytest
 
 from tf_lottery import experiments
+from tf_lottery.experiments import running
 from tf_lottery.experiments import sweeps
 
 TINY = experiments.Experiment(
@@ -64,7 +65,7 @@ def test_it_tries_again_and_what_is_done_costs_nothing(tmp_path, monkeypatch):
   (task,) = sweeps.tasks([TINY], tmp_path, retries=1)
   assert sweeps.run_local([task], processes=1) == {}
   assert len(started) == 2
-  monkeypatch.setattr(experiments, "is_done", lambda *_: True)
+  monkeypatch.setattr(running, "is_done", lambda *_: True)
   assert sweeps.run_local([task], processes=1) == {}
   assert len(started) == 2
 

@@ -1,5 +1,7 @@
 import functools
 import json
+import pathlib
+import shutil
 
 import keras
 import numpy as np
@@ -10,7 +12,10 @@ import tf_lottery
 from tests import small
 from tf_lottery import criteria
 from tf_lottery import rewinding
+from tf_lottery.papers import recipes
 from tf_lottery.search import declarations
+
+WARMUP = pathlib.Path(__file__).parents[1] / "data" / "searches" / "warmup"
 
 
 @pytest.mark.parametrize(
@@ -64,6 +69,51 @@ def test_a_rebuilt_model_has_the_same_declaration(library):
     other = declared(**settings)
     assert first[field] != other[field]
     assert {n for n in first if first[n] != other[n]} == {field}
+
+
+def test_a_run_that_names_a_moved_module_goes_on(tmp_path):
+  """Its learning-rate schedule was declared when recipes had another module."""
+  run_dir = tmp_path / "warmup"
+  shutil.copytree(WARMUP, run_dir)
+  assert "tf_lottery.workloads" in (run_dir / "declaration.json").read_text()
+
+  def make_model():
+    model = small.make_model(keras)
+    rate = recipes.learning_rate(0.1, warmup=5, drops=(15,))
+    model.compile(
+      keras.optimizers.SGD(rate, momentum=0.9),
+      keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+      metrics=["accuracy"],
+    )
+    return model
+
+  def search(**changes):
+    return tf_lottery.find_ticket(
+      make_model,
+      small.examples(96),
+      validation_data=small.examples(40, 1),
+      test_data=small.examples(40, 2),
+      **{
+        "steps": 20,
+        "batch_size": 12,
+        "schedule": tf_lottery.geometric(2, 0.5),
+        "criterion": criteria.magnitude,
+        "seed": 3,
+        "run_dir": run_dir,
+        **changes,
+      },
+    )
+
+  found = search()
+  assert found.trainer.traces == 0
+  assert [r.metrics["test_accuracy"] for r in found.rounds] == pytest.approx(
+    [0.925, 0.85, 0.7]
+  )
+  assert (
+    "tf_lottery.workloads" not in (run_dir / "declaration.json").read_text()
+  )
+  with pytest.raises(ValueError, match=r"criterion: it was .*magnitude"):
+    search(criterion=criteria.random)
 
 
 def test_versions_name_what_results_depend_on():

@@ -17,7 +17,7 @@ from tf_lottery.report import records
 from tf_lottery.search import rounds
 from tf_lottery.storage import run_directory
 
-DATA = pathlib.Path(__file__).with_name("data")
+DATA = pathlib.Path(__file__).parents[1] / "data"
 SEARCHES = ("first", "format_1", "keras", "tf_keras")
 
 SPARSE = np.zeros((20, 40), bool)

@@ -16,6 +16,7 @@ from tf_lottery import criteria
 from tf_lottery import patterns
 from tf_lottery import rewinding
 from tf_lottery import scopes
+from tf_lottery.experiments.gradual import gradual
 from tf_lottery.masks import Mask
 from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
@@ -163,6 +164,12 @@ def small_dense(
     density=mask.size / whole.size,
   )
 
+
+# Controls that need a function that makes a model.
+WITH_MODEL: Mapping[str, Callable[..., Round]] = {
+  "gradual": gradual,
+  "small_dense": small_dense,
+}
 
 BY_NAME: Mapping[str, Control] = {
   control.__name__: control

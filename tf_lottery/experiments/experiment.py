@@ -11,7 +11,11 @@ from typing import Any
 
 from tf_lottery import patterns
 from tf_lottery import rewinding
-from tf_lottery.experiments import controls
+from tf_lottery.experiments.controls import BY_NAME
+from tf_lottery.experiments.controls import WITH_MODEL
+from tf_lottery.experiments.controls import Control
+from tf_lottery.experiments.controls import gradual
+from tf_lottery.experiments.controls import small_dense
 from tf_lottery.papers import datasets
 from tf_lottery.papers import networks
 from tf_lottery.papers import recipes
@@ -20,7 +24,7 @@ from tf_lottery.storage import run_directory
 from tf_lottery.storage import schemas
 from tf_lottery.training.trainer import Trainer
 
-CONTROLS = (*controls.BY_NAME, "gradual", "small_dense")
+CONTROLS = (*BY_NAME, *WITH_MODEL)
 
 # What may be asked of an experiment later, without making it another one.
 GROWING = ("controls", "control_levels", "reinits", "replicates")
@@ -187,14 +191,14 @@ class Experiment:
     )
     return Trainer(make_model, strategy=self.strategy, seed=self.seed)
 
-  def control(self, name: str, splits: datasets.Splits) -> controls.Control:
+  def control(self, name: str, splits: datasets.Splits) -> Control:
     """A control by its name, for this network."""
     make_model = functools.partial(
       self.make_recipe().make_model, splits.input_shape, splits.classes
     )
     if name == "gradual":
       return functools.partial(
-        controls.gradual,
+        gradual,
         make_model=functools.partial(make_model, keras="tf_keras"),
       )
     if name == "small_dense":
@@ -205,8 +209,8 @@ class Experiment:
         )
         return make_model(keras=self.keras, width=width)
 
-      return functools.partial(controls.small_dense, make_model=make_small)
-    return controls.BY_NAME[name]
+      return functools.partial(small_dense, make_model=make_small)
+    return BY_NAME[name]
 
   @property
   def trainings(self) -> int:

@@ -35,7 +35,7 @@ def of_search(search: "Search") -> dict[str, Any]:
   """The declaration of a search: all that its results depend on."""
   protocol = search.protocol
   declaration = {
-    **_of_model(search.trainer),
+    **of_model(search.trainer),
     "initial": search.initial.fingerprint(),
     "train_data": protocol.train.fingerprint(),
     "validation_data": protocol.validation.fingerprint(),
@@ -121,7 +121,7 @@ def _with_moved_names(value: Any) -> Any:
   return value
 
 
-def _of_model(trainer: Trainer) -> dict[str, Any]:
+def of_model(trainer: Trainer) -> dict[str, Any]:
   """The model, its optimizer and its loss."""
   model = trainer.model
   try:
