@@ -89,8 +89,8 @@ class Objective:
   def from_declaration(cls, declaration: Mapping[str, Any]) -> "Objective":
     """Returns the objective that a run declares.
 
-    Early versions declared no direction. Their runs have that of the metric's
-    name, if it is one of Keras's own.
+    Early versions declared no direction. For their runs the name of the metric
+    tells it, if it is one of Keras's own.
 
     Raises:
       ValueError: Neither the declaration nor the name tells the direction.
@@ -108,8 +108,9 @@ class Metric:
 
   Attributes:
     name: The name as `evaluate` reports it: `"head_accuracy"`.
-    kinds: What the metric measures, in Keras's names, the surest one first:
-      that of its class or function, then its own name without the output's.
+    kinds: Keras's names of the kind of metric, the surest one first: the name
+      of its class, if that is one of Keras's, then the metric's own name,
+      without the name of the output.
     direction: `"max"`, `"min"`, or None if the metric itself does not tell.
   """
 
@@ -130,9 +131,9 @@ class Metric:
     Args:
       metric: The object.
       name: The name as `evaluate` reports it.
-      own_name: The metric's own name, without the output's.
-      direction: The direction, where the caller knows it. Defaults to that of
-        the object, which those of Keras 3 have.
+      own_name: The metric's own name, without the name of the output.
+      direction: The direction, where the caller knows it. Defaults to the
+        object's own; metrics of Keras 3 have one.
     """
     said = {"up": "max", "down": "min"}.get(getattr(metric, "_direction", None))
     home = type(metric).__module__.split(".")[0]
@@ -147,7 +148,7 @@ class Metric:
     return bool(accuracies) and self.direction != "min"
 
   def resolved_direction(self) -> Direction | None:
-    """Returns the metric's own direction, else that of its kinds."""
+    """Returns the metric's own direction, else the one that its kinds tell."""
     known = map(known_direction, self.kinds)
     return self.direction or next(filter(None, known), None)
 

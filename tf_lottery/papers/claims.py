@@ -1,6 +1,6 @@
 """The claims of the papers about their recipes, for reports to test.
 
-`BY_RECIPE` is what `report.write(..., claims=BY_RECIPE)` takes.
+Pass them to a report by `report.write(..., claims_by_recipe=BY_RECIPE)`.
 """
 
 import functools

@@ -77,7 +77,7 @@ def write(
       match it, in units of the metric. At least 0. Defaults to `0.005`, half a
       point of accuracy.
     claims_by_recipe: The claims to test on the experiments of a recipe, by the
-      name of the recipe: `paper_claims.BY_RECIPE` has those of the papers.
+      name of the recipe. `papers.claims.BY_RECIPE` holds the papers' claims.
       Defaults to `None`: no claims.
 
   Returns:

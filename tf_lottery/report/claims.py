@@ -41,7 +41,7 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-  """What an experiment shows about a claim.
+  """The outcome of the test of a claim.
 
   Attributes:
     claim: The claim.

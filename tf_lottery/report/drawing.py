@@ -1,8 +1,8 @@
 """The look of figures: colours, markers, axes, and SVG inside a page.
 
 A method has the same colour, marker and line in every figure. Colour-blind
-readers can tell the colours apart, which are those of Okabe and Ito; in a grey
-print the markers and lines tell the methods apart.
+readers can tell the colours apart: Okabe and Ito chose them for that. In a grey
+print, markers and lines tell the methods apart.
 """
 
 import contextlib

@@ -154,7 +154,7 @@ class Evidence:
     return verdicts.verdicts(self.compared, self.tolerance, when)
 
   def findings(self) -> list[claims.Finding]:
-    """Returns what is found about the claims; see `claims.findings`.
+    """Returns the outcomes of the claims; see `claims.findings`.
 
     The list is empty if the direction of the metric is not known.
     """

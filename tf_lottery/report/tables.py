@@ -148,7 +148,7 @@ def claims(evidence: evidence_lib.Evidence) -> Table:
 
 
 def declaration(evidence: evidence_lib.Evidence) -> Table:
-  """Returns how the runs were made: what was declared, trained and used."""
+  """Returns the declared settings, the trainings and the versions used."""
   declared = [run.declaration for run in evidence.runs]
   versions = _versions(evidence.runs)
   machine = versions.pop("machine", "")

@@ -15,7 +15,7 @@ SIGNIFICANCE = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-  """What the replicates show about the tickets of one Level.
+  """The outcome of the tests of one Level's tickets.
 
   A difference is one between means, in units of the metric. A p value is the
   result of a one-sided Welch test, and None where the replicates are too few or
@@ -31,7 +31,7 @@ class Verdict:
     p_matching: If it is small, the ticket is not worse than the dense network
       by more than the tolerance.
     p_below: If it is small, the ticket is worse by more than the tolerance.
-    reinit_difference: The ticket's mean minus that of its random reinits.
+    reinit_difference: The ticket's mean minus its random reinits' mean.
     p_reinit: If it is small, the ticket is better than its random reinits.
     n_ticket: The number of replicates of the ticket.
     n_dense: The number of replicates of the dense network.
