@@ -273,7 +273,7 @@ def test_kills_at_random_times_leave_whole_content(tmp_path, write, writers):
   rng = random.Random(0)
   path = tmp_path / "some.thing"
   write(path, "a")
-  for _ in range(60):
+  for _ in range(40):
     with contextlib.ExitStack() as stack:
       running = [
         stack.enter_context(children.paused(write_forever, write, path))

@@ -140,7 +140,7 @@ def recover(directory: str | os.PathLike, *, below: bool = False) -> None:
     directory: Where to look.
     below: Whether to look in the directories below it as well.
   """
-  for folder, _, names in os.walk(directory):
+  for folder, _, names in os.walk(pathlib.Path(directory)):
     for name in fnmatch.filter(names, _LOCKS):
       path = pathlib.Path(folder, name)
       # A lock that a process holds raises Timeout, which is an OSError.
