@@ -181,6 +181,11 @@ def test_a_search_of_the_last_version_is_read_back_without_training(
     run_dir, library=library, schedule=(0.5, 0.08), rewind=small.REWIND
   )
   assert [round_.level for round_ in result.rounds] == [0, 1, 2]
-  assert before == {
-    p: p.read_bytes() for p in run_dir.rglob("*") if p.is_file()
+  after = {p: p.read_bytes() for p in run_dir.rglob("*") if p.is_file()}
+  declared = run_dir / "declaration.json"
+  # Only the direction of the objective is added, which it did not declare.
+  assert json.loads(after.pop(declared)) == {
+    **json.loads(before.pop(declared)),
+    "direction": "max",
   }
+  assert after == before
