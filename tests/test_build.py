@@ -21,6 +21,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A module may import from its own row, without a cycle, and from those above.
 ROOMS = (
   (
+    "_optional",
     "coding",
     "files",
     "masks",
