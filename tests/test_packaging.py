@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tomllib
 
+import pytest
+
 import tf_lottery
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -131,6 +133,36 @@ def test_a_missing_package_names_the_extra_that_brings_it(tmp_path):
   assert {extra for *_, extra in lines} < set(
     PROJECT["project"]["optional-dependencies"]
   )
+
+
+@pytest.mark.parametrize(
+  ("script", "package", "message"),
+  [
+    (
+      "find_ticket.py",
+      "ml_collections",
+      "A config needs ml_collections, which is not installed:"
+      " pip install 'tf-lottery[scripts]'.",
+    ),
+    (
+      "make_report.py --out=report .",
+      "jinja2",
+      "The report needs jinja2, which is not installed:"
+      " pip install 'tf-lottery[report]'.",
+    ),
+  ],
+)
+def test_a_script_says_it_in_one_line(script, package, message, tmp_path):
+  script, *flags = script.split()
+  program = (
+    "import runpy, sys\n"
+    f"sys.modules[{package!r}] = None\n"
+    f"sys.argv = {[script, *flags]}\n"
+    f"runpy.run_path({str(ROOT / 'scripts' / script)!r}, run_name='__main__')"
+  )
+  done = run("-c", program, cwd=tmp_path)
+  assert done.returncode == 1
+  assert done.stderr.splitlines() == [message]
 
 
 def test_the_version_is_written_once():
