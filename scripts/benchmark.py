@@ -34,7 +34,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # So that suites are found, from whatever folder this is run.
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
@@ -44,6 +43,7 @@ from absl import flags
 from scripts import benchmark_export
 from scripts import benchmark_sweep
 from scripts import benchmark_train
+from scripts import startup
 
 _SUITES = {
   "export": benchmark_export,
@@ -349,4 +349,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  startup.run(main)

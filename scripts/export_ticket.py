@@ -7,28 +7,30 @@ as trained in its Round. Each file is loaded and compared with the model before
 it is put in place; then the accuracy on the test images is measured through it.
 """
 
-import os
+from __future__ import annotations
+
 import pathlib
 import sys
+import typing
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# So that it finds the library, from whatever folder this is run.
+# So that the library is found, from whatever folder this is run.
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-import numpy as np
 from absl import app
 from absl import flags
-from absl import logging
 
-import tf_lottery
-from tf_lottery import experiments
-from tf_lottery import export
-from tf_lottery.export import tflite
-from tf_lottery.papers import datasets
-from tf_lottery.search import rounds as rounds_lib
-from tf_lottery.storage import run_directory
+from scripts import startup
+
+if typing.TYPE_CHECKING:
+  import numpy as np
+
+  from tf_lottery import export
+  from tf_lottery.search.rounds import Round
+  from tf_lottery.storage import run_directory
 
 _FORMATS = ("tflite", "saved_model", "keras")
+# Those of tf_lottery.export.tflite, which takes seconds to import.
+DTYPES = ("float32", "float16", "int8")
 
 _RUN = flags.DEFINE_string(
   "run", None, "The run directory of find_ticket.py, or a replicate's."
@@ -45,7 +47,7 @@ _FORMAT = flags.DEFINE_list(
   "format", ["tflite", "saved_model"], f"Some of {', '.join(_FORMATS)}."
 )
 _DTYPE = flags.DEFINE_enum(
-  "dtype", "float32", tflite.DTYPES, "Of the weights of the TFLite file."
+  "dtype", "float32", DTYPES, "Of the weights of the TFLite file."
 )
 _CARRY_TICKET = flags.DEFINE_bool(
   "carry_ticket", True, "Whether the SavedModel carries mask and start weights."
@@ -67,15 +69,20 @@ def main(argv: list[str]) -> None:
       f"--format must be some of {', '.join(_FORMATS)}; got"
       f" {', '.join(unknown)}."
     )
-  # What tfds and TensorFlow note of their own work.
-  logging.set_verbosity(logging.WARNING)
+  startup.import_tensorflow()
   try:
     _export()
-  except (FileNotFoundError, ImportError, ValueError, RuntimeError) as error:
+  except (ImportError, OSError, ValueError, RuntimeError) as error:
     sys.exit(str(error))
 
 
 def _export() -> None:
+  import tf_lottery
+  from tf_lottery import experiments
+  from tf_lottery import export
+  from tf_lottery.papers import datasets
+  from tf_lottery.storage import run_directory
+
   experiment, replicate = experiments.of_run(_RUN.value)
   chosen = _choose(run_directory.RunDirectory(_RUN.value, writes=False))
   splits = datasets.load_data(
@@ -96,18 +103,19 @@ def _export() -> None:
   for kind in _FORMAT.value:
     report = _write(kind, model, x, splits.train[0])
     answers = export.predict(report.path, x)
-    accuracy = np.mean(answers.argmax(-1) == y)
+    accuracy = (answers.argmax(-1) == y).mean()
     print(f"{report}\nTest accuracy through the file: {accuracy:.4f}.\n")
 
 
-def _choose(directory: run_directory.RunDirectory) -> rounds_lib.Round:
+def _choose(directory: run_directory.RunDirectory) -> Round:
   """The Round to ship."""
-  levels = rounds_lib.read_levels(directory)
+  from tf_lottery import Objective
+  from tf_lottery.search import rounds
+
+  levels = rounds.read_levels(directory)
   if _LEVEL.value is None:
-    objective = tf_lottery.Objective.from_declaration(
-      directory.read_declaration()
-    )
-    return rounds_lib.smallest_matching(levels, objective, _TOLERANCE.value)
+    objective = Objective.from_declaration(directory.read_declaration())
+    return rounds.smallest_matching_round(levels, objective, _TOLERANCE.value)
   by_level = {round_.level: round_ for round_ in levels}
   if _LEVEL.value not in by_level:
     raise ValueError(
@@ -120,6 +128,8 @@ def _write(
   kind: str, model, inputs: np.ndarray, training: np.ndarray
 ) -> export.ExportReport:
   """One file, compared with the model on test images."""
+  from tf_lottery import export
+
   out = pathlib.Path(_OUT.value or pathlib.Path(_RUN.value) / "export")
   if kind == "saved_model":
     return export.to_saved_model(
@@ -141,4 +151,4 @@ def _write(
 
 if __name__ == "__main__":
   flags.mark_flag_as_required("run")
-  app.run(main)
+  startup.run(main)

@@ -8,28 +8,26 @@ for the chosen ticket, or at `--config.control_levels="(3, 7)"`. It trains the
 first replicate; for more, and for a report, see `run_sweep.py`.
 """
 
-import logging
-import os
+from __future__ import annotations
+
 import pathlib
 import sys
+import typing
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# So that configs can build on each other, from whatever folder this is run.
+# So that the library is found, from whatever folder this is run.
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from absl import app
 from absl import flags
-from ml_collections import config_flags
 
-import tf_lottery
-from scripts import configs
-from tf_lottery import experiments
-from tf_lottery import results
-from tf_lottery.papers import datasets
+from scripts import startup
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", "scripts/configs/digits.py", "What to run."
-)
+if typing.TYPE_CHECKING:
+  import tf_lottery
+  from tf_lottery import experiments
+  from tf_lottery.papers import datasets
+
+_CONFIG = startup.define_config("scripts/configs/digits.py")
 _PROGRESS = flags.DEFINE_bool(
   "progress", None, "Whether to show a progress bar. Default: on a terminal."
 )
@@ -39,20 +37,25 @@ def main(argv: list[str]) -> None:
   """Runs the search that the config declares, and prints it as it goes."""
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {argv[1:]}.")
+  startup.import_tensorflow()
+  import tf_lottery
+  from scripts import configs
+  from tf_lottery import experiments
+  from tf_lottery.papers import datasets
+  from tf_lottery.search import rounds
+
   config = _CONFIG.value
   try:
     experiment = configs.experiment_of(config)
-  except ValueError as error:
-    sys.exit(str(error))
-  # The table says what the library would log.
-  logging.getLogger("tf_lottery").setLevel(logging.WARNING)
-  try:
     splits = datasets.load_data(
       experiment.data, seed=experiment.seed, data_dir=config.data_dir
     )
-  except (FileNotFoundError, ImportError) as error:
+  except (FileNotFoundError, ImportError, ValueError) as error:
     sys.exit(str(error))
   _print_head(experiment, splits)
+  # Every recipe compiles its model with this metric.
+  accuracy = tf_lottery.Objective("accuracy", "max")
+  print(rounds.table_header(accuracy))
   try:
     result = experiments.find(
       experiment,
@@ -60,9 +63,12 @@ def main(argv: list[str]) -> None:
       splits,
       config.run_dir,
       progress=_PROGRESS.value,
-      on_round=lambda round_: print(results.row(round_), flush=True),
+      on_round=lambda round_: print(
+        rounds.table_row(round_, accuracy), flush=True
+      ),
     )
-  except (ValueError, RuntimeError) as error:  # another run is there, say
+  except (OSError, ValueError, RuntimeError) as error:
+    # For example, another run is in the directory.
     sys.exit(str(error))
   level = result.smallest_matching_level(config.tolerance)
   path = pathlib.Path(config.run_dir) / "ticket.safetensors"
@@ -89,11 +95,10 @@ def _print_head(
     f" validation, {len(splits.test[1]):,} test images;"
     f" {experiment.make_recipe().steps:,} steps a Level.\n"
   )
-  print(results.header())
 
 
 def _print_choice(
-  tolerance: float, result: tf_lottery.SearchResult, level: int
+  tolerance: float, result: tf_lottery.Search, level: int
 ) -> None:
   dense, chosen = result.rounds[0], result.rounds[level]
   print(
@@ -104,7 +109,7 @@ def _print_choice(
   )
 
 
-def _print_full_training(result: tf_lottery.SearchResult, level: int) -> None:
+def _print_full_training(result: tf_lottery.Search, level: int) -> None:
   """After a short search: the dense network and the ticket, trained fully."""
   names = {0: "dense", level: "ticket"}
   for number, name in sorted(names.items()):
@@ -116,7 +121,7 @@ def _print_full_training(result: tf_lottery.SearchResult, level: int) -> None:
 def _print_controls(
   experiment: experiments.Experiment,
   splits: datasets.Splits,
-  result: tf_lottery.SearchResult,
+  result: tf_lottery.Search,
   level: int,
 ) -> None:
   """Trains the controls, and prints their test accuracy beside the ticket's."""
@@ -140,4 +145,4 @@ def _print_controls(
 
 
 if __name__ == "__main__":
-  app.run(main)
+  startup.run(main)

@@ -15,8 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from absl import app
 from absl import flags
 
-from tf_lottery import report
-from tf_lottery.papers import claims
+from scripts import startup
 
 _OUT = flags.DEFINE_string("out", None, "The folder to write into.")
 _TOLERANCE = flags.DEFINE_float(
@@ -32,9 +31,13 @@ def main(argv: list[str]) -> None:
   runs = argv[1:]
   if not runs:
     raise app.UsageError("Name one run directory or more.")
+  startup.import_tensorflow()
   try:
+    from tf_lottery import report
+    from tf_lottery.papers import claims
+
     made = report.write(runs, _OUT.value, _TOLERANCE.value, claims.BY_RECIPE)
-  except (FileNotFoundError, ValueError) as error:
+  except (FileNotFoundError, ImportError, ValueError) as error:
     sys.exit(str(error))
   for section in made.sections:
     print(f"{section.evidence.experiment}: {section.headline}\n")
@@ -43,4 +46,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
   flags.mark_flag_as_required("out")
-  app.run(main)
+  startup.run(main)

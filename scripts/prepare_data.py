@@ -8,16 +8,25 @@ Debian's package `dataset-fashion-mnist` lays them down
 `tfds.load("fashion_mnist", data_dir=...)` reads them without a network.
 """
 
+from __future__ import annotations
+
 import gzip
 import pathlib
 import shutil
+import sys
 import tempfile
+import typing
 
-import tensorflow_datasets as tfds
+# So that the library is found, from whatever folder this is run.
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
 from absl import app
 from absl import flags
 
-from tf_lottery.papers import datasets
+from scripts import startup
+
+if typing.TYPE_CHECKING:
+  import tensorflow_datasets as tfds
 
 _DATASET = flags.DEFINE_enum(
   "dataset",
@@ -69,6 +78,8 @@ def idx_builder(
   name: str, files: pathlib.Path, data_dir: str | None
 ) -> tfds.core.DatasetBuilder:
   """Tfds's own builder of the data set, reading local files."""
+  import tensorflow_datasets as tfds
+
   published = {
     "mnist": tfds.image_classification.MNIST,
     "fashion_mnist": tfds.image_classification.FashionMNIST,
@@ -94,22 +105,39 @@ def idx_builder(
 
 def main(argv: list[str]) -> None:
   """Prepares the data set that the flags name."""
-  del argv
-  data_dir = _DATA_DIR.value or str(datasets.default_data_dir())
-  if _DOWNLOAD.value:
-    tfds.builder(_DATASET.value, data_dir=data_dir).download_and_prepare()
-  elif _FROM.value is None or _DATASET.value == "cifar10":
+  if len(argv) > 1:
+    raise app.UsageError(f"Unknown arguments: {argv[1:]}.")
+  has_files = _FROM.value is not None and _DATASET.value != "cifar10"
+  if not (_DOWNLOAD.value or has_files):
     raise app.UsageError(
       f"Give --download, or --from=DIR with local IDX files (not for cifar10);"
       f" got --dataset={_DATASET.value} --from={_FROM.value}."
     )
-  else:
-    with tempfile.TemporaryDirectory() as directory:
-      unpacked = pathlib.Path(directory)
-      unpack(pathlib.Path(_FROM.value), unpacked)
-      idx_builder(_DATASET.value, unpacked, data_dir).download_and_prepare()
+  startup.import_tensorflow()
+  try:
+    data_dir = _prepare()
+  except (FileNotFoundError, ImportError) as error:
+    sys.exit(str(error))
   print(f"{_DATASET.value} is ready in {data_dir}.")
 
 
+def _prepare() -> str:
+  """Prepares the data set; returns the directory of the data."""
+  from tf_lottery import _optional
+  from tf_lottery.papers import datasets
+
+  with _optional.needs("data", "Preparing data"):
+    import tensorflow_datasets as tfds
+  data_dir = _DATA_DIR.value or str(datasets.default_data_dir())
+  if _DOWNLOAD.value:
+    tfds.builder(_DATASET.value, data_dir=data_dir).download_and_prepare()
+    return data_dir
+  with tempfile.TemporaryDirectory() as directory:
+    unpacked = pathlib.Path(directory)
+    unpack(pathlib.Path(_FROM.value), unpacked)
+    idx_builder(_DATASET.value, unpacked, data_dir).download_and_prepare()
+  return data_dir
+
+
 if __name__ == "__main__":
-  app.run(main)
+  startup.run(main)

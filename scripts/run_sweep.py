@@ -8,24 +8,26 @@ process of its own, below the config's `run_dir`. The same command again goes
 on with what is not done.
 """
 
+from __future__ import annotations
+
 import os
 import pathlib
 import sys
+import typing
+from collections.abc import Sequence
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# So that configs are found, from whatever folder this is run.
+# So that the library is found, from whatever folder this is run.
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from absl import app
 from absl import flags
-from ml_collections import config_flags
 
-from scripts import configs
-from tf_lottery.experiments import sweeps
+from scripts import startup
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", "scripts/configs/lenet_mnist_5k.py", "What to run."
-)
+if typing.TYPE_CHECKING:
+  from tf_lottery.experiments import sweeps
+
+_CONFIG = startup.define_config("scripts/configs/lenet_mnist_5k.py")
 _GRID = flags.DEFINE_multi_string(
   "grid", [], "field=value,value: a field of the config, and its values."
 )
@@ -50,6 +52,10 @@ def main(argv: list[str]) -> None:
   """Runs what is not done yet, and says what failed."""
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {argv[1:]}.")
+  startup.import_tensorflow()
+  from scripts import configs
+  from tf_lottery.experiments import sweeps
+
   config = _CONFIG.value
   try:
     declared = sweeps.grid(configs.experiment_of(config), _axes(config))
@@ -68,20 +74,28 @@ def main(argv: list[str]) -> None:
     f" {done}; in {config.run_dir}.",
     flush=True,
   )
-
-  def on_done(task: sweeps.Task, error: str | None) -> None:
-    print(f"{'done  ' if error is None else 'FAILED'}  {task}", flush=True)
-
-  if _RAY.value:
-    failed = sweeps.run_ray(todo, on_done=on_done)
-  else:
-    failed = sweeps.run_local(todo, processes=_PROCESSES.value, on_done=on_done)
+  try:
+    failed = _run(todo)
+  except (ImportError, OSError) as error:
+    sys.exit(str(error))
   if failed:
     sys.exit("\n\n".join(f"{task}:\n{error}" for task, error in failed.items()))
   print(
     f"\npython scripts/make_report.py --out=report"
     f" --tolerance={config.tolerance} {config.run_dir}"
   )
+
+
+def _run(todo: Sequence[sweeps.Task]) -> dict[str, str]:
+  """Runs tasks; returns the errors of those that failed."""
+  from tf_lottery.experiments import sweeps
+
+  def on_done(task: sweeps.Task, error: str | None) -> None:
+    print(f"{'done  ' if error is None else 'FAILED'}  {task}", flush=True)
+
+  if _RAY.value:
+    return sweeps.run_ray(todo, on_done=on_done)
+  return sweeps.run_local(todo, processes=_PROCESSES.value, on_done=on_done)
 
 
 def _axes(config) -> dict[str, list]:
@@ -101,8 +115,14 @@ def _typed(config, name: str, text: str):
   kind = config.get_type(name)
   if kind is tuple:
     raise app.UsageError(f"--grid has no lists of lists: set --config.{name}.")
-  return kind(text)
+  try:
+    return kind(text)
+  except ValueError as error:
+    raise app.UsageError(
+      f"--grid={name}=... must have values of type {kind.__name__}, got"
+      f" {text!r}."
+    ) from error
 
 
 if __name__ == "__main__":
-  app.run(main)
+  startup.run(main)

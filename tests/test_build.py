@@ -21,6 +21,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A module may import from its own row, without a cycle, and from those above.
 ROOMS = (
   (
+    "_optional",
     "coding",
     "files",
     "masks",
@@ -408,7 +409,7 @@ f"{before} fetch prose"
     "keras",
     "matplotlib",
     "tf_keras",
-    "tf_lottery.training.data",
+    "tf_lottery.training.trainer.data",
     "tf_lottery.storage.files",
     "tf_lottery.masks",
   ]

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tf_keras as keras_2
 
 import tf_lottery
-from tf_lottery.training import distribution
+from tf_lottery.training.trainer import distribution
 from tf_lottery.wrappers import binding as binding_lib
 from tf_lottery.wrappers import set_seed
 

@@ -7,15 +7,12 @@ section 3), the images smaller and grey, and the training much shorter: 100 of
 20,000 iterations, 5 Levels, 2 replicates.
 """
 
-import ml_collections
-
 from scripts import configs
-from tf_lottery import experiments
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config() -> configs.Config:
   """100 iterations, 5 Levels, 2 replicates."""
-  experiment = experiments.Experiment(
+  fields = dict(
     data="fashion_mnist",
     recipe="conv2",
     steps=100,
@@ -24,4 +21,4 @@ def get_config() -> ml_collections.ConfigDict:
     controls=("random_reinit",),
     replicates=2,
   )
-  return configs.config_of(experiment, "runs/conv2_fashion_mnist")
+  return configs.config_of(fields, "runs/conv2_fashion_mnist")

@@ -16,14 +16,9 @@ iterations, 20 Levels, 3 replicates, controls at five Levels. `:smoke` runs 300
 iterations and two Levels.
 """
 
-import dataclasses
-
-import ml_collections
-
 from scripts import configs
-from tf_lottery import experiments
 
-FULL = experiments.Experiment(
+FULL = dict(
   data="fashion_mnist",
   recipe="lenet_300_100",
   levels=24,
@@ -39,7 +34,7 @@ FULL = experiments.Experiment(
 )
 SIZES = {
   "full": FULL,
-  "short": dataclasses.replace(
+  "short": dict(
     FULL,
     steps=10_000,
     levels=20,
@@ -47,14 +42,13 @@ SIZES = {
     reinits=2,
     replicates=3,
   ),
-  "smoke": dataclasses.replace(
-    FULL, steps=300, levels=2, reinits=1, replicates=1
-  ),
+  "smoke": dict(FULL, steps=300, levels=2, reinits=1, replicates=1),
 }
 
 
-def get_config(size: str = "full") -> ml_collections.ConfigDict:
+def get_config(size: str = "full") -> configs.Config:
   """One of `SIZES`."""
+  fields = configs.choose(SIZES, size)
   return configs.config_of(
-    SIZES[size], f"runs/lenet_fashion_mnist_{size}", tolerance=0.002
+    fields, f"runs/lenet_fashion_mnist_{size}", tolerance=0.002
   )

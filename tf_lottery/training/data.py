@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_lottery.training import augmentation
+from tf_lottery.training.trainer import augmentation
 
 Augment = Callable[[Any, tf.Tensor], Any]
 

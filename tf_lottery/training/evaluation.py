@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_lottery.training import data as data_lib
+from tf_lottery.training.trainer import data as data_lib
 
 _BATCH = 1000
 

@@ -15,10 +15,10 @@ import tensorflow as tf
 from tf_lottery import masks
 from tf_lottery import rewinding
 from tf_lottery import wrappers
-from tf_lottery.training import augmentation
-from tf_lottery.training import data as data_lib
-from tf_lottery.training import distribution
-from tf_lottery.training import evaluation
+from tf_lottery.training.trainer import augmentation
+from tf_lottery.training.trainer import data as data_lib
+from tf_lottery.training.trainer import distribution
+from tf_lottery.training.trainer import evaluation
 from tf_lottery.weights import Override
 from tf_lottery.weights import Weight
 

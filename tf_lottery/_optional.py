@@ -1,0 +1,35 @@
+"""Packages that only some parts of the library need.
+
+They are not installed with the core; pyproject.toml lists them as extras.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def needs(extra: str, part: str) -> Iterator[None]:
+  """Says which extra to install where an import in the block finds no package.
+
+  Args:
+    extra: The extra of pyproject.toml that installs what the block imports.
+    part: The part of the library that needs it, as the message's subject.
+
+  Raises:
+    ImportError: A package is not installed.
+
+  Example:
+  ```python
+  with needs("report", "The report"):
+    import matplotlib
+  ```
+  """
+  try:
+    yield
+  except ModuleNotFoundError as error:
+    if error.name is None or error.name.partition(".")[0] == "tf_lottery":
+      raise
+    raise ImportError(
+      f"{part} needs {error.name}, which is not installed:"
+      f" pip install 'tf-lottery[{extra}]'."
+    ) from error
