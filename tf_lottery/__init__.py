@@ -1,11 +1,16 @@
 """Find, prove and ship winning lottery tickets in Keras models.
 
+The rooms `controls`, `experiments`, `export`, `papers` and `report` are
+imported when they are first used, as `tf_lottery.export` and so on.
+
 Reference: Frankle and Carbin, "The Lottery Ticket Hypothesis", arXiv
 1803.03635.
 """
 
-from tf_lottery.compaction import CompactionReport
-from tf_lottery.compaction import compact
+import importlib
+import typing
+from typing import Any
+
 from tf_lottery.masks import Mask
 from tf_lottery.objective import Objective
 from tf_lottery.rewinding import Rewind
@@ -32,4 +37,36 @@ from tf_lottery.wrappers import lottery_prune
 from tf_lottery.wrappers import store_initial
 from tf_lottery.wrappers import strip_lottery
 
+if typing.TYPE_CHECKING:
+  from tf_lottery import experiments
+  from tf_lottery import export
+  from tf_lottery import papers
+  from tf_lottery import report
+  from tf_lottery.experiments import controls
+  from tf_lottery.export.compaction import CompactionReport
+  from tf_lottery.export.compaction import compact
+
 __version__ = "0.1.0"
+
+SearchResult = Search  # the name that it had before
+
+# Name -> the module that has it, for what takes time to import.
+_LATER = {
+  "CompactionReport": "tf_lottery.export.compaction",
+  "compact": "tf_lottery.export.compaction",
+  "controls": "tf_lottery.experiments",
+}
+_ROOMS = ("experiments", "export", "papers", "report")
+
+
+def __getattr__(name: str) -> Any:
+  """Imports a room, or what is in one, when it is first used."""
+  if name in _ROOMS:
+    return importlib.import_module(f"tf_lottery.{name}")
+  if name in _LATER:
+    return getattr(importlib.import_module(_LATER[name]), name)
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *_LATER, *_ROOMS})

@@ -1,5 +1,6 @@
 """Experiments: replicates of declared searches, with their controls."""
 
+from tf_lottery.experiments import controls
 from tf_lottery.experiments.experiment import CONTROLS
 from tf_lottery.experiments.experiment import Experiment
 from tf_lottery.experiments.experiment import of_run

@@ -1,1 +1,6 @@
 """The networks, recipes, data sets and claims of the papers: examples."""
+
+from tf_lottery.papers import claims
+from tf_lottery.papers import datasets
+from tf_lottery.papers import networks
+from tf_lottery.papers import recipes
