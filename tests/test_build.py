@@ -222,15 +222,17 @@ def _dependencies(source: str) -> dict[str, int]:
     pytest.fail(f"{source}, {error}.", pytrace=False)
   if _rule(source) == "py_test":  # what pytest itself needs
     found.setdefault("@pypi//pytest", 1)
-    if "tests.conftest" in SOURCE_OF:
-      found.setdefault(":tests/conftest", 1)
+    folder = source.rpartition("/")[0]
+    for conftest in ("tests/conftest.py", f"{folder}/conftest.py"):
+      if conftest in SOURCES:
+        found.setdefault(f":{_target(conftest)}", 1)
   found.pop(f":{_target(source)}", None)
   return dict(sorted(found.items()))
 
 
 def _rule(source: str) -> str:
   folder, _, name = source.rpartition("/")
-  if folder == "tests" and name.startswith("test_"):
+  if source.startswith("tests/") and name.startswith("test_"):
     return "py_test"
   is_script = folder == "scripts" and name != "__init__.py"
   return "py_binary" if is_script else "py_library"
