@@ -10,9 +10,9 @@ from tf_lottery.files import FileFormatError
 from tf_lottery.levels import SearchResult
 from tf_lottery.masks import Mask
 from tf_lottery.prunable import PrunableReport
+from tf_lottery.pruning import prune_and_rewind
 from tf_lottery.rewinding import Rewind
 from tf_lottery.rewinding import Snapshot
-from tf_lottery.rewinding import prune_and_rewind
 from tf_lottery.rewinding import to_init
 from tf_lottery.rewinding import to_step
 from tf_lottery.rounds import Round

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tf_lottery import training
-from tf_lottery.wrappers import binding as binding_lib
+from tf_lottery import wrappers
 
 
 def of_model(trainer: training.Trainer) -> dict[str, Any]:
@@ -23,10 +23,7 @@ def of_model(trainer: training.Trainer) -> dict[str, Any]:
   except NotImplementedError:  # a schedule of the user's own, say
     optimizer = {}
   return {
-    "layers": [
-      _of_layer(layer)
-      for layer in binding_lib.walk(model, trainer.binding.generation)
-    ],
+    "layers": [_of_layer(layer) for layer in wrappers.walk(model)],
     "weights": [
       [weight.key, list(weight.shape), weight.prunable]
       for weight in trainer.binding.report
@@ -80,7 +77,7 @@ def _of_layer(layer: Any) -> Any:
   """A layer's class and settings; of a composite one, only the class."""
   name = type(layer).__name__
   try:
-    config = {} if hasattr(layer, "compile") else layer.get_config()
+    config = {} if hasattr(layer, "compile") else wrappers.config_of(layer)
   except NotImplementedError:
     config = {}
   return {"class": name, **_without_numbers(plain(config))}

@@ -60,9 +60,11 @@ class Ticket:
 
     Raises:
       ValueError: `lottery_prune` was not called on the model.
+      RuntimeError: the mask does not hold; see `Binding.check_held`.
     """
     binding = wrappers.bind(model)
     weights = {**binding.read(), **binding.initial()}
+    binding.check_held()
     return cls(binding.mask, weights, provenance)
 
   @property

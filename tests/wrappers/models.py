@@ -1,12 +1,15 @@
 """Models of all kinds, and what the tests of the wrappers do with them."""
 
+import warnings
+
 import keras as keras_3
 import numpy as np
+import pytest
 import tensorflow as tf
 import tf_keras as keras_2
 
 import tf_lottery
-from tf_lottery.wrappers import binding as binding_lib
+from tf_lottery import wrappers
 
 GENERATIONS = {"keras": keras_3, "tf_keras": keras_2}
 DENSITY = 0.4
@@ -128,10 +131,8 @@ def predict(model, shape=(6,)):
 
 
 def copies(binding, key):
-  """The weight on each replica, read without the binding's own code."""
-  variable = binding._slots[key].variable
-  if isinstance(variable, keras_3.Variable):
-    variable = variable.value
+  """The weight on each replica."""
+  variable = binding.variables[key]
   return [copy.numpy() for copy in getattr(variable, "values", (variable,))]
 
 
@@ -147,8 +148,16 @@ def assert_same(got, expected):
     np.testing.assert_array_equal(got[key], expected[key], err_msg=key)
 
 
+def assert_refused(use, error, match):
+  """That a call raises; `bind` in it may have warned before."""
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", UserWarning)
+    with pytest.raises(error, match=match):
+      use()
+
+
 def all_layers(model):
-  return list(binding_lib.walk(model, tf_lottery.bind(model).generation))
+  return list(wrappers.walk(model))
 
 
 OPTIMIZERS = {

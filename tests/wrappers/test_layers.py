@@ -224,7 +224,7 @@ def test_embeddings_with_sparse_gradients_hold_in_a_trainer(keras, strategy):
   y = rng.integers(0, 4, 16)
   with tf.GradientTape() as tape:
     loss = tf.reduce_sum(trainer.model(x[:2]))
-  raw = binding.generation.raw(binding._slots["0/embeddings"].variable)
+  raw = binding.variables["0/embeddings"]
   if strategy.num_replicas_in_sync == 1:
     assert isinstance(tape.gradient(loss, raw), tf.IndexedSlices)
   mask = tf_lottery.Mask.random(binding.shapes, DENSITY, seed=1)
