@@ -19,6 +19,8 @@ setuptools.setup(
   python_requires=">=3.11",
   install_requires=[
     "absl-py",
+    # Earlier versions may hold the lock of a file that was deleted.
+    "filelock>=3.24",
     "flatbuffers",
     # tensorflow_datasets imports it and does not declare it.
     "importlib_resources",
@@ -26,6 +28,7 @@ setuptools.setup(
     "keras>=3.10",
     "matplotlib",
     "ml-collections",
+    "msgspec>=0.19",
     "numpy",
     "safetensors",
     "scikit-learn",

@@ -102,7 +102,7 @@ def prepare(
 
 
 def _load(data_dir: str | None) -> tuple[str, tuple]:
-  from tf_lottery import datasets
+  from tf_lottery.papers import datasets
 
   try:
     splits = datasets.load_data("fashion_mnist", data_dir=data_dir)
@@ -137,9 +137,9 @@ def _dense(widths: tuple[int, ...]) -> Callable[[], Any]:
 
 
 def _conv4() -> Any:
-  from tf_lottery import workloads
+  from tf_lottery.papers import recipes
 
-  return workloads.recipe("conv4").make_model((32, 32, 3))
+  return recipes.recipe("conv4").make_model((32, 32, 3))
 
 
 def _tickets(

@@ -44,7 +44,7 @@ def prepare(
   directory: pathlib.Path, data_dir: str | None, smoke: bool
 ) -> tuple[str, dict[str, Any]]:
   """Writes what to run; says what it is."""
-  from tf_lottery import datasets
+  from tf_lottery.papers import datasets
 
   fields = {
     "data": "fashion_mnist",
@@ -68,7 +68,7 @@ def prepare(
 def sweep(task: Task, pause: Pause, processes: int) -> None:
   """All replicates, so many at a time, with the cores divided among them."""
   from tf_lottery import experiments
-  from tf_lottery import sweeps
+  from tf_lottery.experiments import sweeps
 
   experiment = experiments.Experiment(**task.fields)
   index = 0

@@ -66,7 +66,7 @@ def prepare(
   directory: pathlib.Path, data_dir: str | None, smoke: bool
 ) -> tuple[str, dict[str, Any]]:
   """Writes the data for all competitors to a directory; says what it is."""
-  from tf_lottery import datasets
+  from tf_lottery.training import datasets
 
   try:
     splits = datasets.load_data("fashion_mnist", data_dir=data_dir)
@@ -90,11 +90,11 @@ def prepare(
 
 def trainer(task: Task, pause: Pause, network: str, keras: str) -> None:
   """Our own loop, with a mask held."""
-  from tf_lottery import data
   from tf_lottery import masks
-  from tf_lottery import training
+  from tf_lottery.training import data
+  from tf_lottery.training.trainer import Trainer
 
-  ours = training.Trainer(lambda: _compiled(task, network, keras))
+  ours = Trainer(lambda: _compiled(task, network, keras))
   mask = masks.Mask.random(ours.binding.shapes, DENSITY, seed=0)
   ours.restore(ours.initial, mask, 0)
   examples = data.as_data((task.x, task.y))
@@ -105,18 +105,18 @@ def trainer(task: Task, pause: Pause, network: str, keras: str) -> None:
 
 def evaluated(task: Task, pause: Pause) -> None:
   """Our own loop, evaluated every 100 steps as a search does it."""
-  from tf_lottery import data
-  from tf_lottery import legs
-  from tf_lottery import training
+  from tf_lottery.search import protocol
+  from tf_lottery.training import data
+  from tf_lottery.training.trainer import Trainer
 
-  ours = training.Trainer(
+  ours = Trainer(
     lambda: _compiled(task, "lenet_300_100", "keras", ["accuracy"])
   )
   train, validation, test = (
     data.as_data((task.x[:size], task.y[:size]))
     for size in (len(task.x), VALIDATION_SIZE, TEST_SIZE)
   )
-  protocol = legs.Protocol(
+  protocol = protocol.Protocol(
     train, validation, test, BATCH_SIZE, task.steps, EVALUATE_EVERY, seed=0
   )
   rows = []
@@ -252,7 +252,7 @@ def level_bookkeeping(task: Task, pause: Pause) -> None:
 def _compiled(
   task: Task, network: str, keras: str, metrics: list[str] | None = None
 ) -> Any:
-  from tf_lottery import networks
+  from tf_lottery.papers import networks
 
   model = getattr(networks, network)(task.x.shape[1:], keras=keras)
   _compile(model, network, keras, metrics)

@@ -21,12 +21,12 @@ from absl import flags
 from absl import logging
 
 import tf_lottery
-from tf_lottery import datasets
 from tf_lottery import experiments
 from tf_lottery import export
-from tf_lottery import rounds as rounds_lib
-from tf_lottery import rundir
 from tf_lottery.export import tflite
+from tf_lottery.papers import datasets
+from tf_lottery.search import rounds as rounds_lib
+from tf_lottery.storage import run_directory
 
 _FORMATS = ("tflite", "saved_model", "keras")
 
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
 
 def _export() -> None:
   experiment, replicate = experiments.of_run(_RUN.value)
-  chosen = _choose(rundir.RunDirectory(_RUN.value, writes=False))
+  chosen = _choose(run_directory.RunDirectory(_RUN.value, writes=False))
   splits = datasets.load_data(
     experiment.data, seed=experiment.seed + replicate, data_dir=_DATA_DIR.value
   )
@@ -100,12 +100,14 @@ def _export() -> None:
     print(f"{report}\nTest accuracy through the file: {accuracy:.4f}.\n")
 
 
-def _choose(directory: rundir.RunDirectory) -> rounds_lib.Round:
+def _choose(directory: run_directory.RunDirectory) -> rounds_lib.Round:
   """The Round to ship."""
   levels = rounds_lib.read_levels(directory)
   if _LEVEL.value is None:
-    monitor = directory.read_declaration()["monitor"]
-    return rounds_lib.smallest_matching(levels, monitor, _TOLERANCE.value)
+    objective = tf_lottery.Objective.from_declaration(
+      directory.read_declaration()
+    )
+    return rounds_lib.smallest_matching(levels, objective, _TOLERANCE.value)
   by_level = {round_.level: round_ for round_ in levels}
   if _LEVEL.value not in by_level:
     raise ValueError(

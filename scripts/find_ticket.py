@@ -23,9 +23,9 @@ from ml_collections import config_flags
 
 import tf_lottery
 from scripts import configs
-from tf_lottery import datasets
 from tf_lottery import experiments
 from tf_lottery import results
+from tf_lottery.papers import datasets
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", "scripts/configs/digits.py", "What to run."
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
   level = result.smallest_matching_level(config.tolerance)
   path = pathlib.Path(config.run_dir) / "ticket.safetensors"
   result.rounds[level].ticket.save(path)
-  experiments.record(experiment, config.run_dir)
+  experiment.declare(config.run_dir)
   _print_choice(config.tolerance, result, level)
   if experiment.search_steps is not None:
     _print_full_training(result, level)

@@ -16,6 +16,7 @@ from absl import app
 from absl import flags
 
 from tf_lottery import report
+from tf_lottery.papers import claims
 
 _OUT = flags.DEFINE_string("out", None, "The folder to write into.")
 _TOLERANCE = flags.DEFINE_float(
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> None:
   if not runs:
     raise app.UsageError("Name one run directory or more.")
   try:
-    made = report.write(runs, _OUT.value, _TOLERANCE.value)
+    made = report.write(runs, _OUT.value, _TOLERANCE.value, claims.BY_RECIPE)
   except (FileNotFoundError, ValueError) as error:
     sys.exit(str(error))
   for section in made.sections:

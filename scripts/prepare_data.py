@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from absl import app
 from absl import flags
 
-from tf_lottery import datasets
+from tf_lottery.papers import datasets
 
 _DATASET = flags.DEFINE_enum(
   "dataset",

@@ -5,7 +5,7 @@
 
 Every combination of the grid is an experiment; every replicate of it runs in a
 process of its own, below the config's `run_dir`. The same command again goes
-on with what is not done. `index.sqlite` there lists all trainings.
+on with what is not done.
 """
 
 import os
@@ -21,8 +21,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from scripts import configs
-from tf_lottery import index as index_lib
-from tf_lottery import sweeps
+from tf_lottery.experiments import sweeps
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", "scripts/configs/lenet_mnist_5k.py", "What to run."
@@ -69,11 +68,8 @@ def main(argv: list[str]) -> None:
     f" {done}; in {config.run_dir}.",
     flush=True,
   )
-  index = index_lib.Index(pathlib.Path(config.run_dir) / "index.sqlite")
 
   def on_done(task: sweeps.Task, error: str | None) -> None:
-    if error is None:
-      index.update([task.run_dir])
     print(f"{'done  ' if error is None else 'FAILED'}  {task}", flush=True)
 
   if _RAY.value:

@@ -1,12 +1,11 @@
-"""Small run directories for tests, written as a search writes them."""
-
-import json
+"""Small run directories for tests, written by the writers of a search."""
 
 import numpy as np
 
-from tf_lottery import files
 from tf_lottery import masks
-from tf_lottery import rundir
+from tf_lottery import tickets
+from tf_lottery.storage import files
+from tf_lottery.storage import run_directory
 
 SHAPES = {"0/kernel": (64, 6), "1/kernel": (6, 3)}
 LAYERS = [{"class": "Sequential"}, {"class": "Flatten"}, {"class": "Dense"}]
@@ -26,7 +25,7 @@ def write_run(
     seed: of the run.
     schedule: the density of each Level.
   """
-  directory = rundir.RunDirectory(path)
+  directory = run_directory.RunDirectory(path)
   declaration = {
     "monitor": monitor,
     "seed": seed,
@@ -35,50 +34,74 @@ def write_run(
     "weights": [[key, shape, True] for key, shape in SHAPES.items()],
     "batch_size": 60,
   }
-  directory.declare(declaration)
+  directory.write_declaration(declaration)
   for method, values in methods.items():
     for number, value in enumerate(values):
       level = number + (method != "dense")
       if method in ("dense", "ticket"):
-        write_leg(
+        write_round(
           directory.level(level), value, (1.0, *schedule)[level], monitor
         )
         continue
       for draw, one in enumerate(value if isinstance(value, list) else [value]):
-        leg = directory.control(level, method, draw)
-        write_leg(leg, one, schedule[number], monitor)
+        round_ = directory.control(level, method, draw)
+        write_round(round_, one, schedule[number], monitor)
   return directory
 
 
-def write_leg(leg, value, density, monitor="accuracy", *, done=True):
+def write_round(round_, value, density, monitor="accuracy", *, done=True):
   """Three evaluations: `value` at the second, 0.01 less at the third."""
-  rows = [
-    {"step": 10, "val_loss": 0.9, f"test_{monitor}": value - 0.1},
-    {"step": 20, "val_loss": 0.5, f"test_{monitor}": value},
-    {"step": 30, "val_loss": 0.6, f"test_{monitor}": value - 0.01},
-  ]
-  for row in rows:
-    row[f"val_{monitor}"] = row[f"test_{monitor}"] + 0.001
-    leg.append_metrics({**row, "loss": 0.4, "seconds": row["step"] / 10})
-  mask = masks.Mask.random(SHAPES, density, seed=0)
-  tensors = {f"mask/{key}": bits for key, bits in mask.pack().items()}
-  metadata = {
-    "shapes": SHAPES,
-    "order": list(SHAPES),
-    "provenance": {"weights": ["dense/kernel", "dense_1/kernel"]},
-  }
-  tensors["kept/0/kernel"] = np.zeros(3, np.float32)
-  files.write_tensors(leg.ticket, "ticket", tensors, metadata, durable=False)
+  for step, loss, reached in (
+    (10, 0.9, value - 0.1),
+    (20, 0.5, value),
+    (30, 0.6, value - 0.01),
+  ):
+    metrics = {f"test_{monitor}": reached, f"val_{monitor}": reached + 0.001}
+    round_.append_metrics(row(step, loss, **metrics))
+  write_ticket(round_, masks.Mask.random(SHAPES, density, seed=0))
   if done:
-    leg.finish({"density": density, "seconds": 3.5, "versions": VERSIONS})
+    round_.finish(record(level=int(round_.path.name[6:8]), density=density))
+
+
+def row(step, val_loss, **metrics):
+  """A line of metrics."""
+  return {
+    "step": step,
+    "loss": 0.4,
+    "val_loss": val_loss,
+    **metrics,
+    "seconds": step / 10,
+  }
+
+
+def record(**fields):
+  """What a training leaves at its end."""
+  return {
+    "level": 0,
+    "density": 1.0,
+    "metrics": {"loss": 0.4, "val_loss": 0.6},
+    "seconds": 3.5,
+    "steps": 30,
+    "versions": VERSIONS,
+    **fields,
+  }
+
+
+def write_ticket(round_, mask):
+  """The ticket of a mask, with start weights that count up from 1."""
+  start = {
+    key: np.arange(1, 1 + np.prod(shape), dtype=np.float32).reshape(shape)
+    for key, shape in mask.shapes.items()
+  }
+  names = ["dense/kernel", "dense_1/kernel"][: len(mask)]
+  tickets.Ticket(mask, start, {"weights": names}).save(round_.ticket)
 
 
 def write_experiment(root, name="lenet-1a2b", replicates=3):
   """An experiment whose first ticket wins and whose second is below dense."""
   home = root / name
-  home.mkdir(parents=True)
   declared = {"id": name, "summary": "A small <net> on digits.", "steps": 30}
-  (home / "experiment.json").write_text(json.dumps(declared))
+  files.write_json(home / run_directory.EXPERIMENT, declared)
   for number in range(replicates):
     noise = (0.0, 0.001, -0.001, 0.0005)[number % 4]
     methods = {

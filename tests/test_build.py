@@ -24,11 +24,12 @@ ROOMS = (
     "coding",
     "files",
     "masks",
-    "metrics",
+    "objective",
     "patterns",
     "prunable",
     "rundir",
     "schedules",
+    "schemas",
   ),
   (
     "wrappers",
@@ -85,7 +86,7 @@ ROOMS = (
   ),
   ("datasets", "experiments", "networks", "sweeps", "workloads"),
   (
-    "index",
+    "paper_claims",
     "report",
     "report.claims",
     "report.drawing",
@@ -375,7 +376,12 @@ def test_imports_have_no_cycle():
 def test_values_know_nothing_of_tensorflow(module):
   source = SOURCE_OF[f"tf_lottery.{module}"]
   packages = {label for label in _dependencies(source) if label.startswith("@")}
-  allowed = {"@pypi//numpy", "@pypi//safetensors"}
+  allowed = {
+    "@pypi//filelock",
+    "@pypi//msgspec",
+    "@pypi//numpy",
+    "@pypi//safetensors",
+  }
   assert packages <= allowed, f"{source} is in room 0: no {packages - allowed}."
 
 
@@ -399,7 +405,7 @@ def function():
   from tf_lottery fetch masks
 
   importlib.fetch_module(request.param)
-importlib.fetch_module("tf_lottery.files")
+importlib.fetch_module("tf_lottery.storage.files")
 pytest.fetchorskip("matplotlib")
 program = "fetch json"
 path = "tf_lottery/" "data.py"
@@ -411,7 +417,7 @@ f"{before} fetch prose"
     "keras",
     "matplotlib",
     "tf_keras",
-    "tf_lottery.data",
-    "tf_lottery.files",
+    "tf_lottery.training.data",
+    "tf_lottery.storage.files",
     "tf_lottery.masks",
   ]

@@ -8,9 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tf_lottery import files
 from tf_lottery import masks
 from tf_lottery.masks import Mask
+from tf_lottery.storage import files
 
 SHAPES = {"0/kernel": (3, 4), "1/kernel": (4, 2), "2/kernel": (5,)}
 # More than ten layers, so that the order of keys is not that of text.
@@ -246,8 +246,46 @@ class TestPack:
   def test_round_trip(self, mask):
     assert Mask.unpack(mask.pack(), mask.shapes) == mask
 
+  @pytest.mark.parametrize(
+    ("packed", "shapes", "why"),
+    [
+      ({}, {"a": (3,)}, r"bits for \[\] and shapes for \['a'\]"),
+      ({"a": np.zeros(1, np.uint8)}, {}, r"bits for \['a'\] and shapes"),
+      ({"a": np.zeros(1, np.uint8)}, {"a": (3, 3)}, "must be 2 bytes, got 1"),
+      ({"a": np.zeros(3, np.uint8)}, {"a": (3, 3)}, "must be 2 bytes, got 3"),
+      ({"a": np.zeros(1)}, {"a": (3,)}, "vector of bytes, got float64"),
+    ],
+  )
+  def test_bits_of_other_shapes_are_refused(self, packed, shapes, why):
+    with pytest.raises(ValueError, match=why):
+      Mask.unpack(packed, shapes)
+
 
 class TestSave:
+  @pytest.mark.parametrize(
+    ("tensors", "shapes", "why"),
+    [
+      ({"a": np.zeros(1, np.uint8)}, {"a": [3, 3]}, "must be 2 bytes, got 1"),
+      ({"a": np.zeros(1, np.uint8)}, {"a": [3, -1]}, "Expected `int` >= 0"),
+      ({"a": np.zeros(1, np.uint8)}, {"a": [2**53] * 3}, "bytes, got 1"),
+      (
+        {"a": np.zeros(0, np.uint8)},
+        {"a": [0, 2**53, 2**53]},
+        "too big|exceed",
+      ),
+      ({"b": np.zeros(1, np.uint8)}, {"a": [3]}, "bits for"),
+      ({"a": np.zeros(1, np.uint8)}, None, "Expected `object`, got `null`"),
+    ],
+  )
+  def test_wrong_contents_with_the_right_checksum_are_refused(
+    self, scratch, tensors, shapes, why
+  ):
+    files.write_tensors(scratch, "mask", tensors, {"shapes": shapes})
+    with pytest.raises(
+      files.FileFormatError, match=f"{scratch.name} is .*{why}"
+    ):
+      Mask.load(scratch)
+
   @settings(max_examples=40, deadline=None)
   @given(mask=random_masks)
   def test_round_trip(self, scratch, mask):

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import tf_lottery
 from tf_lottery import patterns
-from tf_lottery import prunable
 from tf_lottery import scopes
 from tf_lottery import wrappers
 from tf_lottery.masks import Mask
+from tf_lottery.weights import Weight
 
 BLOCK = patterns.block(1, 4)
 TWO_OF_FOUR = patterns.n_of_m(2, 4)
@@ -29,7 +29,7 @@ ALL = (
 
 
 def weight(shape, role="kernel", is_transposed=False, key="w"):
-  return prunable.Weight(
+  return Weight(
     key, key, role, "conv", shape, True, "", is_transposed=is_transposed
   )
 

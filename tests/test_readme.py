@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tf_lottery import datasets
+from tf_lottery.papers import datasets
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 

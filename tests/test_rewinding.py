@@ -3,6 +3,7 @@ import pytest
 
 import tf_lottery
 from tf_lottery import rewinding
+from tf_lottery.storage import files
 
 
 def snapshot(optimizer=None):
@@ -28,6 +29,38 @@ def test_a_snapshot_comes_back_from_disk(tmp_path, optimizer):
     assert mine.dtype == theirs.dtype
 
 
+@pytest.mark.parametrize(
+  ("tensors", "metadata", "why"),
+  [
+    ({"weights/random/0": None}, {}, "not those that its metadata name"),
+    ({"weights/more": np.zeros(1)}, {}, "not those that its metadata name"),
+    ({"optimizer/0": None}, {}, "not those that its metadata name"),
+    ({"optimizer/1": np.zeros(1)}, {}, "not those that its metadata name"),
+    ({}, {"optimizer": None}, "not those that its metadata name"),
+    ({}, {"optimizer": 2**53}, "not those that its metadata name"),
+    ({}, {"optimizer": -1}, "Expected `int` >= 0"),
+    ({}, {"keys": ["0/kernel", "0/kernel"]}, "not those that its metadata"),
+    ({}, {"keys": []}, "not those that its metadata name"),
+    ({}, {"keys": "0/kernel"}, "Expected `array`, got `str`"),
+    ({}, {"step": 7.0}, "Expected `int`, got `float`"),
+    ({}, {"step": -7}, "Expected `int` >= 0"),
+    ({}, {"step": True}, "Expected `int`, got `bool`"),
+  ],
+  ids=str,
+)
+def test_wrong_contents_with_the_right_checksum_are_refused(
+  tmp_path, tensors, metadata, why
+):
+  snapshot((np.array(7),)).save(tmp_path / "s")
+  old, described = files.read_tensors(tmp_path / "s", "snapshot")
+  content = {k: v for k, v in {**old, **tensors}.items() if v is not None}
+  files.write_tensors(
+    tmp_path / "s", "snapshot", content, {**described, **metadata}
+  )
+  with pytest.raises(tf_lottery.FileFormatError, match=f"s is .*{why}"):
+    rewinding.Snapshot.load(tmp_path / "s")
+
+
 def test_a_fingerprint_changes_with_any_weight():
   other = dict(snapshot().weights)
   other["0/kernel"] = np.array([[1.5, -2.5]], np.float32)
@@ -46,13 +79,13 @@ def test_a_fingerprint_changes_with_any_weight():
     (rewinding.finetune(), (100, 200)),
   ],
 )
-def test_legs(rewind, expected):
-  assert rewind.leg(100, steps_per_epoch=10) == expected
+def test_the_span_of_a_round(rewind, expected):
+  assert rewind.span(100, steps_per_epoch=10) == range(*expected)
 
 
 def test_a_step_beyond_the_end_is_refused():
   with pytest.raises(ValueError, match="got 10ep = 100 iterations of 100"):
-    tf_lottery.to_step("10ep").leg(100, steps_per_epoch=10)
+    tf_lottery.to_step("10ep").span(100, steps_per_epoch=10)
 
 
 def test_what_is_kept():

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from tf_lottery import schedules
-from tf_lottery.schedules import Step
+from tf_lottery.rewinding import Step
 
 
 class TestGeometric:

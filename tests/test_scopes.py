@@ -6,18 +6,19 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from tf_lottery import prunable
 from tf_lottery import schedules
 from tf_lottery import scopes
 from tf_lottery.masks import Mask
 from tf_lottery.scopes import Group
+from tf_lottery.weights import PrunableReport
+from tf_lottery.weights import Weight
 
 
 def make_weights(*layers):
   """Weights from (layer, kind, shape), the last one being the output."""
-  return prunable.PrunableReport(
+  return PrunableReport(
     [
-      prunable.Weight(f"{i}/kernel", layer, "kernel", kind, shape, True, "")
+      Weight(f"{i}/kernel", layer, "kernel", kind, shape, True, "")
       for i, (layer, kind, shape) in enumerate(layers)
     ]
   ).prunable

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import keras
 import numpy as np
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 import tf_lottery
 from tests import small
-from tf_lottery import files
+from tf_lottery import tickets
+from tf_lottery.storage import files
 
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
 
@@ -59,17 +61,116 @@ def test_the_file_holds_the_smaller_code_and_the_kept_weights_only(
   assert tf_lottery.Ticket.load(tmp_path / "t").equals(ticket)
 
 
-def test_files_of_version_1_are_read(tmp_path):
-  """They have masks as bits, and no word on how they are coded."""
-  mask = {"k": np.array([[True, False, True]])}
+def rewrite(path, tensors=None, **metadata):
+  """Writes the literal ticket with other contents and the right checksum."""
+  literal().save(path)
+  old, described = files.read_tensors(path, "ticket")
+  content = {
+    k: v for k, v in {**old, **(tensors or {})}.items() if v is not None
+  }
+  files.write_tensors(path, "ticket", content, {**described, **metadata})
+
+
+@pytest.mark.parametrize(
+  ("tensors", "metadata", "why"),
+  [
+    ({"mask/0/kernel": None}, {}, "not those that its metadata name"),
+    ({"kept/0/kernel": None}, {}, "not those that its metadata name"),
+    ({"whole/0/bias": None}, {}, "not those that its metadata name"),
+    ({"more": np.zeros(2)}, {}, "not those that its metadata name"),
+    ({}, {"order": ["0/kernel"]}, "not those that its metadata name"),
+    ({}, {"order": ["0/bias"] * 3}, "not those that its metadata name"),
+    ({}, {"shapes": {}}, "not those that its metadata name"),
+    ({}, {"shapes": {"0/kernel": [3, 3]}}, "bits of 9 entries must be 2 bytes"),
+    ({}, {"shapes": {"0/kernel": [3, -2]}}, "Expected `int` >= 0"),
+    ({}, {"shapes": {"0/kernel": [3, 2.0]}}, "Expected `int`, got `float`"),
+    ({}, {"shapes": {"0/kernel": [1] * 33}}, "length <= 32"),
+    ({}, {"shapes": {"0/kernel": "32"}}, "Expected `array`, got `str`"),
+    ({}, {"codes": {"0/kernel": "runs"}}, "Invalid enum value 'runs'"),
+    ({}, {"codes": {"0/kernel": "gaps"}}, "must end within its array of 6"),
+    ({}, {"provenance": None}, "Expected `object`, got `null`"),
+    ({"mask/0/kernel": np.array([64], np.uint8)}, {}, "be 1 start weights"),
+    ({"mask/0/kernel": np.array([255], np.uint8)}, {}, "bits after the last"),
+    ({"mask/0/kernel": np.array(9, np.uint8)}, {}, "must be a vector of bytes"),
+    ({"kept/0/kernel": np.ones((4, 1))}, {}, r"4 start weights .*\(4, 1\)"),
+  ],
+  ids=str,
+)
+def test_wrong_contents_with_the_right_checksum_are_refused(
+  tmp_path, tensors, metadata, why
+):
+  rewrite(tmp_path / "t", tensors, **metadata)
+  with pytest.raises(tf_lottery.FileFormatError, match=f"t is .*{why}"):
+    tf_lottery.Ticket.load(tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+  "shape", [(10_000, 10_000), (2**53, 2**53), (0, 2**53, 2**53)]
+)
+def test_a_small_file_cannot_ask_for_much_memory(tmp_path, shape):
   files.write_tensors(
     tmp_path / "t",
     "ticket",
-    {"mask/k": np.packbits(mask["k"]), "kept/k": np.array([1.0, 2.0])},
-    {"shapes": {"k": [1, 3]}, "order": ["k"], "provenance": {}},
+    {"mask/k": np.zeros(0, np.uint8), "kept/k": np.zeros(0, np.float32)},
+    {
+      "shapes": {"k": shape},
+      "codes": {"k": "gaps" if shape[0] else "bits"},
+      "order": ["k"],
+      "provenance": {},
+    },
   )
-  loaded = tf_lottery.Ticket.load(tmp_path / "t")
-  assert loaded.start["k"].tolist() == [[1.0, 0.0, 2.0]]
+  tracemalloc.start()
+  with pytest.raises(
+    tf_lottery.FileFormatError, match="may take at most 67,108,864 bytes of mem"
+  ):
+    tf_lottery.Ticket.load(tmp_path / "t")
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert peak < 2**20
+
+
+def test_what_is_saved_stays_below_the_limit_of_memory(tmp_path, monkeypatch):
+  """Even if nothing is kept of a large array, for every size of entries."""
+  monkeypatch.setattr(tickets, "_MEMORY", 0)
+  for dtype in (np.float16, np.float64):
+    start = {"k": np.zeros(3_000_000, dtype), "empty": np.zeros((0, 3), dtype)}
+    mask = {key: np.zeros(value.shape, bool) for key, value in start.items()}
+    ticket = tf_lottery.Ticket(tf_lottery.Mask(mask), start)
+    ticket.save(tmp_path / "t")
+    assert (tmp_path / "t").stat().st_size < 14_000
+    assert tf_lottery.Ticket.load(tmp_path / "t").equals(ticket)
+
+
+def test_the_mask_of_a_file_is_built_without_its_start_weights(tmp_path):
+  ticket = literal()
+  ticket.save(tmp_path / "t")
+  file = tickets.TicketFile(tmp_path / "t")
+  assert file.mask == ticket.mask
+  assert file.provenance == ticket.provenance
+  assert file.names == ["0/kernel"]
+
+
+@pytest.mark.parametrize(
+  ("weights", "names"),
+  [
+    (["dense/kernel", "dense/bias", "mean"], ["dense/kernel"]),
+    (["dense/kernel"], ["0/kernel"]),
+    ("abc", ["0/kernel"]),
+    ([1, 2, 3], ["1"]),
+  ],
+)
+def test_weights_are_named_by_the_provenance_if_it_fits(
+  tmp_path, weights, names
+):
+  ticket = literal()
+  named = tf_lottery.Ticket(ticket.mask, ticket.start, {"weights": weights})
+  named.save(tmp_path / "t")
+  assert tickets.TicketFile(tmp_path / "t").names == names
+
+
+def test_a_directory_without_a_ticket_is_refused(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r"no ticket file at .*assets"):
+    tf_lottery.Ticket.load(tmp_path)
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,10 +5,17 @@ import math
 import os
 from collections.abc import Iterator
 from collections.abc import Mapping
+from typing import TypedDict
 
 import numpy as np
 
-from tf_lottery import files
+from tf_lottery.storage import coding
+from tf_lottery.storage import files
+from tf_lottery.storage import schemas
+
+
+class _Metadata(TypedDict):
+  shapes: dict[str, schemas.Shape]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,12 +175,19 @@ class Mask(Mapping[str, np.ndarray]):
     packed: Mapping[str, np.ndarray],
     shapes: Mapping[str, tuple[int, ...]],
   ) -> "Mask":
-    """What `pack` packed."""
+    """Makes the mask that `pack` packed.
+
+    Raises:
+      ValueError: keys differ, or bits and shape do not have the same size.
+    """
+    if packed.keys() != shapes.keys():
+      raise ValueError(
+        "Each weight must have bits and a shape, got bits for"
+        f" {sorted(packed)} and shapes for {sorted(shapes)}."
+      )
     return cls(
       {
-        key: np.unpackbits(packed[key], count=math.prod(shape))
-        .astype(bool)
-        .reshape(shape)
+        key: coding.kept("bits", packed[key], math.prod(shape)).reshape(shape)
         for key, shape in shapes.items()
       }
     )
@@ -185,14 +199,17 @@ class Mask(Mapping[str, np.ndarray]):
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> "Mask":
-    """Loads what `save` saved.
+    """Loads a mask that `save` saved.
 
     Raises:
       FileNotFoundError: there is no such file.
       FileFormatError: the file is damaged, newer, or no mask.
     """
-    packed, metadata = files.read_tensors(path, "mask")
-    return cls.unpack(packed, metadata["shapes"])
+    packed, metadata = files.read_tensors(path, "mask", _Metadata)
+    try:
+      return cls.unpack(packed, metadata["shapes"])
+    except ValueError as error:
+      raise files.FileFormatError(f"{path} is damaged: {error}") from error
 
   def _check_same_weights(self, other: "Mask") -> None:
     if self.shapes != other.shapes:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from tf_lottery import masks
-from tf_lottery import prunable
+from tf_lottery.weights import Weight
 
 
 def _norm(blocks: np.ndarray) -> np.ndarray:
@@ -48,7 +48,7 @@ class Pattern(Protocol):
   """What `select` asks of a pattern."""
 
   def pool(
-    self, weight: prunable.Weight, scores: np.ndarray, left: np.ndarray
+    self, weight: Weight, scores: np.ndarray, left: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray]:
     """Scores of blocks, and which of them may stay.
 
@@ -61,15 +61,15 @@ class Pattern(Protocol):
       Two vectors with an entry for each block.
     """
 
-  def expand(self, weight: prunable.Weight, kept: np.ndarray) -> np.ndarray:
+  def expand(self, weight: Weight, kept: np.ndarray) -> np.ndarray:
     """The mask of the weight's shape that keeps these blocks."""
 
-  def spares(self, weight: prunable.Weight) -> bool:
+  def spares(self, weight: Weight) -> bool:
     """Whether nothing of the weight may go."""
 
   def shuffle(
     self,
-    weight: prunable.Weight,
+    weight: Weight,
     mask: np.ndarray,
     rng: np.random.Generator,
   ) -> np.ndarray:
@@ -83,7 +83,7 @@ class Pattern(Protocol):
 
 
 class _SparesNothing:
-  def spares(self, weight: prunable.Weight) -> bool:
+  def spares(self, weight: Weight) -> bool:
     """Every weight may be pruned."""
     del weight
     return False
@@ -148,11 +148,11 @@ class Block(_SparesNothing):
       kept[alike] = rng.permutation(kept[alike])
     return self.expand(weight, kept)
 
-  def _grid(self, weight: prunable.Weight) -> tuple[int, int, int]:
+  def _grid(self, weight: Weight) -> tuple[int, int, int]:
     rows, taps, columns = _canonical_shape(weight)
     return -(-rows // self.outputs), taps, -(-columns // self.inputs)
 
-  def _fold(self, weight: prunable.Weight, array: np.ndarray) -> np.ndarray:
+  def _fold(self, weight: Weight, array: np.ndarray) -> np.ndarray:
     """One row a block; blocks at the edges are filled up with zeros."""
     grid = self._grid(weight)
     canonical = _to_canonical(weight, array)
@@ -186,7 +186,7 @@ def block(outputs: int, inputs: int, *, score: str = "mean") -> Block:
   Raises:
     ValueError: an argument is out of range.
 
-  >>> weight = prunable.Weight("w", "w", "kernel", "dense", (4, 2), True, "")
+  >>> weight = Weight("w", "w", "kernel", "dense", (4, 2), True, "")
   >>> scores = np.array([[9, 1], [0, 1], [0, 1], [0, 1]])
   >>> block(1, 4).pool(weight, scores, scores >= 0)[0]
   array([2.25, 1.  ])
@@ -330,7 +330,7 @@ def get(pattern: "str | Pattern") -> Pattern:
 
 def shuffled(
   mask: masks.Mask,
-  weights: Iterable[prunable.Weight],
+  weights: Iterable[Weight],
   pattern: Pattern,
   seed: int,
 ) -> masks.Mask:
@@ -360,7 +360,7 @@ def _check_score(score: str) -> None:
 # The canonical form of a weight: outputs x places of the window x inputs.
 
 
-def _order(weight: prunable.Weight) -> tuple[int, ...]:
+def _order(weight: Weight) -> tuple[int, ...]:
   """The weight's axes: outputs, then places, then inputs."""
   *places, inputs, outputs = range(len(weight.shape))
   if weight.role == "depthwise_kernel":
@@ -370,18 +370,18 @@ def _order(weight: prunable.Weight) -> tuple[int, ...]:
   return (outputs, *places, inputs)
 
 
-def _canonical_shape(weight: prunable.Weight) -> tuple[int, int, int]:
+def _canonical_shape(weight: Weight) -> tuple[int, int, int]:
   sizes = [weight.shape[axis] for axis in _order(weight)]
   if weight.role == "depthwise_kernel":
     return sizes[0] * sizes[1], 1, int(np.prod(sizes[2:]))
   return sizes[0], int(np.prod(sizes[1:-1])), sizes[-1]
 
 
-def _to_canonical(weight: prunable.Weight, array: np.ndarray) -> np.ndarray:
+def _to_canonical(weight: Weight, array: np.ndarray) -> np.ndarray:
   return array.transpose(_order(weight)).reshape(_canonical_shape(weight))
 
 
-def _from_canonical(weight: prunable.Weight, array: np.ndarray) -> np.ndarray:
+def _from_canonical(weight: Weight, array: np.ndarray) -> np.ndarray:
   order = _order(weight)
   sizes = [weight.shape[axis] for axis in order]
   return array.reshape(sizes).transpose(np.argsort(order))

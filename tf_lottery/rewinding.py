@@ -1,13 +1,73 @@
-"""Snapshots of a model, and where the next Round starts from them."""
+"""Steps of training, snapshots of a model, and where the next Round starts."""
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
+from typing import NotRequired
+from typing import TypedDict
 
 import numpy as np
 
-from tf_lottery import files
-from tf_lottery import schedules
+from tf_lottery.storage import files
+from tf_lottery.storage import schemas
+from tf_lottery.weights import RANDOM_STATE
+
+
+class _Metadata(TypedDict):
+  step: schemas.Count
+  keys: NotRequired[list[str]]  # the first snapshots did not write their order
+  optimizer: schemas.Count | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """A point in training, counted in optimizer updates or in epochs.
+
+  Attributes:
+    count: how many, at least 0; epochs may be fractions.
+    unit: `"it"` for iterations (optimizer updates) or `"ep"` for epochs.
+  """
+
+  count: float
+  unit: str = "it"
+
+  def __post_init__(self):
+    if self.unit not in ("it", "ep") or self.count < 0:
+      raise ValueError(
+        f"A step must be at least 0, in it or ep, got {self.count}{self.unit}."
+      )
+
+  @classmethod
+  def parse(cls, text: "str | int | Step") -> "Step":
+    """Reads `"500it"`, `"2ep"`, or a whole number of iterations.
+
+    >>> Step.parse("500it")
+    Step(count=500, unit='it')
+    >>> Step.parse("1.5ep").iterations(steps_per_epoch=100)
+    150
+    """
+    if isinstance(text, Step):
+      return text
+    match = re.fullmatch(r"(\d+)(it)?|(\d+(?:\.\d+)?)ep", str(text).strip())
+    if not match:
+      raise ValueError(
+        'A step must be like "500it", "2ep" or a whole number of iterations,'
+        f" got {text!r}."
+      )
+    if match[1]:
+      return cls(int(match[1]))
+    return cls(float(match[3]), "ep")
+
+  def iterations(self, steps_per_epoch: int) -> int:
+    """The step as a count of optimizer updates, rounded to the nearest."""
+    if self.unit == "it":
+      return int(self.count)
+    return round(self.count * steps_per_epoch)
+
+  def __str__(self) -> str:
+    whole = float(self.count).is_integer()
+    return f"{int(self.count) if whole else self.count}{self.unit}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +84,14 @@ class Snapshot:
   step: int
   weights: Mapping[str, np.ndarray]
   optimizer: tuple[np.ndarray, ...] | None = None
+
+  def without_random_states(self) -> dict[str, np.ndarray]:
+    """Key -> array of the model's own weights: those that a ticket holds."""
+    return {
+      key: value
+      for key, value in self.weights.items()
+      if not key.startswith(RANDOM_STATE)
+    }
 
   def fingerprint(self) -> str:
     """A hash of all weights, for run declarations."""
@@ -43,20 +111,30 @@ class Snapshot:
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> "Snapshot":
-    """Loads what `save` saved.
+    """Loads a snapshot that `save` saved.
 
     Raises:
       FileNotFoundError: there is no such file.
       FileFormatError: the file is damaged, newer, or no snapshot.
     """
-    tensors, metadata = files.read_tensors(path, "snapshot")
-    count = metadata["optimizer"]
+    tensors, metadata = files.read_tensors(path, "snapshot", _Metadata)
+    if (keys := metadata.get("keys")) is None:
+      order = [name for name in tensors if name.startswith("weights/")]
+    else:
+      order = [f"weights/{key}" for key in keys]
+    # A count may be wrong by any amount: no list is made of that length.
+    count = min(metadata["optimizer"] or 0, len(tensors))
+    slots = [f"optimizer/{index}" for index in range(count)]
+    if sorted([*order, *slots]) != sorted(tensors):
+      raise files.FileFormatError(
+        f"{path} is damaged: its arrays are not those that its metadata name."
+      )
     return cls(
       metadata["step"],
-      {key: tensors[f"weights/{key}"] for key in metadata["keys"]},
+      {name.removeprefix("weights/"): tensors[name] for name in order},
       None
-      if count is None
-      else tuple(tensors[f"optimizer/{index}"] for index in range(count)),
+      if metadata["optimizer"] is None
+      else tuple(tensors[name] for name in slots),
     )
 
 
@@ -73,12 +151,12 @@ class Rewind:
       restored too, instead of beginning fresh.
   """
 
-  weights: schedules.Step | None
-  position: schedules.Step | None
+  weights: Step | None
+  position: Step | None
   keep_optimizer: bool = False
 
-  def leg(self, steps: int, steps_per_epoch: int) -> tuple[int, int]:
-    """The first step of a Round after Level 0, and the one at which it ends.
+  def span(self, steps: int, steps_per_epoch: int) -> range:
+    """The optimizer updates of a Round after Level 0.
 
     Args:
       steps: length of the dense training, in optimizer updates.
@@ -88,14 +166,14 @@ class Rewind:
       ValueError: the step to rewind to is not before the end of training.
     """
     if self.position is None:
-      return steps, 2 * steps
+      return range(steps, 2 * steps)
     start = self.position.iterations(steps_per_epoch)
     if start >= steps:
       raise ValueError(
         f"The step to rewind to must be before the end of training, got"
         f" {self.position} = {start} iterations of {steps}."
       )
-    return start, steps
+    return range(start, steps)
 
 
 def to_init() -> Rewind:
@@ -106,12 +184,10 @@ def to_init() -> Rewind:
 
   Reference: Frankle and Carbin, arXiv 1803.03635.
   """
-  return Rewind(schedules.Step(0), schedules.Step(0))
+  return Rewind(Step(0), Step(0))
 
 
-def to_step(
-  step: schedules.Step | int | str, *, keep_optimizer: bool = False
-) -> Rewind:
+def to_step(step: Step | int | str, *, keep_optimizer: bool = False) -> Rewind:
   """Back to step k of the dense training ("late rewinding").
 
   Weights, moving statistics, random states, the position in the
@@ -126,16 +202,16 @@ def to_step(
       iteration count, which is k here: with fresh slots its first updates
       are larger than at step 0.
   """
-  step = schedules.Step.parse(step)
+  step = Step.parse(step)
   return Rewind(step, step, keep_optimizer)
 
 
-def learning_rate(step: schedules.Step | int | str = 0) -> Rewind:
+def learning_rate(step: Step | int | str = 0) -> Rewind:
   """Keeps the trained weights and rewinds only the learning-rate schedule.
 
   Reference: Renda et al., arXiv 2003.02389.
   """
-  return Rewind(None, schedules.Step.parse(step))
+  return Rewind(None, Step.parse(step))
 
 
 def finetune() -> Rewind:

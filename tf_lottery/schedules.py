@@ -1,11 +1,9 @@
-"""When: the density of each Level, and steps of training.
+"""Schedules: the density of each Level.
 
 A schedule is a tuple of densities, one for each Level from 1 on; Level 0 is
 dense. Any falling sequence will do; the functions here make the usual ones.
 """
 
-import dataclasses
-import re
 from collections.abc import Iterable
 
 from tf_lottery import masks
@@ -75,53 +73,3 @@ def check_schedule(schedule: Iterable[float]) -> Schedule:
 def _check_levels(levels: int) -> None:
   if levels < 1:
     raise ValueError(f"levels must be at least 1, got {levels}.")
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-  """A point in training, counted in optimizer updates or in epochs.
-
-  Attributes:
-    count: how many, at least 0; epochs may be fractions.
-    unit: `"it"` for iterations (optimizer updates) or `"ep"` for epochs.
-  """
-
-  count: float
-  unit: str = "it"
-
-  def __post_init__(self):
-    if self.unit not in ("it", "ep") or self.count < 0:
-      raise ValueError(
-        f"A step must be at least 0, in it or ep, got {self.count}{self.unit}."
-      )
-
-  @classmethod
-  def parse(cls, text: "str | int | Step") -> "Step":
-    """Reads `"500it"`, `"2ep"`, or a whole number of iterations.
-
-    >>> Step.parse("500it")
-    Step(count=500, unit='it')
-    >>> Step.parse("1.5ep").iterations(steps_per_epoch=100)
-    150
-    """
-    if isinstance(text, Step):
-      return text
-    match = re.fullmatch(r"(\d+)(it)?|(\d+(?:\.\d+)?)ep", str(text).strip())
-    if not match:
-      raise ValueError(
-        'A step must be like "500it", "2ep" or a whole number of iterations,'
-        f" got {text!r}."
-      )
-    if match[1]:
-      return cls(int(match[1]))
-    return cls(float(match[3]), "ep")
-
-  def iterations(self, steps_per_epoch: int) -> int:
-    """The step as a count of optimizer updates, rounded to the nearest."""
-    if self.unit == "it":
-      return int(self.count)
-    return round(self.count * steps_per_epoch)
-
-  def __str__(self) -> str:
-    whole = float(self.count).is_integer()
-    return f"{int(self.count) if whole else self.count}{self.unit}"

@@ -15,7 +15,7 @@ import numpy as np
 
 from tf_lottery import masks
 from tf_lottery import patterns
-from tf_lottery import prunable
+from tf_lottery.weights import Weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Group:
   keep: int
 
 
-Scope = Callable[[Sequence[prunable.Weight], float], list[Group]]
+Scope = Callable[[Sequence[Weight], float], list[Group]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +40,7 @@ class Global:
 
   exempt: tuple[str, ...] = ()
 
-  def __call__(
-    self, weights: Sequence[prunable.Weight], density: float
-  ) -> list[Group]:
+  def __call__(self, weights: Sequence[Weight], density: float) -> list[Group]:
     """The groups and budgets for a density."""
     _check_patterns(self.exempt, weights)
     competing = [
@@ -79,9 +77,7 @@ class Layerwise:
   rate: float
   rates: tuple[tuple[str, float], ...] = ()
 
-  def __call__(
-    self, weights: Sequence[prunable.Weight], density: float
-  ) -> list[Group]:
+  def __call__(self, weights: Sequence[Weight], density: float) -> list[Group]:
     """The groups and budgets for a density."""
     _check_patterns([pattern for pattern, _ in self.rates], weights)
     return [
@@ -92,7 +88,7 @@ class Layerwise:
       for weight in weights
     ]
 
-  def _density(self, weight: prunable.Weight, density: float) -> float:
+  def _density(self, weight: Weight, density: float) -> float:
     rate = next(
       (rate for pattern, rate in self.rates if weight.matches(pattern)),
       self.rate,
@@ -143,9 +139,7 @@ def layerwise(
 class ErdosRenyiKernel:
   """See `erdos_renyi`."""
 
-  def __call__(
-    self, weights: Sequence[prunable.Weight], density: float
-  ) -> list[Group]:
+  def __call__(self, weights: Sequence[Weight], density: float) -> list[Group]:
     """The groups and budgets for a density."""
     sizes = np.array([weight.size for weight in weights])
     shares = np.array([sum(weight.shape) for weight in weights])
@@ -194,7 +188,7 @@ def select(
   mask: masks.Mask,
   density: float,
   scope: Scope,
-  weights: Sequence[prunable.Weight],
+  weights: Sequence[Weight],
   pattern: patterns.Pattern | None = None,
 ) -> masks.Mask:
   """Keeps the highest scores of each group: the mask of the next Level.
@@ -218,7 +212,7 @@ def select(
       has fewer entries left than its budget.
 
   >>> import numpy as np
-  >>> weight = prunable.Weight("w", "w", "kernel", "dense", (4,), True, "")
+  >>> weight = Weight("w", "w", "kernel", "dense", (4,), True, "")
   >>> scores = {"w": np.array([0.1, 0.9, 0.2, 0.5])}
   >>> mask = masks.Mask.ones({"w": (4,)})
   >>> select(scores, mask, 0.5, global_(), [weight])["w"]
@@ -303,9 +297,7 @@ def _check_scores(scores: Mapping[str, np.ndarray], mask: masks.Mask) -> None:
       )
 
 
-def _check_patterns(
-  patterns: Sequence[str], weights: Sequence[prunable.Weight]
-) -> None:
+def _check_patterns(patterns: Sequence[str], weights: Sequence[Weight]) -> None:
   for pattern in patterns:
     if not any(weight.matches(pattern) for weight in weights):
       names = ", ".join(f"{weight.layer} ({weight.kind})" for weight in weights)

@@ -1,21 +1,135 @@
 """Tickets: a mask, the weights to start from, and where they came from."""
 
 import dataclasses
+import functools
 import math
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
+from typing import Literal
+from typing import NotRequired
+from typing import TypedDict
 
 import numpy as np
 
-from tf_lottery import coding
-from tf_lottery import files
 from tf_lottery import masks
-from tf_lottery import wrappers
+from tf_lottery.storage import coding
+from tf_lottery.storage import files
+from tf_lottery.storage import schemas
 
 # Where a SavedModel carries a ticket: servers do not look there.
 IN_SAVED_MODEL = pathlib.PurePath("assets.extra", "ticket.safetensors")
+
+# The memory that a ticket file may ask for: so many bytes, or so many times
+# its own size.
+_MEMORY = 64 * 2**20
+_MEMORY_PER_BYTE = 4096
+
+
+class _Metadata(TypedDict):
+  shapes: dict[str, schemas.Shape]  # of the weights that the mask covers
+  codes: NotRequired[dict[str, Literal["bits", "gaps"]]]  # absent in format 1
+  order: list[str]  # the keys of all weights
+  provenance: dict[str, Any]
+
+
+class TicketFile:
+  """A ticket file that was read and checked; its arrays are built on demand.
+
+  In memory, mask and start weights take room for pruned entries too, which
+  the file does not hold. A file is refused if they would take more than 64 MiB
+  and more than 4096 times the size of the file. `Ticket.save` stays below
+  that: its code of a mask has at least a byte for every 255 entries. The limit
+  is for files of earlier versions, whose code ends at the last kept entry.
+
+  Args:
+    path: of the file, or of a SavedModel that carries a ticket.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    FileFormatError: the file is truncated, altered, newer, or no ticket.
+  """
+
+  def __init__(self, path: str | os.PathLike):
+    if pathlib.Path(path).is_dir():
+      path = pathlib.Path(path) / IN_SAVED_MODEL
+    self._tensors, self._metadata = files.read_tensors(
+      path, "ticket", _Metadata
+    )
+    try:
+      self._check(os.path.getsize(path))
+    except ValueError as error:
+      raise files.FileFormatError(f"{path} is damaged: {error}") from error
+
+  @property
+  def provenance(self) -> dict[str, Any]:
+    """How the ticket was found."""
+    return self._metadata["provenance"]
+
+  @property
+  def names(self) -> list[str]:
+    """The names of the weights of the mask, or their keys if it has none."""
+    order = self._metadata["order"]
+    names = self.provenance.get("weights")
+    if not isinstance(names, list) or len(names) != len(order):
+      names = order
+    by_key = dict(zip(order, names, strict=True))
+    return [str(by_key[key]) for key in self._metadata["shapes"]]
+
+  @functools.cached_property
+  def mask(self) -> masks.Mask:
+    """Which weights are kept."""
+    return masks.Mask(
+      {
+        key: coding.kept(
+          self._code(key), self._tensors[f"mask/{key}"], math.prod(shape)
+        ).reshape(shape)
+        for key, shape in self._metadata["shapes"].items()
+      }
+    )
+
+  def start(self) -> dict[str, np.ndarray]:
+    """Builds the start weights, which are zero where the mask prunes."""
+    start = {}
+    for key in self._metadata["order"]:
+      if key in self.mask:
+        kept = self._tensors[f"kept/{key}"]
+        start[key] = np.zeros(self.mask[key].shape, kept.dtype)
+        start[key][self.mask[key]] = kept
+      else:
+        start[key] = self._tensors[f"whole/{key}"]
+    return start
+
+  def _code(self, key: str) -> str:
+    return self._metadata.get("codes", {}).get(key, "bits")
+
+  def _check(self, file_size: int) -> None:
+    """Raises ValueError unless arrays and metadata are those of a ticket."""
+    shapes, order = self._metadata["shapes"], self._metadata["order"]
+    names = [f"{'kept' if key in shapes else 'whole'}/{key}" for key in order]
+    names += [f"mask/{key}" for key in shapes]
+    is_covered = shapes.keys() <= set(order)
+    if sorted(names) != sorted(self._tensors) or not is_covered:
+      raise ValueError("Its arrays are not those that its metadata name.")
+    memory = 0
+    for key, shape in shapes.items():
+      kept = self._tensors[f"kept/{key}"]
+      code = self._tensors[f"mask/{key}"]
+      count = coding.count(self._code(key), code, math.prod(shape))
+      if kept.shape != (count,):
+        raise ValueError(
+          f"There must be {count} start weights for {key!r}, got an array of"
+          f" shape {kept.shape}."
+        )
+      # An empty array counts too: NumPy refuses one with vast other sides.
+      memory += math.prod(side or 1 for side in shape) * (1 + kept.itemsize)
+    limit = max(_MEMORY, _MEMORY_PER_BYTE * file_size)
+    if memory > limit:
+      raise ValueError(
+        f"A ticket file of {file_size:,} bytes may take at most {limit:,} bytes"
+        f" of memory, and the shapes of its mask need {memory:,}."
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +139,7 @@ class Ticket:
   Attributes:
     mask: which weights are kept.
     start: key -> array, of all weights; zero where the mask prunes.
-    provenance: how it was found, as JSON can hold it.
+    provenance: how the ticket was found, in values that JSON can hold.
 
   Example:
   ```python
@@ -62,6 +176,9 @@ class Ticket:
       ValueError: `lottery_prune` was not called on the model.
       RuntimeError: the mask does not hold; see `Binding.check_held`.
     """
+    # Here, because a report reads tickets without TensorFlow.
+    from tf_lottery import wrappers
+
     binding = wrappers.bind(model)
     weights = {**binding.read(), **binding.initial()}
     binding.check_held()
@@ -99,6 +216,8 @@ class Ticket:
     Raises:
       ValueError: the architecture differs; the message names the weight.
     """
+    from tf_lottery import wrappers
+
     binding = wrappers.bind(model, prunable=self._covers)
     own = {weight.key: weight for weight in binding.report}
     missing = [own[key].name for key in own if key not in self.start]
@@ -148,8 +267,12 @@ class Ticket:
   def save(self, path: str | os.PathLike) -> None:
     """Saves the ticket as one checked safetensors file.
 
-    Masks take a bit an entry or a byte a kept one, whichever is less, and
-    start weights are stored at the kept coordinates only.
+    A mask takes a bit for each entry or a byte for each kept one, whichever is
+    less, and only the kept start weights are stored.
+
+    Raises:
+      TypeError: JSON cannot hold the provenance.
+      ValueError: the provenance could not be read again.
     """
     coded = {key: coding.smallest(kept) for key, kept in self.mask.items()}
     tensors = {f"mask/{key}": code for key, (_, code) in coded.items()}
@@ -169,35 +292,15 @@ class Ticket:
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> "Ticket":
-    """Loads what `save` saved, bit for bit.
+    """Loads a ticket that `save` saved, bit for bit.
 
     Args:
       path: of the file, or of a SavedModel that carries a ticket.
 
     Raises:
       FileNotFoundError: there is no such file.
-      FileFormatError: the file is truncated, altered, newer, or no ticket.
+      FileFormatError: the file is truncated, altered, newer, or no ticket; or
+        it is too small for the memory that it needs, see `TicketFile`.
     """
-    if pathlib.Path(path).is_dir():
-      path = pathlib.Path(path) / IN_SAVED_MODEL
-    tensors, metadata = files.read_tensors(path, "ticket")
-    shapes = metadata["shapes"]
-    codes = metadata.get("codes", {})  # files of version 1 have bits alone
-    mask = masks.Mask(
-      {
-        key: coding.kept(
-          codes.get(key, "bits"), tensors[f"mask/{key}"], math.prod(shape)
-        ).reshape(shape)
-        for key, shape in shapes.items()
-      }
-    )
-    start = {}
-    for key in metadata["order"]:
-      if key in shapes:
-        kept = tensors[f"kept/{key}"]
-        value = np.zeros(math.prod(shapes[key]), kept.dtype)
-        value[mask[key].ravel()] = kept
-        start[key] = value.reshape(shapes[key])
-      else:
-        start[key] = tensors[f"whole/{key}"]
-    return cls(mask, start, metadata["provenance"])
+    file = TicketFile(path)
+    return cls(file.mask, file.start(), file.provenance)

@@ -15,6 +15,7 @@ from tests.wrappers.models import hold_random
 from tests.wrappers.models import momentum
 from tests.wrappers.models import one_layer
 from tests.wrappers.models import residual
+from tf_lottery.training import data
 
 RNN = ["kernel", "recurrent_kernel"]
 # Name -> the model, the roles that are prunable, and the others.
@@ -229,8 +230,8 @@ def test_embeddings_with_sparse_gradients_hold_in_a_trainer(keras, strategy):
     assert isinstance(tape.gradient(loss, raw), tf.IndexedSlices)
   mask = tf_lottery.Mask.random(binding.shapes, DENSITY, seed=1)
   trainer.restore(trainer.initial, mask, 0)
-  data = tf_lottery.data.as_data((x, y))
-  trainer.train(data, 0, 2, batch_size=8, seed=0)
+  dataset = data.as_data((x, y))
+  trainer.train(dataset, 0, 2, batch_size=8, seed=0)
   assert_holds(binding, mask)
   moved = (
     binding.read()["0/embeddings"]

@@ -18,7 +18,6 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
-from tf_lottery import files
 from tf_lottery import tickets
 from tf_lottery import wrappers
 from tf_lottery.export import advice
@@ -36,6 +35,7 @@ from tf_lottery.export.reports import Difference
 from tf_lottery.export.reports import ExportReport
 from tf_lottery.export.reports import WeightReport
 from tf_lottery.export.verification import ExportError
+from tf_lottery.storage import files
 
 # Largest relative difference from the model that is accepted: ten times what is
 # usual, for a softmax of large logits magnifies rounding. Quantisation is lossy

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_lottery import coding
 from tf_lottery.export import encoding
 from tf_lottery.export import reports
 from tf_lottery.export import signatures as signatures_lib
 from tf_lottery.export import verification
+from tf_lottery.storage import coding
 
 # Arrays of at most so many bytes are smaller as constants of the graph: a
 # variable takes as much in the functions that save and restore.

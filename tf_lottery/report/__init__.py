@@ -1,6 +1,6 @@
-"""The report: run directories to tables, figures and one HTML page.
+"""The report: tables, figures and one HTML page about some runs.
 
-Reads files and never trains; a run may go on meanwhile.
+It reads the files of the runs and never trains. The runs may still be going on.
 """
 
 import csv
@@ -17,27 +17,28 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from tf_lottery import files
+from tf_lottery.report import claims
 from tf_lottery.report import evidence as evidence_lib
 from tf_lottery.report import gallery
 from tf_lottery.report import summaries
 from tf_lottery.report import tables
 from tf_lottery.report import verdicts
 from tf_lottery.report import wording
+from tf_lottery.storage import files
 
 _TEMPLATE = pathlib.Path(__file__).with_name("report.html.jinja")
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-  """One experiment in a report.
+  """The part of a report that is about one experiment.
 
   Attributes:
-    anchor: its id in the page.
-    evidence: what is known of it.
-    headline: what was found.
-    tables: name -> table.
-    pictures: its figures.
+    anchor: The id of the section in the page.
+    evidence: The runs of the experiment and their statistics.
+    headline: The result in one or two sentences.
+    tables: The tables that have rows, by name.
+    pictures: The figures.
   """
 
   anchor: str
@@ -49,11 +50,11 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """What was written.
+  """A report that was written.
 
   Attributes:
-    sections: one for each experiment.
-    paths: the files.
+    sections: One section for each experiment.
+    paths: The files of the report, the page first.
   """
 
   sections: tuple[Section, ...]
@@ -64,22 +65,27 @@ def write(
   runs: Iterable[str | os.PathLike],
   out: str | os.PathLike,
   tolerance: float = 0.005,
+  claims_by_recipe: Mapping[str, Sequence[claims.Claim]] | None = None,
 ) -> Report:
   """Writes the report of some runs: `report.html`, tables and figures.
 
   Args:
-    runs: run directories, or folders above some; each experiment gets a
-      section, its replicates together.
-    out: the folder to write into; made when it is missing.
-    tolerance: how much worse than dense a ticket still matches, in units of
-      the metric. Defaults to `0.005`, half a point of accuracy.
+    runs: Run directories, or folders that contain some at any depth. All
+      replicates of an experiment go into one section.
+    out: The folder to write into. It is made if it does not exist.
+    tolerance: How much worse than the dense network a ticket may be and still
+      match it, in units of the metric. At least 0. Defaults to `0.005`, half a
+      point of accuracy.
+    claims_by_recipe: The claims to test on the experiments of a recipe, by the
+      name of the recipe: `paper_claims.BY_RECIPE` has those of the papers.
+      Defaults to `None`: no claims.
 
   Returns:
-    The sections and the paths that were written.
+    The sections and the paths of the report.
 
   Raises:
-    FileNotFoundError: a path has no run.
-    ValueError: the tolerance is negative.
+    FileNotFoundError: A path has no run.
+    ValueError: The tolerance is negative.
 
   Example:
   ```python
@@ -87,7 +93,7 @@ def write(
   ```
   """
   out = pathlib.Path(out)
-  found = evidence_lib.gather(runs, tolerance)
+  found = evidence_lib.gather(runs, tolerance, claims_by_recipe)
   anchors = _anchors([evidence.experiment for evidence in found])
   sections = [
     _section(anchor, evidence, out / "figures", alone=len(found) == 1)
@@ -126,7 +132,7 @@ def _section(
 
 
 def _tables(evidence: evidence_lib.Evidence) -> dict[str, tables.Table]:
-  """The tables of a section that have rows."""
+  """Returns the tables of an experiment that have rows, by name."""
   every = {
     "verdicts": tables.verdicts(evidence, summaries.EARLY),
     "verdicts_end": tables.verdicts(evidence, summaries.END),
@@ -158,7 +164,7 @@ def _page(sections: Sequence[Section], tolerance: float) -> str:
 
 
 def _svg(element: str, alt: str) -> markupsafe.Markup:
-  """An SVG element of ours, with a text for those who do not see it."""
+  """Marks an SVG element as an image with an alternative text."""
   label = markupsafe.escape(alt)
   return markupsafe.Markup(
     element.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
@@ -166,12 +172,12 @@ def _svg(element: str, alt: str) -> markupsafe.Markup:
 
 
 def _unbroken(text: str) -> str:
-  """Keeps a number and its percent sign on one line."""
+  """Keeps each number on one line with its percent sign."""
   return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
 
 
 def _anchors(names: Sequence[str]) -> list[str]:
-  """Names as ids and file names, each once."""
+  """Turns names into distinct ids that are also valid in file names."""
   anchors: list[str] = []
   for name in names:
     base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[-60:] or "run"
@@ -215,6 +221,9 @@ def _markdown(sections: Sequence[Section]) -> str:
   parts = ["# Lottery tickets"]
   for section in sections:
     parts += [f"## {section.evidence.experiment}", section.headline]
+    if damage := section.evidence.damage:
+      lines = "\n".join(f"- {text}" for text in damage)
+      parts.append(f"Some files are damaged. Left out:\n\n{lines}")
     for picture in section.pictures:
       image = f"![{picture.alt}](figures/{picture.name}.png)"
       parts += [image, f"*{picture.caption}*"]

@@ -1,4 +1,4 @@
-"""The claims of Frankle and Carbin, put to the test on an experiment."""
+"""Claims about tickets and their controls, and the test of them."""
 
 import dataclasses
 import math
@@ -6,23 +6,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tf_lottery import trials as trials_lib
+from tf_lottery.report import records
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-  """One claim: that one method is better than another, at some densities.
+  """The claim that one method is better than another at some densities.
 
   Attributes:
-    sentence: the claim in words.
-    first: the method that is said to be better.
-    second: the other.
-    densities: where: a density, whose nearest Level is taken; or the highest
-      and the lowest of a range, of which every Level must agree.
-    sooner: whether better means an earlier minimum of the validation loss.
-    as_good: whether as good, within the tolerance, will do.
+    sentence: The claim in words.
+    first: The method that is said to be better: `"dense"`, `"ticket"`, or the
+      name of a control.
+    second: The method that it is compared with.
+    densities: Either one density, for which the nearest Level is tested; or
+      the highest and the lowest density of a range, in which the claim must
+      hold at every Level.
+    sooner: Whether better means that the validation loss is at its minimum
+      after fewer steps. Defaults to `False`: better values of the metric.
+    as_good: Whether the claim also holds where `first` is worse by less than
+      the tolerance. Defaults to `False`.
+    source: The paper that makes the claim.
   """
 
   sentence: str
@@ -31,25 +36,26 @@ class Claim:
   densities: tuple[float, ...]
   sooner: bool = False
   as_good: bool = False
+  source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-  """What an experiment says about a claim.
+  """What an experiment shows about a claim.
 
   Attributes:
-    claim: the claim.
-    measure: the field of `Trial` that was compared.
-    level: the Level at which; of a range, the one that decided.
-    density: of that Level.
+    claim: The claim.
+    measure: The field of `Trial` that was compared.
+    level: The Level that was tested; for a range, the Level that decided.
+    density: The mean density of that Level's tickets.
     word: `"holds"`, `"does not hold"` or `"cannot tell"`.
-    reason: why not, in words; empty where numbers tell.
-    first: the first method's mean.
-    second: the second one's.
-    p: of a one-sided Welch test whose null is that the claim is false:
-      small is for it.
-    p_against: of the contrary; small is against it.
-    n: replicates of the two methods, the fewer.
+    reason: Why one cannot tell, in words; empty for the other two.
+    first: The mean of the first method.
+    second: The mean of the second method.
+    p: The p value of a one-sided Welch test. If it is small, the claim holds.
+    p_against: The p value of the opposite test. If it is small, the claim does
+      not hold.
+    n: The number of replicates of the method that has fewer of them.
   """
 
   claim: Claim
@@ -65,118 +71,38 @@ class Finding:
   n: int
 
 
-LENET = (
-  Claim(
-    "The ticket is at its lowest validation loss sooner than dense, near 21 %",
-    "ticket",
-    "dense",
-    (0.2107,),
-    sooner=True,
-  ),
-  Claim(
-    "The ticket is better than dense, near 13.5 %",
-    "ticket",
-    "dense",
-    (0.1352,),
-  ),
-  Claim(
-    "The ticket is still as good as dense, near 3.6 %",
-    "ticket",
-    "dense",
-    (0.0358,),
-    as_good=True,
-  ),
-  Claim(
-    "Random reinits are worse than dense, near 21 %",
-    "dense",
-    "random_reinit",
-    (0.2107,),
-  ),
-  Claim(
-    "The ticket is better than its random reinits, near 21 %",
-    "ticket",
-    "random_reinit",
-    (0.2107,),
-  ),
-  Claim(
-    "One-shot tickets are as good as dense, from 95 to 5.17 %",
-    "one_shot",
-    "dense",
-    (0.95, 0.0517),
-    as_good=True,
-  ),
-  Claim(
-    "Random reinits are better than masks shuffled in each layer, near 21 %",
-    "random_reinit",
-    "shuffled_mask",
-    (0.2107,),
-  ),
-  Claim(
-    "Random reinits are better than random masks, near 21 %",
-    "random_reinit",
-    "random_mask",
-    (0.2107,),
-  ),
-)
-
-CONV = (
-  Claim(
-    "The ticket is at its lowest validation loss sooner than dense, near 9 %",
-    "ticket",
-    "dense",
-    (0.09,),
-    sooner=True,
-  ),
-  Claim(
-    "The ticket is better than dense, near 9 %", "ticket", "dense", (0.09,)
-  ),
-  Claim(
-    "The ticket is as good as dense, down to 2 %",
-    "ticket",
-    "dense",
-    (0.99, 0.02),
-    as_good=True,
-  ),
-  Claim(
-    "The ticket is better than its random reinits, near 9 %",
-    "ticket",
-    "random_reinit",
-    (0.09,),
-  ),
-)
-
-
 def findings(
-  trials: Sequence[trials_lib.Trial],
+  trials: Sequence[records.Trial],
+  claims: Sequence[Claim],
   tolerance: float = 0.005,
-  claims: Sequence[Claim] = LENET,
 ) -> list[Finding]:
-  """Each claim beside what the experiment shows, by one-sided Welch tests.
+  """Tests claims on the trials of an experiment, by one-sided Welch tests.
 
-  A claim *holds* when the test is for it at 5 %, and *does not hold* when the
-  test of its contrary is. Claims about values are tested at the early stop and
-  at the end of training. Left out is a claim for which a method was not
-  trained at a Level whose density is within 25 % of the claim's, or of the
-  lower end of its range.
+  A claim *holds* if the test rejects its opposite at a significance of 5 %, and
+  *does not hold* if the test rejects the claim itself. Claims about values are
+  tested twice: at the early stop and at the end of training.
+
+  A claim is left out if one of its methods was not trained at any Level whose
+  density is within 25 % of the claim's density, or of the lower end of its
+  range.
 
   Args:
-    trials: of one experiment.
-    tolerance: what counts as as good, in units of the metric.
-    claims: which; `LENET` or `CONV`, for the paper's sections 2 and 3.
+    trials: The trials of one experiment.
+    claims: The claims to test.
+    tolerance: By how much a value may be worse and still count as as good, in
+      units of the metric. Defaults to `0.005`, half a point of accuracy.
 
-  Reference: Frankle and Carbin, arXiv 1803.03635, figures 3, 4 and 5.
+  Returns:
+    One finding for each claim and measure that could be tested.
+
+  Raises:
+    ValueError: The tolerance is negative, or the trials do not tell whether
+      more of the metric is better.
   """
   verdicts.check_tolerance(tolerance)
   rows = []
   for claim in claims:
-    if claim.sooner:
-      measures = [summaries.STEP]
-    else:
-      measures = [
-        summaries.measure_at(when, trials)
-        for when in (summaries.EARLY, summaries.END)
-      ]
-    for measure in measures:
+    for measure in _measures(trials, claim):
       at_levels = [
         _at_level(trials, claim, tolerance, measure, *level)
         for level in _levels(trials, claim)
@@ -187,10 +113,20 @@ def findings(
   return rows
 
 
+def _measures(trials: Sequence[records.Trial], claim: Claim) -> list[str]:
+  """Returns the fields of `Trial` that a claim is about."""
+  if claim.sooner:
+    return [summaries.STEP]
+  return [
+    summaries.measure_at(when, trials)
+    for when in (summaries.EARLY, summaries.END)
+  ]
+
+
 def _levels(
-  trials: Sequence[trials_lib.Trial], claim: Claim
+  trials: Sequence[records.Trial], claim: Claim
 ) -> list[tuple[int, float]]:
-  """The Levels and densities at which to test a claim."""
+  """Returns the Levels at which to test a claim, with their densities."""
   densities = summaries.level_densities(trials)
   trained = {(t.method, t.level) for t in trials if t.done}
   levels = [
@@ -213,13 +149,14 @@ def _levels(
 
 
 def _at_level(
-  trials: Sequence[trials_lib.Trial],
+  trials: Sequence[records.Trial],
   claim: Claim,
   tolerance: float,
   measure: str,
   level: int,
   density: float,
 ) -> Finding | None:
+  """Tests a claim at one Level; None if a method has no values there."""
   first, second = (
     np.asarray(
       summaries.replicate_values(
@@ -252,6 +189,7 @@ def _at_level(
 
 
 def _word(p: float | None, p_against: float | None) -> tuple[str, str]:
+  """Returns the word for two p values, and the reason if one cannot tell."""
   if p is None:
     return "cannot tell", "too few replicates, or none that vary"
   if p < verdicts.SIGNIFICANCE:
@@ -262,7 +200,10 @@ def _word(p: float | None, p_against: float | None) -> tuple[str, str]:
 
 
 def _decisive(at_levels: Sequence[Finding]) -> Finding:
-  """Of a range: the Level that is most against the claim, then least for it."""
+  """Returns the finding with the strongest evidence against a claim.
+
+  If no Level contradicts the claim, the one with the weakest evidence for it.
+  """
   order = {"does not hold": 0, "cannot tell": 1, "holds": 2}
   return min(
     at_levels,

@@ -1,8 +1,8 @@
-"""How figures are drawn: colours, markers, axes, and SVG inside a page.
+"""The look of figures: colours, markers, axes, and SVG inside a page.
 
-A method has the same colour, marker and line everywhere: colours of Okabe and
-Ito, which colour-blind readers tell apart; markers and lines, which also print
-in grey.
+A method has the same colour, marker and line in every figure. Colour-blind
+readers can tell the colours apart, which are those of Okabe and Ito; in a grey
+print the markers and lines tell the methods apart.
 """
 
 import contextlib
@@ -21,18 +21,19 @@ from matplotlib import figure as figure_lib
 from matplotlib import ticker
 from matplotlib.backends import backend_agg
 
-from tf_lottery import files
+from tf_lottery.storage import files
 
 
 @dataclasses.dataclass(frozen=True)
 class Theme:
-  """The colours of a page.
+  """The colours of a light or a dark page.
 
   Attributes:
     name: `"light"` or `"dark"`.
-    ink: of text and axes.
-    faint: of the grid.
-    ramp: the part of the colour map that is legible on the page.
+    ink: The colour of text and axes.
+    faint: The colour of the grid.
+    ramp: The first and the last place in the colour map, in [0, 1], between
+      which its colours are legible on the page.
   """
 
   name: str
@@ -47,7 +48,7 @@ DARK = Theme("dark", "#e4e6ea", "#3a3e45", (0.3, 1.0))
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-  """How a method is drawn, and what it is called."""
+  """The name of a method in figures, and its colour, marker and line."""
 
   label: str
   colour: str
@@ -76,14 +77,14 @@ _RAMP = "viridis"
 
 
 def style(method: str) -> Style:
-  """How a method is drawn; one that is not known, in grey."""
+  """Returns the style of a method; a method without one is drawn in grey."""
   label = method.replace("_", " ")
   return STYLES.get(method, Style(label, "#8a8d93", "h", (0, (2, 1))))
 
 
 @contextlib.contextmanager
 def themed(theme: Theme) -> Iterator[None]:
-  """Has matplotlib draw for a page."""
+  """Makes matplotlib draw in the colours of a theme, inside a `with` block."""
   settings = {
     "axes.facecolor": "none",
     "axes.edgecolor": theme.ink,
@@ -118,15 +119,17 @@ def draw(
   prefix: str,
   path: pathlib.Path,
 ) -> dict[str, str] | None:
-  """Draws a figure for both pages, and writes the light one as SVG and PNG.
+  """Draws a figure in both themes, and writes the light one as SVG and PNG.
 
   Args:
-    function: draws for a theme.
-    prefix: begins the ids in the SVG, so that a page can hold many.
-    path: where to write, less the ending.
+    function: Draws the figure in a theme. It returns None if there is nothing
+      to draw.
+    prefix: The beginning of all ids in the SVG elements, which makes them
+      unique in a page with several figures.
+    path: The files to write, without `.svg` and `.png`.
 
   Returns:
-    Theme name -> SVG element; None where there is nothing to draw.
+    The SVG element for each theme's name; None if there is nothing to draw.
   """
   elements = {}
   for theme in (LIGHT, DARK):
@@ -144,7 +147,7 @@ def draw(
 
 
 def svg(figure: figure_lib.Figure, prefix: str) -> str:
-  """A figure as an SVG element, whose ids begin with `prefix`."""
+  """Returns a figure as an SVG element whose ids begin with `prefix`."""
   text = _saved(figure, "svg").decode()
   text = text[text.index("<svg") :]
   text = re.sub(r'\bid="', f'id="{prefix}-', text)
@@ -155,7 +158,7 @@ def svg(figure: figure_lib.Figure, prefix: str) -> str:
 def axes(
   theme: Theme, x_label: str, y_label: str
 ) -> tuple[figure_lib.Figure, axes_lib.Axes]:
-  """A figure with one pair of axes."""
+  """Makes a figure with one pair of axes."""
   figure = figure_lib.Figure(figsize=(_WIDTH, _HEIGHT))
   axes = figure.add_subplot()
   axes.set_xlabel(x_label)
@@ -166,9 +169,10 @@ def axes(
 
 
 def density_axis(axes: axes_lib.Axes, densities: Sequence[float]) -> None:
-  """Percent of the weights on a log axis, falling to the right.
+  """Makes the horizontal axis one of densities, from high to low.
 
-  Ticks are the Levels' own percents; those that would touch have no label.
+  Its scale is logarithmic. Each Level has a tick at its density in percent, and
+  a label if that does not touch the label to its left.
   """
   percents = sorted({round(100 * value, 6) for value in densities})[::-1]
   high, low = percents[0], percents[-1]
@@ -188,7 +192,7 @@ def density_axis(axes: axes_lib.Axes, densities: Sequence[float]) -> None:
 
 
 def legend(axes: axes_lib.Axes) -> None:
-  """A legend above the axes, where it hides nothing, as wide as fits."""
+  """Puts a legend above the axes, with as many columns as fit, at most six."""
   handles, labels = axes.get_legend_handles_labels()
   figure = axes.figure
   renderer = backend_agg.FigureCanvasAgg(figure).get_renderer()
@@ -208,7 +212,7 @@ def legend(axes: axes_lib.Axes) -> None:
 
 
 def ramp(theme: Theme, count: int) -> list[tuple[float, ...]]:
-  """Colours in order, for what has an order."""
+  """Returns colours along the colour map, for lines that have an order."""
   low, high = theme.ramp
   colours = matplotlib.colormaps[_RAMP]
   return [colours(value) for value in np.linspace(low, high, count)]
@@ -216,7 +220,8 @@ def ramp(theme: Theme, count: int) -> list[tuple[float, ...]]:
 
 def _saved(figure: figure_lib.Figure, kind: str, **options) -> bytes:
   file = io.BytesIO()
-  if kind == "svg":  # no date and no links: the same figure, the same bytes
+  if kind == "svg":
+    # Without a date and links, the same figure gives the same bytes.
     none = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     options["metadata"] = none
   figure.savefig(file, format=kind, **options)

@@ -1,7 +1,7 @@
-"""Figures of one experiment.
+"""The figures of one experiment.
 
-Each function takes a theme and returns a matplotlib `Figure`, or None where
-there is nothing to draw; `drawing.draw` draws it for each page.
+Each function takes a theme and returns a matplotlib `Figure`, or None if there
+is nothing to draw. `drawing.draw` calls it once for each theme.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from matplotlib import ticker
 from tf_lottery.report import drawing
 from tf_lottery.report import summaries
 
-# Accuracies further below the dense one are cut off.
+# Figures cut off accuracies that are further below the dense network's.
 LOWEST = 0.12
 
 
@@ -28,14 +28,15 @@ def against_density(
   percent: bool,
   whole: bool = False,
 ) -> figure_lib.Figure | None:
-  """Each method's mean at each Level, with bars from minimum to maximum.
+  """Draws each method's mean at each Level, with bars from minimum to maximum.
 
   Args:
-    rows: of one measure.
-    label: of the vertical axis.
-    theme: of the page.
-    percent: whether values are fractions.
-    whole: whether they are whole numbers, and the axis begins at zero.
+    rows: The summaries of one measure.
+    label: The label of the vertical axis.
+    theme: The colours.
+    percent: Whether to show values in percent.
+    whole: Whether values are whole numbers, for which the vertical axis begins
+      at zero. Defaults to `False`.
   """
   scale = 100 if percent else 1
   dense = next((row for row in rows if row.method == "dense"), None)
@@ -47,7 +48,7 @@ def against_density(
     points = sorted(
       (row for row in rows if row.method == method), key=lambda row: row.level
     )
-    # A little apart, so that bars of one Level do not hide each other.
+    # A little apart from each other, because bars of a Level would overlap.
     apart = 1.008 ** (number - (len(methods) - 1) / 2)
     _bars(axes, points, drawing.style(method), scale, apart)
   if dense is not None:
@@ -69,13 +70,13 @@ def curves(
   *,
   percent: bool,
 ) -> figure_lib.Figure | None:
-  """Values by step, one line for each density.
+  """Draws values by training step, one line for each density.
 
   Args:
-    by_density: density, steps and values of each line.
-    label: of the vertical axis.
-    theme: of the page.
-    percent: whether values are fractions.
+    by_density: The density, the steps and the values of each line.
+    label: The label of the vertical axis.
+    theme: The colours.
+    percent: Whether to show values in percent.
   """
   drawn = [line for line in by_density if len(line[1])]
   if not drawn:
@@ -105,12 +106,12 @@ def layers(
   by_layer: Sequence[tuple[str, Sequence[float]]],
   theme: drawing.Theme,
 ) -> figure_lib.Figure | None:
-  """The density of each layer, against that of the network.
+  """Draws the density of each layer against the density of the network.
 
   Args:
-    densities: of the network, one for each Level.
-    by_layer: each layer's name, and its density at each Level.
-    theme: of the page.
+    densities: The density of the network at each Level.
+    by_layer: The name of each layer, and its density at each Level.
+    theme: The colours.
   """
   if len(densities) < 2 or not by_layer:
     return None
@@ -124,22 +125,7 @@ def layers(
     linewidth=1,
     label="whole network",
   )
-  markers = itertools.cycle("os^DvPX<>h")
-  shown = math.ceil(len(by_layer) / 9)
-  for number, ((name, values), colour) in enumerate(
-    zip(by_layer, drawing.ramp(theme, len(by_layer)), strict=True)
-  ):
-    kept = [100 * value if value > 0 else math.nan for value in values]
-    axes.plot(
-      100 * np.asarray(densities),
-      kept,
-      color=colour,
-      marker=next(markers),
-      # Later lines are thinner, so that one hides no other.
-      linewidth=1.2 + 2 * (1 - number / len(by_layer)),
-      markersize=4 + 3 * (1 - number / len(by_layer)),
-      label=None if number % shown else name,
-    )
+  _layer_lines(axes, densities, by_layer, theme)
   axes.set_yscale("log")
   axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
   axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
@@ -152,11 +138,12 @@ def layers(
 def input_maps(
   maps: Sequence[tuple[float, np.ndarray]], theme: drawing.Theme
 ) -> figure_lib.Figure | None:
-  """How many weights of the first layer each pixel keeps.
+  """Draws how many weights the first layer keeps at each pixel of the input.
 
   Args:
-    maps: density of the network, and the count for each pixel.
-    theme: of the page.
+    maps: For each ticket the density of the network, and the number of weights
+      at each pixel, of shape `(height, width)`.
+    theme: The colours.
   """
   maps = [(density, counts) for density, counts in maps if counts.any()]
   if not maps:
@@ -179,10 +166,35 @@ def input_maps(
 
 
 def in_order(rows: Sequence[summaries.Summary]) -> list[str]:
-  """The methods of some rows, as legends and tables list them."""
+  """Returns the methods of some rows, in the order of legends and tables."""
   known = ["dense", *drawing.STYLES]
   found = {row.method for row in rows}
   return [m for m in known if m in found] + sorted(found - set(known))
+
+
+def _layer_lines(
+  axes: axes_lib.Axes,
+  densities: Sequence[float],
+  by_layer: Sequence[tuple[str, Sequence[float]]],
+  theme: drawing.Theme,
+) -> None:
+  """Draws the line of each layer, and names at most nine of them."""
+  markers = itertools.cycle("os^DvPX<>h")
+  shown = math.ceil(len(by_layer) / 9)
+  for number, ((name, values), colour) in enumerate(
+    zip(by_layer, drawing.ramp(theme, len(by_layer)), strict=True)
+  ):
+    kept = [100 * value if value > 0 else math.nan for value in values]
+    axes.plot(
+      100 * np.asarray(densities),
+      kept,
+      color=colour,
+      marker=next(markers),
+      # Each line is thinner than the one below, which stays visible.
+      linewidth=1.2 + 2 * (1 - number / len(by_layer)),
+      markersize=4 + 3 * (1 - number / len(by_layer)),
+      label=None if number % shown else name,
+    )
 
 
 def _bars(
@@ -192,7 +204,7 @@ def _bars(
   scale: float,
   apart: float,
 ) -> None:
-  """A line through means, with bars where there is more than one value."""
+  """Draws a line through means, with bars if there are several values."""
   x = [100 * row.density * apart for row in points]
   mean = scale * np.asarray([row.mean for row in points])
   below = mean - scale * np.asarray([row.low for row in points])
@@ -216,7 +228,7 @@ def _dense_band(
   scale: float,
   theme: drawing.Theme,
 ) -> None:
-  """The dense network's mean as a line, and its minimum to maximum."""
+  """Draws the dense network's mean as a line, and its range as a band."""
   axes.axhline(
     scale * dense.mean, color=theme.ink, linewidth=1.2, label="dense"
   )
@@ -232,7 +244,7 @@ def _leave_out_collapse(
   dense: summaries.Summary | None,
   scale: float,
 ) -> None:
-  """Ends the axis below the dense value, however far controls fall."""
+  """Ends the axis `LOWEST` below the dense value, however far controls fall."""
   middle = dense.mean if dense else max(row.mean for row in rows)
   high = max(row.high for row in rows)
   bottom = max(min(row.low for row in rows), middle - LOWEST)
@@ -245,7 +257,7 @@ def _leave_out_beginning(
   lines: Sequence[tuple[float, Sequence[int], Sequence[float]]],
   scale: float,
 ) -> None:
-  """Fits the vertical axis to all but the first twentieth of training."""
+  """Fits the vertical axis to the values after a twentieth of training."""
   after = [
     scale * value
     for _, steps, values in lines

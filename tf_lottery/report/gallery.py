@@ -11,14 +11,14 @@ import numpy as np
 from matplotlib import figure as figure_lib
 
 from tf_lottery import masks
-from tf_lottery import trials as trials_lib
 from tf_lottery.report import drawing
 from tf_lottery.report import evidence as evidence_lib
 from tf_lottery.report import figures
+from tf_lottery.report import records
 from tf_lottery.report import summaries
 from tf_lottery.report import wording
 
-# As in figures 1 and 3 of Frankle and Carbin, and further.
+# The densities of figures 1 and 3 of Frankle and Carbin, and some lower ones.
 _CHOSEN = (0.513, 0.211, 0.135, 0.07, 0.036, 0.012)
 _MAPPED = (0.513, 0.211, 0.07, 0.036, 0.012)
 
@@ -28,12 +28,12 @@ class Picture:
   """A figure on a page.
 
   Attributes:
-    name: of its files, without the ending.
-    caption: what it shows and how to read it.
-    alt: what it shows, for those who do not see it.
-    light: an SVG element for a light page.
-    dark: the same for a dark one.
-    wide: whether it takes the whole width of the page.
+    name: The name of its files, without `.svg` and `.png`.
+    caption: What the figure shows, and how to read it.
+    alt: What the figure shows, for readers who do not see it.
+    light: The SVG element for a light page.
+    dark: The SVG element for a dark page.
+    wide: Whether the figure takes the whole width of the page.
   """
 
   name: str
@@ -44,6 +44,8 @@ class Picture:
   wide: bool = False
 
 
+# A figure before it is drawn: its name, caption and alternative text, and the
+# function that draws it in a theme.
 Sketch = tuple[
   str, str, str, Callable[[drawing.Theme], figure_lib.Figure | None]
 ]
@@ -52,12 +54,15 @@ Sketch = tuple[
 def pictures(
   evidence: evidence_lib.Evidence, folder: pathlib.Path, prefix: str
 ) -> list[Picture]:
-  """Draws what there is to draw, and writes it into a folder.
+  """Draws the figures of an experiment, and writes them into a folder.
 
   Args:
-    evidence: of one experiment.
-    folder: for the SVG and PNG files.
-    prefix: begins the names of files and of ids in the page.
+    evidence: The runs of the experiment and their statistics.
+    folder: The folder for the SVG and PNG files.
+    prefix: The beginning of the names of files and of the ids in the page.
+
+  Returns:
+    The figures, without those for which there is nothing to draw.
   """
   sketches = [
     _accuracy(evidence, summaries.EARLY),
@@ -104,7 +109,7 @@ def _early_stop(evidence: evidence_lib.Evidence) -> Sketch:
   return (
     "early-stop",
     "Step at which the validation loss is at its minimum, found after"
-    f" training: lower is sooner. {_bars(rows)}",
+    f" training. A network with a lower step learned faster. {_bars(rows)}",
     _alt("step of the early stop", rows, percent=False),
     functools.partial(
       figures.against_density,
@@ -117,6 +122,7 @@ def _early_stop(evidence: evidence_lib.Evidence) -> Sketch:
 
 
 def _bars(rows: Sequence[summaries.Summary]) -> str:
+  """Returns the part of a caption that explains points and bars."""
   if all(row.draws == 1 for row in rows):
     return "Each point is one training."
   return (
@@ -126,7 +132,7 @@ def _bars(rows: Sequence[summaries.Summary]) -> str:
 
 
 def _alt(what: str, rows: Sequence[summaries.Summary], percent: bool) -> str:
-  """The ends of each line in words."""
+  """Writes the first and the last value of each line."""
   parts = []
   for method in figures.in_order(rows):
     line = [row for row in rows if row.method == method]
@@ -144,6 +150,7 @@ def _alt(what: str, rows: Sequence[summaries.Summary], percent: bool) -> str:
 
 
 def _is_cut(rows: Sequence[summaries.Summary]) -> bool:
+  """Returns whether the figure cuts off values far below the dense one."""
   dense = [row.mean for row in rows if row.method == "dense"]
   return bool(dense) and min(r.low for r in rows) < dense[0] - figures.LOWEST
 
@@ -158,8 +165,8 @@ def _curves(evidence: evidence_lib.Evidence) -> Sketch:
   return (
     "curves",
     f"{name.capitalize()} as training goes on, mean over replicates: the dense"
-    " network and tickets by the weights that remain. The first twentieth of"
-    " training may leave the axis.",
+    " network, and tickets by the weights that remain. Values of the first"
+    " twentieth of training may lie outside of the axes.",
     f"Line chart of {name} by training step for the dense network and for"
     f" tickets of {among or 'no other density yet'}.",
     functools.partial(
@@ -174,7 +181,10 @@ def _curves(evidence: evidence_lib.Evidence) -> Sketch:
 def _levels(
   evidence: evidence_lib.Evidence, chosen: Sequence[float], dense: bool
 ) -> list[tuple[int, float]]:
-  """The Levels nearest to some densities, each once."""
+  """Returns the Levels nearest to some densities, with their own densities.
+
+  If no Level is near any of them, the first and the last one with tickets.
+  """
   densities = summaries.level_densities(evidence.trials)
   sparse = [level for level in densities if level]
   nearest = {0} if dense and 0 in densities else set()
@@ -182,7 +192,6 @@ def _levels(
     level = min(sparse, key=lambda x: abs(math.log(densities[x] / near)))
     if abs(math.log(densities[level] / near)) < math.log(1.5):
       nearest.add(level)
-  # Of few Levels, or of other densities: the first and the last.
   if sparse and not nearest - {0}:
     nearest |= {sparse[0], sparse[-1]}
   return [(level, densities[level]) for level in sorted(nearest)]
@@ -191,16 +200,16 @@ def _levels(
 def _mean_curve(
   evidence: evidence_lib.Evidence, level: int
 ) -> tuple[list[int], list[float]]:
-  """The mean over replicates, at the steps that all of them have."""
+  """Returns the steps that all replicates share, and the mean at each."""
   trained = [t for t in evidence.compared if t.level == level]
   trained = [t for t in trained if t.method in ("dense", "ticket")]
   replicates = {t.run for t in trained if t.done} or {t.run for t in trained}
   curves = []
   for run in evidence.runs:
     if str(run.path) in replicates:
-      rows = trials_lib.read_rows(run.directory.level(level))
+      rows = records.read_rows(run.directory.level(level))
       name = f"val_{evidence.monitor}"
-      curve = {row["step"]: trials_lib.number(row, name) for row in rows}
+      curve = {row["step"]: records.number(row, name) for row in rows}
       curves.append({step: v for step, v in curve.items() if v is not None})
   if not curves:
     return [], []
@@ -209,12 +218,8 @@ def _mean_curve(
 
 
 def _of_masks(evidence: evidence_lib.Evidence) -> list[Sketch]:
-  """Figures of the first replicate's masks."""
-  run = evidence.runs[0]
-  found = {}
-  for level in summaries.level_densities(evidence.trials):
-    if read := trials_lib.read_mask(run.directory.level(level)):
-      found[level] = read
+  """Returns the figures that show the masks of the first replicate."""
+  found = evidence.masks
   if not found:
     return []
   names = next(iter(found.values()))[1]
@@ -240,9 +245,9 @@ def _layers(by_level: Sequence[masks.Mask], names: Sequence[str]) -> Sketch:
   )
   return (
     "layers",
-    "Weights that remain in each layer against those of the whole network, in"
-    " the first replicate. Layers above the dotted line are pruned less than"
-    " the rest.",
+    "Density of each layer against the density of the whole network, in the"
+    " first replicate. Layers above the dotted line are pruned less than the"
+    " rest.",
     f"Line chart of the density of each layer; at the last Level: {ends}.",
     functools.partial(
       figures.layers, [mask.density for mask in by_level], by_layer
@@ -251,7 +256,10 @@ def _layers(by_level: Sequence[masks.Mask], names: Sequence[str]) -> Sketch:
 
 
 def _input_maps(by_level: Sequence[masks.Mask]) -> list[Sketch]:
-  """Where on its input a first dense layer keeps weights, if that is images."""
+  """Returns the figure of where on its input the first layer keeps weights.
+
+  There is none unless the layer is dense and its input can be an image.
+  """
   maps = []
   for mask in by_level:
     kept = next(iter(mask.values()))
@@ -264,9 +272,9 @@ def _input_maps(by_level: Sequence[masks.Mask]) -> list[Sketch]:
   return [
     (
       "input",
-      "Weights that the first layer keeps at each pixel of its input, against"
-      " the mean pixel of the same ticket, by the weights that remain in the"
-      " network; first replicate.",
+      "Number of weights that the first layer keeps at each pixel of its input,"
+      " relative to the mean pixel of the same ticket. Above each map stand the"
+      " weights that remain in the network. First replicate.",
       f"Maps of the input's pixels at {shown} of the weights: brighter pixels"
       " keep more of their weights in the first layer.",
       functools.partial(figures.input_maps, maps),
@@ -275,7 +283,15 @@ def _input_maps(by_level: Sequence[masks.Mask]) -> list[Sketch]:
 
 
 def image_shape(shape: Sequence[int]) -> tuple[int, int, int] | None:
-  """Side, side and channels of the square images that a dense layer takes."""
+  """Returns the shape of the square images that a dense layer may take.
+
+  Args:
+    shape: The shape of the layer's kernel.
+
+  Returns:
+    Height, width and channels (1 or 3); None if the layer has no square number
+    of inputs, or fewer than 4 x 4 pixels.
+  """
   if len(shape) != 2:
     return None
   for channels in (1, 3):

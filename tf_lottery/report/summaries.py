@@ -1,8 +1,8 @@
-"""Summaries: what each method of an experiment reached at each Level.
+"""Summaries: the mean and range of each method at each Level.
 
-All functions take the trials of one experiment. Only trainings that were
-trained to their end count, and a replicate counts once: several draws of a
-control are averaged within it first.
+All functions take the trials of one experiment. Only finished trainings count.
+Each replicate counts once: the draws of a control are first averaged within
+their replicate.
 """
 
 import collections
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tf_lottery import trials as trials_lib
+from tf_lottery.report import records
 
 STEP = "early_stop_step"
 EARLY = "early"
@@ -20,18 +20,19 @@ END = "end"
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """What one method reached at one Level.
+  """The values of one method at one Level.
 
   Attributes:
     method: `"dense"`, `"ticket"`, or the name of a control.
-    level: which Level.
-    density: of the tickets of this Level, or of the method if there is none.
-    measure: the field of `Trial` that is summarised.
-    mean: over replicates, after the mean over draws in each.
-    low: the minimum over all replicates and draws.
-    high: the maximum over all replicates and draws.
-    n: how many replicates.
-    draws: how many trainings, draws included.
+    level: The Level.
+    density: The mean density of this Level's tickets; the method's own if there
+      is no ticket.
+    measure: The field of `Trial` that is summarised.
+    mean: The mean over replicates of the mean over each replicate's draws.
+    low: The minimum over all replicates and draws.
+    high: The maximum over all replicates and draws.
+    n: The number of replicates.
+    draws: The number of trainings, each draw of each replicate counted.
   """
 
   method: str
@@ -45,12 +46,17 @@ class Summary:
   draws: int
 
 
-def measure_at(when: str, trials: Sequence[trials_lib.Trial]) -> str:
-  """The field to compare: of test data, or of validation where none is.
+def measure_at(when: str, trials: Sequence[records.Trial]) -> str:
+  """Returns the field of `Trial` to compare at one moment of the training.
+
+  That is the test value if any trial has one, else the validation value.
 
   Args:
-    when: `"early"`, at the early stop, or `"end"`, at the end of training.
-    trials: of one experiment.
+    when: `"early"` for the early stop, `"end"` for the end of training.
+    trials: The trials of one experiment.
+
+  Raises:
+    ValueError: `when` is neither of them.
   """
   if when not in (EARLY, END):
     raise ValueError(f"when must be 'early' or 'end', got {when!r}.")
@@ -58,14 +64,14 @@ def measure_at(when: str, trials: Sequence[trials_lib.Trial]) -> str:
   return f"{'test' if tested else 'val'}_{when}"
 
 
-def summarise(
-  trials: Sequence[trials_lib.Trial], measure: str
-) -> list[Summary]:
-  """One row for each method and Level, the dense network first.
+def summarise(trials: Sequence[records.Trial], measure: str) -> list[Summary]:
+  """Returns one row for each method and Level, sorted by Level.
+
+  At each Level the ticket comes before its controls.
 
   Args:
-    trials: of one experiment.
-    measure: a field of `Trial`, such as `"test_early"`; see `measure_at`.
+    trials: The trials of one experiment.
+    measure: A field of `Trial`, such as `"test_early"`; see `measure_at`.
   """
   densities = level_densities(trials)
   groups = collections.defaultdict(list)
@@ -97,9 +103,9 @@ def summarise(
 
 
 def replicate_values(
-  trials: Sequence[trials_lib.Trial], method: str, level: int, measure: str
+  trials: Sequence[records.Trial], method: str, level: int, measure: str
 ) -> list[float]:
-  """One value for each replicate: the mean over its draws."""
+  """Returns one value for each replicate: the mean over its draws."""
   draws = collections.defaultdict(list)
   for trial in trials:
     value = getattr(trial, measure)
@@ -109,8 +115,8 @@ def replicate_values(
   return [float(np.mean(values)) for _, values in sorted(draws.items())]
 
 
-def level_densities(trials: Sequence[trials_lib.Trial]) -> dict[int, float]:
-  """The mean density of each Level's tickets; 1 for the dense Level."""
+def level_densities(trials: Sequence[records.Trial]) -> dict[int, float]:
+  """Returns the mean density of the dense network or the tickets, by Level."""
   found = collections.defaultdict(list)
   for trial in trials:
     if trial.method in ("dense", "ticket") and trial.density is not None:

@@ -1,16 +1,16 @@
-"""Tables of one experiment, as text for a page, and for Markdown."""
+"""The tables of one experiment, with cells of text."""
 
 import dataclasses
 import json
+from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from tf_lottery import trials as trials_lib
 from tf_lottery.report import drawing
 from tf_lottery.report import evidence as evidence_lib
 from tf_lottery.report import figures
+from tf_lottery.report import records
 from tf_lottery.report import summaries
 from tf_lottery.report import wording
 
@@ -18,19 +18,19 @@ _WHEN = {
   summaries.EARLY: "at early stop",
   summaries.END: "at the end",
 }
-# Long, or told elsewhere on the page.
+# Fields of a declaration that are long or stand elsewhere on the page.
 _LEFT_OUT = ("initial", "layers", "schedule", "seed", "weights")
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Cells as text.
+  """A table of text.
 
   Attributes:
-    caption: what the table shows.
-    columns: the head.
-    rows: as many cells in each; the first names the row.
-    numeric: whether cells after the first are numbers, to align them.
+    caption: One or two sentences about the table.
+    columns: The head of each column.
+    rows: One cell for each column; the first cell names the row.
+    numeric: Whether the other cells are numbers, to be aligned to the right.
   """
 
   caption: str
@@ -39,7 +39,7 @@ class Table:
   numeric: bool = False
 
   def markdown(self) -> str:
-    """The table as Markdown."""
+    """Returns the caption and the table as Markdown."""
     align = "---:" if self.numeric else "---"
     lines = [
       self.columns,
@@ -51,7 +51,7 @@ class Table:
 
 
 def summary(evidence: evidence_lib.Evidence, when: str) -> Table:
-  """Mean, minimum and maximum of each method, Level by Level."""
+  """Returns the mean, minimum and maximum of each method at each Level."""
   rows = evidence.summary(evidence.fields[when])
   return _by_level(
     f"{_capital(evidence.metric)} {_WHEN[when]}: mean (minimum to maximum).",
@@ -61,7 +61,7 @@ def summary(evidence: evidence_lib.Evidence, when: str) -> Table:
 
 
 def steps(evidence: evidence_lib.Evidence) -> Table:
-  """The step of the early stop of each method, Level by Level."""
+  """Returns the step of the early stop of each method at each Level."""
   return _by_level(
     "Step of the early stop, the minimum of the validation loss: mean"
     " (minimum to maximum).",
@@ -71,7 +71,7 @@ def steps(evidence: evidence_lib.Evidence) -> Table:
 
 
 def verdicts(evidence: evidence_lib.Evidence, when: str) -> Table:
-  """The verdict on each Level, with its numbers."""
+  """Returns the verdict on each Level, with its numbers."""
   percent = evidence.percent
   unit = ", points" if percent else ""
   rows = [
@@ -89,8 +89,8 @@ def verdicts(evidence: evidence_lib.Evidence, when: str) -> Table:
     for v in evidence.verdicts(when)
   ]
   return Table(
-    f"Verdicts by {evidence.metric} {_WHEN[when]}. Differences are those of"
-    " means; n counts replicates of ticket, dense and reinit.",
+    f"Verdicts by {evidence.metric} {_WHEN[when]}. Differences are between"
+    " means; n is the number of replicates of ticket, dense and reinit.",
     (
       "weights left",
       "verdict",
@@ -107,9 +107,10 @@ def verdicts(evidence: evidence_lib.Evidence, when: str) -> Table:
 
 
 def claims(evidence: evidence_lib.Evidence) -> Table:
-  """The paper's claims, and whether they hold here."""
+  """Returns the claims that were tested, and whether they hold here."""
+  findings = evidence.findings()
   rows = []
-  for f in evidence.findings():
+  for f in findings:
     early = f.measure == evidence.fields[summaries.EARLY]
     sooner = f.measure == summaries.STEP
     numbers = [
@@ -129,9 +130,10 @@ def claims(evidence: evidence_lib.Evidence) -> Table:
         str(f.n),
       )
     )
+  sources = _joined(f.claim.source or None for f in findings)
   return Table(
-    "Claims of Frankle and Carbin (arXiv 1803.03635), tested here. One cannot"
-    " tell where n replicates vary too much, or are too few.",
+    f"Claims{f' of {sources}' if sources else ''}, tested here. In a row that"
+    " cannot tell, the n replicates are too few or vary too much.",
     (
       "claim",
       "compared",
@@ -146,48 +148,46 @@ def claims(evidence: evidence_lib.Evidence) -> Table:
 
 
 def declaration(evidence: evidence_lib.Evidence) -> Table:
-  """How the runs were made."""
+  """Returns how the runs were made: what was declared, trained and used."""
   declared = [run.declaration for run in evidence.runs]
-  records = [
-    trials_lib.read_record(leg)
-    for run in evidence.runs
-    for *_, leg in run.directory.legs()
-  ]
-  versions = _merged(
-    record["versions"]
-    for record in records
-    if isinstance(record.get("versions"), dict)
-  )
+  versions = _versions(evidence.runs)
+  machine = versions.pop("machine", "")
   seconds = sum(trial.seconds for trial in evidence.trials)
   facts = {
     "runs": wording.count(len(evidence.runs), "run")
-    + f", {wording.count(evidence.replicates, 'replicate')} of dense done",
+    + f", {wording.count(evidence.replicates, 'finished dense network')}",
     "seeds": _joined(d.get("seed") for d in declared),
     "trainings": f"{sum(t.done for t in evidence.trials):,} done"
     + f", {evidence.unfinished:,} to do" * bool(evidence.unfinished),
     "time": f"{seconds:,.0f} s of training and evaluation",
-    "weights": _joined(_weights(d.get("weights")) for d in declared),
-    "schedule": _joined(_schedule(d.get("schedule")) for d in declared),
+    "weights": _joined(_weights(d.get("weights", ())) for d in declared),
+    "schedule": _joined(_schedule(d.get("schedule", ())) for d in declared),
     **{
       name.replace("_", " "): _joined(d.get(name) for d in declared)
       for name in sorted({name for d in declared for name in d})
       if name not in _LEFT_OUT
     },
     **{f"version of {name}": text for name, text in versions.items()},
-  }
-  if machine := facts.pop("version of machine", ""):
-    facts["machine"] = machine
-  facts |= {
-    f"declared {name}": _plain(item)
-    for name, item in evidence.runs[0].declared.items()
-    if name != "id"
+    "machine": machine,
+    **{
+      f"declared {name}": _plain(item)
+      for name, item in evidence.runs[0].declared.items()
+      if name != "id"
+    },
   }
   rows = tuple((name, text) for name, text in facts.items() if text)
   return Table("How the runs were made.", ("what", "value"), rows)
 
 
-def _by_level(caption: str, rows: Sequence[summaries.Summary], text) -> Table:
-  """The dense network is a row, among the tickets: it has no other Level."""
+def _by_level(
+  caption: str,
+  rows: Sequence[summaries.Summary],
+  text: Callable[[summaries.Summary], str],
+) -> Table:
+  """Makes a table with a row for each Level and a column for each method.
+
+  The dense network has no column. It is the first row of the tickets' column.
+  """
   names = {"dense": "ticket"}
   cells = {
     (row.level, names.get(row.method, row.method)): text(row) for row in rows
@@ -208,23 +208,31 @@ def _by_level(caption: str, rows: Sequence[summaries.Summary], text) -> Table:
   )
 
 
-def _cell(row: summaries.Summary, text) -> str:
+def _cell(row: summaries.Summary, text: Callable[[float], str]) -> str:
+  """Writes mean, minimum and maximum; of a single training, its value."""
   if row.draws == 1:
     return text(row.mean)
   low, high = (text(x).removesuffix(" %") for x in (row.low, row.high))
   return f"{text(row.mean)} ({low}{wording.TO}{high})"
 
 
-def _merged(mappings: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-  values: dict[str, list[Any]] = {}
-  for mapping in mappings:
-    for name, value in mapping.items():
-      values.setdefault(str(name), []).append(value)
-  return {name: _joined(items) for name, items in values.items()}
+def _versions(runs: Iterable[records.Run]) -> dict[str, str]:
+  """Returns the versions and the machine that trainings recorded, by name.
+
+  If they differ between trainings, all of them are listed.
+  """
+  found: dict[str, list[Any]] = {}
+  for run in runs:
+    for *_, leg in run.directory.rounds():
+      versions = records.read_record(leg).get("versions")
+      if isinstance(versions, dict):
+        for name, version in versions.items():
+          found.setdefault(str(name), []).append(version)
+  return {name: _joined(versions) for name, versions in found.items()}
 
 
 def _joined(values: Iterable[Any]) -> str:
-  """The values that differ, each once."""
+  """Writes the different values, separated by commas."""
   return ", ".join(dict.fromkeys(_plain(v) for v in values if v is not None))
 
 
@@ -233,22 +241,22 @@ def _plain(value: Any) -> str:
   return text if len(text) <= 300 else text[:300] + " ..."
 
 
-def _weights(weights: Any) -> str | None:
-  """Which weights can be pruned, by shape."""
-  try:
-    shapes = [shape for _, shape, prunable in weights if prunable]
-    return ", ".join(wording.TIMES.join(map(str, shape)) for shape in shapes)
-  except (TypeError, ValueError):
+def _weights(
+  weights: Sequence[tuple[str, Sequence[int], bool]],
+) -> str | None:
+  """Writes the shapes of the weights that can be pruned."""
+  if not weights:
     return None
+  shapes = [shape for _, shape, prunable in weights if prunable]
+  return ", ".join(wording.TIMES.join(map(str, shape)) for shape in shapes)
 
 
-def _schedule(schedule: Any) -> str | None:
-  """From the first to the last density."""
-  try:
-    first, last = wording.density(schedule[0]), wording.density(schedule[-1])
-    return f"{wording.count(len(schedule), 'Level')} from {first} to {last}"
-  except (TypeError, ValueError, LookupError):
+def _schedule(schedule: Sequence[float]) -> str | None:
+  """Writes the number of Levels, and the first and the last density."""
+  if not schedule:
     return None
+  first, last = wording.density(schedule[0]), wording.density(schedule[-1])
+  return f"{wording.count(len(schedule), 'Level')} from {first} to {last}"
 
 
 def _escaped(cell: str) -> str:

@@ -1,4 +1,4 @@
-"""Verdicts: which tickets win, by tests over an experiment's replicates."""
+"""Verdicts: which tickets win, by tests over the replicates."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from tf_lottery import metrics
-from tf_lottery import trials as trials_lib
+from tf_lottery.report import records
 from tf_lottery.report import summaries
 
 SIGNIFICANCE = 0.05
@@ -16,26 +15,27 @@ SIGNIFICANCE = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-  """What is shown about the tickets of one Level.
+  """What the replicates show about the tickets of one Level.
 
-  Differences are those of means, in units of the metric; a p value is that of
-  a one-sided Welch test, and None where there are too few replicates.
+  A difference is one between means, in units of the metric. A p value is the
+  result of a one-sided Welch test, and None where the replicates are too few or
+  do not vary.
 
   Attributes:
-    level: which Level.
-    density: of its tickets.
-    measure: the field of `Trial` that is compared.
+    level: The Level.
+    density: The mean density of its tickets.
+    measure: The field of `Trial` that is compared.
     word: `"winning"`, `"matching"`, `"below"` or `"cannot tell"`.
-    reason: why, in words.
-    difference: ticket - dense.
-    p_matching: small shows that the ticket is not worse than dense by the
-      tolerance.
-    p_below: small shows that it is.
-    reinit_difference: ticket - random reinit.
-    p_reinit: small shows that the ticket is better than its random reinits.
-    n_ticket: how many replicates of the ticket.
-    n_dense: how many replicates of the dense network.
-    n_reinit: how many replicates of its random reinits.
+    reason: The reason for the word, in words.
+    difference: The ticket's mean minus the dense network's.
+    p_matching: If it is small, the ticket is not worse than the dense network
+      by more than the tolerance.
+    p_below: If it is small, the ticket is worse by more than the tolerance.
+    reinit_difference: The ticket's mean minus that of its random reinits.
+    p_reinit: If it is small, the ticket is better than its random reinits.
+    n_ticket: The number of replicates of the ticket.
+    n_dense: The number of replicates of the dense network.
+    n_reinit: The number of replicates of the random reinits.
   """
 
   level: int
@@ -56,20 +56,26 @@ class Verdict:
 def welch(
   first: Sequence[float], second: Sequence[float], margin: float = 0.0
 ) -> float | None:
-  """The p value of mean(first) <= mean(second) + margin, one-sided.
+  """Returns the p value of the null mean(first) <= mean(second) + margin.
 
-  A small one shows that `first` is greater by more than `margin`. Variances
-  may differ (Welch, 1947).
+  If it is small, the mean of `first` is greater by more than `margin`. The two
+  variances may differ (Welch, 1947).
+
+  Args:
+    first: One value for each replicate.
+    second: One value for each replicate.
+    margin: In units of the values. Defaults to `0.0`.
 
   Returns:
-    None where a sample has less than two values, or neither varies.
+    A number in [0, 1]; None if a sample has fewer than two values, or if
+    neither sample varies.
   """
   if min(len(first), len(second)) < 2:
     return None
   first, second = np.asarray(first, float), np.asarray(second, float) + margin
   if _is_constant(first) and _is_constant(second):
     return None
-  # From moments: of samples, SciPy warns where one of them is constant.
+  # By means and variances: SciPy's test of samples warns if one is constant.
   result = stats.ttest_ind_from_stats(
     first.mean(),
     first.std(ddof=1),
@@ -84,27 +90,35 @@ def welch(
 
 
 def verdicts(
-  trials: Sequence[trials_lib.Trial],
+  trials: Sequence[records.Trial],
   tolerance: float = 0.005,
   when: str = summaries.EARLY,
 ) -> list[Verdict]:
-  """One verdict for each Level below the dense one.
+  """Returns one verdict for each Level that has tickets.
 
-  A ticket is *matching* when a one-sided Welch test rejects, at 5 %, that it
-  is worse than the dense network by more than the tolerance; *below* when the
-  test rejects that it is not. It is *winning* when it is matching and better
-  than its random reinits by the same test. Otherwise one *cannot tell*. Each
-  Level is tested by itself.
+  All tests are one-sided Welch tests at a significance of 5 %. A ticket is
+
+  - *matching* if a test rejects that it is worse than the dense network by more
+    than the tolerance,
+  - *winning* if it is matching, and another test rejects that it is no better
+    than its random reinits,
+  - *below* if a test rejects that it is at most the tolerance worse than the
+    dense network.
+
+  Otherwise one *cannot tell*. Levels are tested one by one, without a
+  correction for their number.
 
   Args:
-    trials: of one experiment.
-    tolerance: in units of the metric. Defaults to `0.005`, half a point of
-      accuracy.
-    when: `"early"`, at the early stop, or `"end"`, at the end of training.
+    trials: The trials of one experiment.
+    tolerance: How much worse than the dense network a ticket may be and still
+      match it, in units of the metric. At least 0. Defaults to `0.005`, half a
+      point of accuracy.
+    when: `"early"` compares values at the early stop, `"end"` at the end of
+      training. Defaults to `"early"`.
 
   Raises:
-    ValueError: the tolerance is negative, or the name of the metric does not
-      tell whether more of it is better.
+    ValueError: The tolerance is negative, or the trials do not tell whether
+      more of the metric is better.
 
   Reference: Frankle and Carbin, arXiv 1803.03635, section 1.
   """
@@ -128,13 +142,29 @@ def verdicts(
   return rows
 
 
-def direction(trials: Sequence[trials_lib.Trial]) -> int:
-  """1 where more of the metric is better, -1 where less is."""
-  return -1 if trials and metrics.lower_is_better(trials[0].monitor) else 1
+def direction(trials: Sequence[records.Trial]) -> int:
+  """Returns 1 if more of the metric is better, -1 if less of it is.
+
+  Args:
+    trials: Trials of one metric. Those that do not know its direction follow
+      the others.
+
+  Raises:
+    ValueError: No trial knows the direction, or two contradict each other.
+  """
+  known = {trial.direction for trial in trials if trial.direction}
+  if trials and len(known) != 1:
+    raise ValueError(
+      f"The runs must agree on whether more or less of {trials[0].monitor!r} is"
+      f" better, got {sorted(known) or 'no direction'}. Call find_ticket again"
+      " on a run that does not declare it, with objective=tf_lottery.Objective("
+      f"{trials[0].monitor!r}, 'min') or 'max': it trains nothing that is done."
+    )
+  return -1 if known == {"min"} else 1
 
 
 def check_tolerance(tolerance: float) -> None:
-  """Refuses a tolerance that is negative or no number."""
+  """Raises a `ValueError` if a tolerance is negative or not a number."""
   if not tolerance >= 0:
     raise ValueError(
       f"tolerance must be at least 0, got {tolerance}. It is in units of the"
@@ -145,7 +175,7 @@ def check_tolerance(tolerance: float) -> None:
 def _compare(
   ticket: np.ndarray, dense: np.ndarray, reinit: np.ndarray, tolerance: float
 ) -> dict[str, object]:
-  """The fields of a verdict; of all values, more is better."""
+  """Returns the fields of a verdict on values of which more is better."""
   fields = {
     "difference": _difference(ticket, dense),
     "p_matching": welch(ticket, dense, -tolerance),
@@ -161,10 +191,11 @@ def _compare(
 
 
 def _word(fields: Mapping[str, object]) -> tuple[str, str]:
+  """Returns the word of a verdict, and the reason for it."""
   if fields["p_matching"] is None:
     few = min(fields["n_ticket"], fields["n_dense"])
     if few > 1:
-      return "cannot tell", "replicates do not vary: nothing to test by"
+      return "cannot tell", "the replicates do not vary"
     count = f"{few} replicate{'s' * (few != 1)}"
     return "cannot tell", f"{count} so far; a test needs at least 2"
   if fields["p_below"] < SIGNIFICANCE:
@@ -172,9 +203,9 @@ def _word(fields: Mapping[str, object]) -> tuple[str, str]:
   if fields["p_matching"] >= SIGNIFICANCE:
     return "cannot tell", "replicates vary too much, or are too few"
   if not fields["n_reinit"]:
-    return "matching", "no random reinit beside it"
+    return "matching", "no random reinit was trained"
   if fields["p_reinit"] is None:
-    return "matching", "its reinits are too few, or do not vary, to test"
+    return "matching", "its random reinits are too few, or do not vary"
   if fields["p_reinit"] < SIGNIFICANCE:
     return "winning", "as good as dense, better than its reinits"
   return "matching", "not shown to be better than its reinits"

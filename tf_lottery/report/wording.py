@@ -1,4 +1,4 @@
-"""Numbers and findings in words."""
+"""Numbers and results in words."""
 
 from tf_lottery.report import evidence as evidence_lib
 from tf_lottery.report import summaries
@@ -6,24 +6,24 @@ from tf_lottery.report import verdicts
 
 MINUS = "\u2212"
 TIMES = "\u00d7"
-TO = "\u2013"  # an en dash, between two numbers
+TO = "\u2013"  # an en dash between two numbers
 UNKNOWN = "\u2013"
 
 
 def density(value: float) -> str:
-  """A density in percent: `"3.58 %"`, `"80.0 %"`, `"100 %"`."""
+  """Writes a density in percent: `"3.58 %"`, `"80.0 %"`, `"100 %"`."""
   return f"{f'{100 * value:#.3g}'.rstrip('.')} %"
 
 
 def value(number: float | None, percent: bool) -> str:
-  """A value of the metric: `"89.1 %"` of a fraction, `"0.3124"` of others."""
+  """Writes a value of the metric: `"89.1 %"` in percent, else `"0.3124"`."""
   if number is None:
     return UNKNOWN
   return f"{100 * number:.1f} %" if percent else f"{number:.4g}"
 
 
 def difference(number: float | None, percent: bool) -> str:
-  """A difference of values, with its sign; of fractions, in points."""
+  """Writes a difference with its sign; in percent, as points: `"+1.30"`."""
   if number is None:
     return UNKNOWN
   text = f"{100 * number:+.2f}" if percent else f"{number:+.3g}"
@@ -31,19 +31,22 @@ def difference(number: float | None, percent: bool) -> str:
 
 
 def p_value(number: float | None) -> str:
-  """A p value, no more exact than it deserves."""
+  """Writes a p value with three digits at most: `"0.041"`, `"< 0.001"`."""
   if number is None:
     return UNKNOWN
   return "< 0.001" if number < 0.001 else f"{number:.3f}"
 
 
 def count(number: int, noun: str) -> str:
-  """`"1 replicate"`, `"3 replicates"`."""
+  """Writes a number and its noun: `"1 replicate"`, `"3 replicates"`."""
   return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def spread(row: summaries.Summary, percent: bool) -> str:
-  """`"89.1 % (88.9 to 89.3, 3 replicates)"`."""
+  """Writes mean, minimum and maximum: `"89.1 % (88.9 to 89.3, 3 replicates)"`.
+
+  A single training has its value alone: `"89.1 %"`.
+  """
   mean = value(row.mean, percent)
   if row.draws == 1:
     return mean
@@ -54,7 +57,11 @@ def spread(row: summaries.Summary, percent: bool) -> str:
 
 
 def headline(evidence: evidence_lib.Evidence) -> str:
-  """What was found, in one or two sentences."""
+  """Says in one or two sentences what an experiment shows.
+
+  It names the smallest ticket that wins; if none does, the smallest that
+  matches; else the smallest whose mean is within the tolerance.
+  """
   rows = {
     (row.method, row.level): row
     for row in evidence.summary(evidence.fields[summaries.EARLY])
@@ -65,8 +72,16 @@ def headline(evidence: evidence_lib.Evidence) -> str:
   if dense is None:
     return "The dense network is not trained to its end yet."
   reached = value(dense.mean, evidence.percent)
+  if not evidence.has_direction:
+    return (
+      f"{so_far}Dense {evidence.metric} is {reached}. Which tickets match it"
+      " cannot be told: it is not known whether more or less of"
+      f" {evidence.monitor} is better."
+    )
   if not found:
-    return f"{so_far}Dense {evidence.metric} is {reached}; no ticket beside it."
+    return (
+      f"{so_far}Dense {evidence.metric} is {reached}; no ticket is trained yet."
+    )
   chosen, sentence = _choice(evidence, found)
   if chosen is None:
     return f"{so_far}{sentence} Dense {evidence.metric} is {reached}."
@@ -84,7 +99,10 @@ def headline(evidence: evidence_lib.Evidence) -> str:
 def _choice(
   evidence: evidence_lib.Evidence, found: list[verdicts.Verdict]
 ) -> tuple[verdicts.Verdict | None, str]:
-  """The ticket to name, and how the sentence about it begins."""
+  """Returns the ticket to name, and the beginning of the sentence about it.
+
+  If there is no such ticket, the sentence says so and is complete.
+  """
   for word in ("winning", "matching"):
     if shown := [v for v in found if v.word == word]:
       return shown[-1], f"The smallest {word} ticket"
@@ -104,6 +122,7 @@ def _choice(
 
 
 def _caution(verdict: verdicts.Verdict) -> str:
+  """Returns a warning about a ticket that was not shown to match, else `""`."""
   if verdict.word != "cannot tell":
     return ""
   if min(verdict.n_ticket, verdict.n_dense) < 2:

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_lottery import patterns
-from tf_lottery import prunable as prunable_lib
+from tf_lottery.weights import Override
 from tf_lottery.wrappers import binding as binding_lib
 from tf_lottery.wrappers import copying
 from tf_lottery.wrappers import optimizers
@@ -69,7 +69,7 @@ def generation_of(target: Any) -> Generation:
 def lottery_prune(
   target: Any,
   *,
-  prunable: prunable_lib.Override | None = None,
+  prunable: Override | None = None,
   **tfmot_arguments: Any,
 ) -> Any:
   """Makes a Keras model, or one layer, lottery-ready.
@@ -138,7 +138,7 @@ def strip_lottery(model: Any) -> Any:
 
 
 def bind(
-  model: Any, *, prunable: prunable_lib.Override | None = None
+  model: Any, *, prunable: Override | None = None
 ) -> binding_lib.Binding:
   """Sees a Keras model of either generation as named weights.
 

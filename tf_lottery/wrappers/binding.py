@@ -8,15 +8,15 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lottery import masks
-from tf_lottery import prunable as prunable_lib
+from tf_lottery.weights import RANDOM_STATE
+from tf_lottery.weights import Override
+from tf_lottery.weights import PrunableReport
 from tf_lottery.wrappers import guarding
 from tf_lottery.wrappers import holding
 from tf_lottery.wrappers import optimizers
 from tf_lottery.wrappers import variables
 from tf_lottery.wrappers import walking
 from tf_lottery.wrappers.generation import Generation
-
-RANDOM = "random/"
 
 _WAY_OUT = (
   " binding.hold(binding.mask) zeroes the pruned entries, and holds the mask"
@@ -40,13 +40,13 @@ class Binding:
     self,
     model: Any,
     generation: Generation,
-    prunable: prunable_lib.Override | None = None,
+    prunable: Override | None = None,
   ):
     self.model = model
     self.generation = generation
     self._given_initial: dict[str, np.ndarray] | None = None
     found = list(walking.walk_weights(model, generation, prunable))
-    self.report = prunable_lib.PrunableReport([b.weight for b in found])
+    self.report = PrunableReport([b.weight for b in found])
     self._weights = {bound.weight.key: bound for bound in found}
     self._by_variable = {id(bound.variable): bound for bound in found}
 
@@ -104,7 +104,7 @@ class Binding:
     }
     if random_states:
       values |= {
-        f"{RANDOM}{index}": state.numpy()
+        f"{RANDOM_STATE}{index}": state.numpy()
         for index, state in enumerate(self.generation.random_states(self.model))
       }
     return values
@@ -123,8 +123,8 @@ class Binding:
     """
     states = self.generation.random_states(self.model)
     for key, value in values.items():
-      if key.startswith(RANDOM):
-        states[int(key.removeprefix(RANDOM))].assign(value)
+      if key.startswith(RANDOM_STATE):
+        states[int(key.removeprefix(RANDOM_STATE))].assign(value)
       else:
         self._check(key, np.shape(value))
         variables.assign(self._raw(key), value)

@@ -7,8 +7,9 @@ from typing import Protocol
 
 import tensorflow as tf
 
+from tf_lottery import objective
 from tf_lottery import patterns
-from tf_lottery import prunable as prunable_lib
+from tf_lottery.weights import Override
 
 
 class Tree(Protocol):
@@ -65,7 +66,7 @@ class Generation(Tree, Protocol):
   def prune_model(
     self,
     model: Any,
-    prunable: prunable_lib.Override | None = None,
+    prunable: Override | None = None,
     **tfmot_arguments: Any,
   ) -> Any:
     """Makes a built model lottery-ready."""
@@ -74,7 +75,7 @@ class Generation(Tree, Protocol):
   def prune_layer(
     self,
     layer: Any,
-    prunable: prunable_lib.Override | None = None,
+    prunable: Override | None = None,
     **tfmot_arguments: Any,
   ) -> Any:
     """Makes one layer lottery-ready."""
@@ -146,4 +147,8 @@ class Generation(Tree, Protocol):
 
   def clip_together(self, optimizer: Any, gradients: list) -> list:
     """Clips the sum of the replicas' gradients, if the optimizer is to clip."""
+    ...
+
+  def metrics(self, model: Any) -> list[objective.Metric]:
+    """Describes what the model reports, once Keras has built its metrics."""
     ...

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from tf_lottery import objective
 from tf_lottery import patterns
 from tf_lottery.wrappers import optimizers
 from tf_lottery.wrappers import walking
@@ -193,6 +195,16 @@ class TfKerasBase:
     del optimizer
     return gradients
 
+  def metrics(self, model: tf_keras.Model) -> list[objective.Metric]:
+    losses = getattr(model.compiled_loss, "metrics", ())
+    own_names = _names_before_compile(model.compiled_metrics)
+    return [
+      objective.Metric(metric.name, ("loss",), "min")
+      if any(metric is loss for loss in losses)
+      else _metric(metric, own_names.get(id(metric), metric.name))
+      for metric in model.metrics
+    ]
+
 
 def _refuse_legacy(optimizer: Any) -> None:
   if isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer):
@@ -201,3 +213,35 @@ def _refuse_legacy(optimizer: Any) -> None:
       f" {type(optimizer).__name__}. Use the class of that name in"
       " tf_keras.optimizers."
     )
+
+
+def _names_before_compile(compiled: Any) -> dict[int, str]:
+  """The own names of metrics by id, without what tf_keras put before them."""
+  names = {}
+  if compiled is not None and compiled.built:
+    several = len(compiled._output_names) > 1
+    for output, plain, weighted in zip(
+      compiled._output_names,
+      compiled._metrics,
+      compiled._weighted_metrics,
+      strict=True,
+    ):
+      prefix = f"{output}_" if several else ""
+      for metric in (*plain, *weighted):
+        if metric is not None:
+          names[id(metric)] = metric.name.removeprefix(prefix)
+      for metric in weighted:
+        if metric is not None:
+          names[id(metric)] = names[id(metric)].removeprefix("weighted_")
+  return names
+
+
+def _metric(metric: Any, own_name: str) -> objective.Metric:
+  function = getattr(metric, "_fn", None)
+  is_loss = isinstance(function, tf_keras.losses.Loss) or any(
+    function is loss for loss in vars(tf_keras.losses).values()
+  )
+  known: Literal["min"] | None = (
+    "min" if function is not None and is_loss else None
+  )
+  return objective.Metric.of(metric, metric.name, own_name, known)

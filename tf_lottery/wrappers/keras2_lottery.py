@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 from tf_keras.src.engine.functional import Functional  # has no public name
 
-from tf_lottery import prunable as prunable_lib
+from tf_lottery.weights import Override
 from tf_lottery.wrappers import copying
 from tf_lottery.wrappers import guarding
 from tf_lottery.wrappers import keras2
@@ -203,7 +203,7 @@ class TfKeras(keras2.TfKerasBase):
   def prune_layer(
     self,
     layer: tf_keras.layers.Layer,
-    prunable: prunable_lib.Override | None = None,
+    prunable: Override | None = None,
     **tfmot_arguments: Any,
   ) -> LotteryPrune:
     """Wraps one layer."""
@@ -221,7 +221,7 @@ class TfKeras(keras2.TfKerasBase):
   def prune_model(
     self,
     model: tf_keras.Model,
-    prunable: prunable_lib.Override | None = None,
+    prunable: Override | None = None,
     **tfmot_arguments: Any,
   ) -> tf_keras.Model:
     """Makes a lottery-ready model around the same layers."""
@@ -274,7 +274,7 @@ TF_KERAS: Generation = TfKeras()
 
 
 def _chosen(
-  layer: tf_keras.layers.Layer, prunable: prunable_lib.Override | None
+  layer: tf_keras.layers.Layer, prunable: Override | None
 ) -> set[int]:
   """The ids of the variables that are to be pruned, in the layer and below."""
   return {

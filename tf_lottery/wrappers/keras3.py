@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_lottery import objective
 from tf_lottery.wrappers import optimizers
 from tf_lottery.wrappers import walking
 
@@ -150,3 +151,20 @@ class Keras3Base:
     factor = scale / context.num_replicas_in_sync
     clipped = (g * factor for g in inner._clip_gradients(summed))
     return [None if g is None else next(clipped) for g in gradients]
+
+  def metrics(self, model: keras.Model) -> list[objective.Metric]:
+    compiled = model._compile_metrics
+    losses = [model._loss_tracker, *getattr(model._compile_loss, "metrics", ())]
+    found = []
+    for metric in model.metrics:
+      if metric is compiled:
+        # Keras reports them in this order, under the names of their outputs.
+        pairs = zip(compiled.result(), compiled.metrics, strict=True)
+        found += [
+          objective.Metric.of(one, name, one.name) for name, one in pairs
+        ]
+      elif any(metric is loss for loss in losses):
+        found.append(objective.Metric(metric.name, ("loss",), "min"))
+      else:
+        found.append(objective.Metric.of(metric, metric.name, metric.name))
+    return found

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras.src.backend import AutocastScope  # these have no public names
 from keras.src.models.functional import Functional
 
-from tf_lottery import prunable as prunable_lib
+from tf_lottery.weights import Override
 from tf_lottery.wrappers import copying
 from tf_lottery.wrappers import guarding
 from tf_lottery.wrappers import keras3
@@ -134,7 +134,7 @@ class Keras3(keras3.Keras3Base):
   def prune_model(
     self,
     model: keras.Model,
-    prunable: prunable_lib.Override | None = None,
+    prunable: Override | None = None,
     **tfmot_arguments: Any,
   ) -> keras.Model:
     """Makes a built model lottery-ready, in place."""
@@ -161,7 +161,7 @@ class Keras3(keras3.Keras3Base):
   def prune_layer(
     self,
     layer: keras.layers.Layer,
-    prunable: prunable_lib.Override | None = None,
+    prunable: Override | None = None,
     **tfmot_arguments: Any,
   ) -> keras.layers.Layer:
     """Makes a layer lottery-ready, now or as soon as it is built."""
@@ -216,7 +216,7 @@ def _refuse(tfmot_arguments: Mapping[str, Any]) -> None:
 
 
 def _attach_states(
-  layer: keras.layers.Layer, prunable: prunable_lib.Override | None
+  layer: keras.layers.Layer, prunable: Override | None
 ) -> None:
   by_layer: dict[int, list[walking.BoundWeight]] = {}
   for bound in walking.walk_weights(layer, KERAS_3, prunable):

@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from tf_lottery import prunable as prunable_lib
+from tf_lottery.weights import Override
+from tf_lottery.weights import Weight
+from tf_lottery.weights import decide
 from tf_lottery.wrappers import holding
 from tf_lottery.wrappers.generation import Generation
 from tf_lottery.wrappers.generation import Tree
@@ -20,7 +22,7 @@ class BoundWeight:
     layer: the layer that owns it.
   """
 
-  weight: prunable_lib.Weight
+  weight: Weight
   variable: Any
   layer: Any
 
@@ -57,7 +59,7 @@ def walk(layer: Any, generation: Tree) -> Iterator[Any]:
 def walk_weights(
   model: Any,
   generation: Generation,
-  prunable: prunable_lib.Override | None = None,
+  prunable: Override | None = None,
 ) -> Iterator[BoundWeight]:
   """Yields the model's weights, in an order that a rebuild repeats."""
   layers = list(walk(model, generation))
@@ -69,7 +71,7 @@ def walk_weights(
     names = [ancestor.__name__ for ancestor in type(layer).__mro__]
     variables = generation.own_variables(layer)
     for role, variable, trainable in variables:
-      weight = prunable_lib.decide(
+      weight = decide(
         f"{index}/{role}",
         layer.name,
         names,
@@ -95,7 +97,7 @@ def unique_role(role: str, taken: set[str]) -> str:
   return unique
 
 
-def _as_decided(weight: prunable_lib.Weight, held: bool) -> prunable_lib.Weight:
+def _as_decided(weight: Weight, held: bool) -> Weight:
   """What lottery_prune decided stands, whatever the rules say now."""
   if weight.prunable == held:
     return weight

@@ -1,0 +1,260 @@
+"""Each control changes one thing, and trains as the ticket did."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+import tf_lottery
+from tests import small
+from tf_lottery import rewinding
+from tf_lottery.experiments import controls
+from tf_lottery.report import records
+from tf_lottery.wrappers import keras2_gradual
+
+LEVEL = 2
+
+
+@pytest.fixture(scope="module")
+def trainer():
+  return tf_lottery.Trainer(lambda: small.make_model(keras), seed=3)
+
+
+@pytest.fixture(scope="module")
+def result(trainer, tmp_path_factory):
+  """Two Levels, rewound to step 6."""
+  return small.search(
+    tmp_path_factory.mktemp("late"), trainer=trainer, rewind=small.REWIND
+  )
+
+
+@pytest.fixture(scope="module")
+def ticket(result):
+  return result.rounds[LEVEL].ticket
+
+
+def same_weights(one, other, mask):
+  return all(
+    np.array_equal(
+      value[mask[key]] if key in mask else value,
+      other[key][mask[key]] if key in mask else other[key],
+    )
+    for key, value in one.items()
+  )
+
+
+@pytest.mark.parametrize("name", sorted(controls.BY_NAME))
+def test_it_trains_as_long_at_the_same_density(result, ticket, name):
+  round_ = controls.BY_NAME[name](result, LEVEL, 0)
+  assert round_.directory.path.name == f"level_02-{name}-0"
+  assert round_.ticket.provenance["control"] == name
+  assert round_.ticket.mask.kept == ticket.mask.kept
+  assert round_.density == ticket.density
+  expected = {"rewind_to_init": 20, "fine_tune": 20, "learning_rate_rewind": 20}
+  assert round_.steps == expected.get(name, 14)
+  traces = result.trainer.traces
+  again = controls.BY_NAME[name](result, LEVEL, 0)
+  assert again.metrics == round_.metrics
+  assert result.trainer.traces == traces
+
+
+def test_random_reinit_changes_the_weights_alone(result, ticket):
+  first, second = (
+    controls.random_reinit(result, LEVEL, draw).ticket for draw in (0, 1)
+  )
+  for changed in (first, second):
+    assert changed.mask == ticket.mask
+    for key, kept in ticket.mask.items():
+      assert np.all(changed.start[key][kept] != ticket.start[key][kept])
+  assert not first.equals(second)
+
+
+@pytest.mark.parametrize("name", ["shuffled_mask", "random_mask", "one_shot"])
+def test_other_masks_keep_the_weights(result, ticket, name):
+  changed = controls.BY_NAME[name](result, LEVEL, 0).ticket
+  assert changed.mask != ticket.mask
+  dense = rewinding.Snapshot.load(result.directory.rewind).weights
+  assert same_weights(changed.start, dense, changed.mask)
+  # The ticket's own are those of the same snapshot.
+  assert same_weights(ticket.start, dense, ticket.mask)
+
+
+def test_a_shuffled_mask_keeps_each_layers_count(result, ticket):
+  changed = controls.shuffled_mask(result, LEVEL).ticket
+  assert changed.mask.table() == ticket.mask.table()
+  other = controls.shuffled_mask(result, LEVEL, 1).ticket
+  assert other.mask != changed.mask
+
+
+@pytest.mark.parametrize("name", ["shuffled_mask", "random_mask"])
+@pytest.mark.parametrize("pattern", ["block_1x2", "1_of_2", "channel"])
+def test_other_masks_keep_the_pattern(trainer, tmp_path, name, pattern):
+  density = {"1_of_2": 0.4}.get(pattern, 0.5)
+  result = small.search(
+    tmp_path, trainer=trainer, schedule=[density], pattern=pattern
+  )
+  ticket = result.rounds[1].ticket
+  changed = controls.BY_NAME[name](result, 1, 0).ticket
+  assert changed.mask != ticket.mask
+  if name == "shuffled_mask":
+    assert changed.mask.table() == ticket.mask.table()
+  # Kernels are inputs x outputs.
+  hidden = changed.mask["0/kernel"]
+  pairs = hidden.reshape(3, 2, 8)
+  if pattern == "block_1x2":
+    assert np.array_equal(pairs[:, 0], pairs[:, 1])
+  elif pattern == "1_of_2":
+    assert pairs.sum(1).max() == 1
+  else:
+    assert np.array_equal(hidden.all(0), hidden.any(0))
+    assert changed.mask["2/kernel"].all()
+
+
+def test_one_shot_prunes_the_trained_dense_network(result):
+  changed = controls.one_shot(result, LEVEL).ticket
+  trained = result.rounds[0].final.weights
+  magnitudes = np.concatenate(
+    [np.abs(trained[key]).ravel() for key in changed.mask]
+  )
+  kept = np.concatenate([array.ravel() for array in changed.mask.values()])
+  assert magnitudes[kept].min() >= magnitudes[~kept].max()
+
+
+@pytest.mark.parametrize("name", ["fine_tune", "learning_rate_rewind"])
+def test_no_rewinding_goes_on_from_the_trained_weights(result, ticket, name):
+  round_ = controls.BY_NAME[name](result, LEVEL, 0)
+  assert round_.ticket.mask == ticket.mask
+  trained = result.rounds[LEVEL - 1].final.weights
+  assert same_weights(round_.ticket.start, trained, ticket.mask)
+  first = {"fine_tune": 24, "learning_rate_rewind": 8}[name]
+  assert round_.history[0]["step"] == first
+
+
+def test_rewinding_to_init_takes_the_very_first_weights(result, ticket):
+  round_ = controls.rewind_to_init(result, LEVEL)
+  assert round_.ticket.mask == ticket.mask
+  initial = result.rounds[0].ticket.start
+  assert same_weights(round_.ticket.start, initial, ticket.mask)
+  assert not same_weights(round_.ticket.start, ticket.start, ticket.mask)
+
+
+def test_controls_of_a_short_search_are_as_short(trainer, tmp_path):
+  result = small.search(
+    tmp_path, trainer=trainer, levels=1, steps=20, search_steps=10
+  )
+  for control in (controls.random_reinit, controls.learning_rate_rewind):
+    assert control(result, 1).steps == result.rounds[1].steps == 10
+
+
+def test_new_weights_train_from_the_start_where_tickets_are_fine_tuned(
+  trainer, tmp_path
+):
+  result = small.search(
+    tmp_path, trainer=trainer, levels=1, rewind=rewinding.finetune()
+  )
+  assert result.rounds[1].history[0]["step"] == 24
+  assert controls.random_reinit(result, 1).history[0]["step"] == 8
+
+
+def test_steps_are_counted_from_the_start_of_each_training(result):
+  """A control that goes on where training ended does not look slower."""
+  run_dir = result.rounds[0].directory.path.parent
+  controls.fine_tune(result, LEVEL)
+  controls.rewind_to_init(result, LEVEL)
+  found = {
+    (trial.method, trial.level): trial for trial in records.read_trials(run_dir)
+  }
+  assert found["fine_tune", LEVEL].steps == 20
+  assert found["rewind_to_init", LEVEL].steps == 20
+  assert found["ticket", LEVEL].steps == 14
+  for trial in found.values():
+    assert 0 < trial.early_stop_step <= trial.steps
+
+
+def test_steps_of_an_unfinished_training_are_counted_from_its_start(
+  trainer, tmp_path
+):
+  small.search(tmp_path, trainer=trainer, levels=1, rewind=rewinding.finetune())
+  (tmp_path / "level_01" / "round.json").unlink()
+  unfinished = records.read_trials(tmp_path)[1]
+  assert (unfinished.done, unfinished.steps) == (False, 20)
+
+
+def test_a_done_control_is_not_taken_for_one_of_other_steps(result, ticket):
+  result.train(ticket, "twice")
+  with pytest.raises(ValueError, match="steps 6 to 20, and 0 to 20 are asked"):
+    result.train(ticket, "twice", rewind=tf_lottery.to_init())
+
+
+@pytest.mark.parametrize(
+  ("steps", "end"), [(1, 1), (20, 15), (260, 100), (1000, 700), (10_000, 7500)]
+)
+def test_gradual_pruning_ends_where_tfmot_prunes(steps, end):
+  """At a multiple of 100 steps, once there are as many."""
+  assert keras2_gradual.end_step(steps) == end
+
+
+def test_rewinding_to_init_is_refused_where_it_changes_nothing(
+  trainer, tmp_path
+):
+  result = small.search(tmp_path, trainer=trainer, levels=1)
+  with pytest.raises(ValueError, match="would repeat the tickets"):
+    controls.rewind_to_init(result, 1)
+
+
+def test_a_process_that_must_not_write_trains_gradually_too(trainer, tmp_path):
+  """The workers of a cluster that are not its chief leave no files."""
+  result = small.search(tmp_path, trainer=trainer, levels=1)
+  result.directory.writes = False
+  before = sorted(tmp_path.rglob("*"))
+  round_ = controls.gradual(
+    result, 1, make_model=lambda: small.make_model(tf_keras)
+  )
+  assert sorted(tmp_path.rglob("*")) == before
+  assert round_.metrics["val_loss"] > 0
+
+
+def test_the_dense_network_has_no_controls(result):
+  with pytest.raises(ValueError, match="Levels, 1 to 3; got Level 0"):
+    controls.random_reinit(result, 0)
+
+
+def test_small_dense_has_as_many_weights(result, ticket):
+  def make_model(size):
+    assert size == ticket.mask.kept
+    model = keras.Sequential(
+      [keras.Input((6,)), keras.layers.Dense(2, use_bias=False)]
+    )
+    model.compile(
+      "adam",
+      keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+      metrics=["accuracy"],
+    )
+    return model
+
+  control = functools.partial(controls.small_dense, make_model=make_model)
+  round_ = control(result, LEVEL)
+  assert round_.density == 12 / ticket.mask.size
+  assert round_.steps == result.steps
+  assert round_.ticket.density == 1.0
+  assert control(result, LEVEL).metrics == round_.metrics
+
+
+def test_gradual_ends_at_the_tickets_densities(result, ticket):
+  control = functools.partial(
+    controls.gradual, make_model=lambda: small.make_model(tf_keras)
+  )
+  round_ = control(result, LEVEL)
+  found = round_.ticket
+  assert found.mask != ticket.mask
+  for mine, tickets_ in zip(
+    found.mask.table(), ticket.mask.table(), strict=True
+  ):
+    assert mine.kept == pytest.approx(tickets_.kept, abs=1)
+  # The same initial weights, and only rows with the final density.
+  assert same_weights(found.start, result.rounds[0].ticket.start, found.mask)
+  assert [row["step"] for row in round_.history] == [16, 20]
+  assert set(round_.metrics) >= {"val_loss", "test_accuracy"}
+  assert control(result, LEVEL).metrics == round_.metrics

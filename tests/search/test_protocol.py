@@ -1,0 +1,159 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_lottery
+from tests import small
+from tf_lottery.search.protocol import Protocol
+from tf_lottery.storage import run_directory
+from tf_lottery.training import data
+
+
+@pytest.fixture(scope="module")
+def trainer():
+  return tf_lottery.Trainer(lambda: small.make_model(keras))
+
+
+@pytest.fixture
+def directory(tmp_path):
+  return run_directory.RunDirectory(tmp_path).level(0)
+
+
+def run(
+  trainer, directory, start=0, stop=20, every=5, test=None, captures=None
+):
+  protocol = Protocol(
+    train=data.as_data(small.examples(96)),
+    validation=data.as_data(small.examples(40, 1)),
+    test=test,
+    batch_size=12,
+    evaluate_every=every,
+    seed=0,
+  )
+  assert protocol.steps_per_epoch == 8
+  mask = tf_lottery.Mask.ones(trainer.binding.shapes)
+  ticket = tf_lottery.Ticket(mask, trainer.initial.without_random_states())
+  round_, final = protocol.train_round(
+    trainer,
+    ticket,
+    trainer.initial,
+    range(start, stop),
+    directory,
+    captures=captures,
+  )
+  return round_.history, final
+
+
+def test_it_evaluates_every_so_often_and_at_the_end(trainer, directory):
+  history, final = run(trainer, directory, stop=18)
+  assert [row["step"] for row in history] == [5, 10, 15, 18]
+  assert final.step == 18
+  assert {"loss", "seconds", "val_loss", "val_accuracy"} <= history[0].keys()
+  seconds = [row["seconds"] for row in history]
+  assert seconds == sorted(seconds)
+  assert directory.read_metrics() == history
+
+
+def test_it_tests_at_new_lowest_validation_losses_and_at_the_end(
+  trainer, directory
+):
+  test = data.as_data(small.examples(40, 2))
+  rows, _ = run(trainer, directory, stop=60, every=2, test=test)
+  lowest = [
+    row["val_loss"] < min([r["val_loss"] for r in rows[:i]], default=np.inf)
+    for i, row in enumerate(rows)
+  ]
+  lowest[-1] = True
+  assert not all(lowest)
+  assert ["test_loss" in row for row in rows] == lowest
+
+
+def test_it_begins_in_the_middle(trainer, directory):
+  history, _ = run(trainer, directory, start=7, stop=18)
+  assert [row["step"] for row in history] == [10, 15, 18]
+
+
+@pytest.mark.parametrize("step", [3, 8, 10])
+def test_it_captures_at_a_step(trainer, directory, step):
+  captured = []
+  run(trainer, directory, captures={step: captured.append})
+  (snapshot,) = captured
+  assert snapshot.step == step
+  assert snapshot.optimizer is None
+
+
+def test_where_it_stops_for_evaluation_changes_nothing(trainer, tmp_path):
+  run_dir = run_directory.RunDirectory(tmp_path)
+  _, often = run(trainer, run_dir.level(0), every=1)
+  _, seldom = run(trainer, run_dir.level(1), every=20)
+  for key, value in often.weights.items():
+    np.testing.assert_allclose(value, seldom.weights[key], atol=1e-6)
+
+
+def test_it_goes_on_from_its_checkpoint(trainer, tmp_path):
+  run_dir = run_directory.RunDirectory(tmp_path)
+  expected, end = run(trainer, run_dir.level(0))
+
+  def interrupt(snapshot):
+    raise KeyboardInterrupt
+
+  broken = run_dir.level(1)
+  with pytest.raises(KeyboardInterrupt):
+    run(trainer, broken, captures={18: interrupt})
+  assert broken.checkpoint.is_file()  # of step 16
+  kept = broken.read_metrics()
+  again, same_end = run(trainer, broken)
+  assert [row["step"] for row in again] == [row["step"] for row in expected]
+  assert again[:3] == kept  # seconds included
+  assert same_end.fingerprint() == end.fingerprint()
+  assert not broken.checkpoint.exists()
+
+
+def test_a_done_round_is_read_back(trainer, directory):
+  history, final = run(trainer, directory)
+  assert final is not None
+  assert run(trainer, directory) == (history, None)
+  with pytest.raises(ValueError, match="steps 0 to 20, and 0 to 24 are asked"):
+    run(trainer, directory, stop=24)
+
+
+def test_tensorboard_reads_the_metrics(trainer, directory):
+  history, _ = run(trainer, directory)
+  (path,) = directory.tensorboard.glob("events*")
+  found = {}
+  for record in tf.data.TFRecordDataset(str(path)):
+    event = tf.compat.v1.Event.FromString(record.numpy())
+    for value in event.summary.value:
+      if value.tag.startswith("_hparams_"):
+        continue
+      assert value.metadata.plugin_data.plugin_name == "scalars"
+      found[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
+  assert found["val_loss", 5] == pytest.approx(history[0]["val_loss"])
+  assert found["val_accuracy", 20] == history[-1]["val_accuracy"]
+
+
+def test_tensorboard_has_the_density_as_a_hyperparameter(trainer, directory):
+  pytest.importorskip("tensorboard")
+  from tensorboard.plugins.hparams import plugin_data_pb2
+
+  run(trainer, directory)
+  (path,) = directory.tensorboard.glob("events*")
+  (content,) = [
+    value.metadata.plugin_data.content
+    for record in tf.data.TFRecordDataset(str(path))
+    for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value
+    if value.tag == "_hparams_/session_start_info"
+  ]
+  data = plugin_data_pb2.HParamsPluginData.FromString(content)
+  hparams = data.session_start_info.hparams
+  assert hparams["density"].number_value == 1.0
+  assert hparams["method"].string_value == "ticket"
+
+
+def test_a_write_that_bypasses_the_mask_is_noticed(trainer, directory):
+  mask = tf_lottery.Mask.random(trainer.binding.shapes, 0.5, seed=0)
+  trainer.restore(trainer.initial, mask, 0)
+  trainer.binding.write(trainer.initial.weights)
+  with pytest.raises(RuntimeError, match=r"pruned entries of dense.* not zero"):
+    trainer.binding.check_held()

@@ -1,0 +1,9 @@
+"""Experiments: replicates of declared searches, with their controls."""
+
+from tf_lottery.experiments.experiment import CONTROLS
+from tf_lottery.experiments.experiment import Experiment
+from tf_lottery.experiments.experiment import of_run
+from tf_lottery.experiments.running import find
+from tf_lottery.experiments.running import is_done
+from tf_lottery.experiments.running import run
+from tf_lottery.experiments.running import run_dir

@@ -1,0 +1,1 @@
+"""The networks, recipes, data sets and claims of the papers: examples."""

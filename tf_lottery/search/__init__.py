@@ -1,0 +1,1 @@
+"""The search for winning tickets: its loop over Levels, and its Rounds."""

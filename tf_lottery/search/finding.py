@@ -1,0 +1,235 @@
+"""`find_ticket`: it checks its arguments, and runs a search."""
+
+import os
+import sys
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_lottery import criteria
+from tf_lottery import objective as objective_lib
+from tf_lottery import patterns
+from tf_lottery import rewinding
+from tf_lottery import schedules
+from tf_lottery import scopes
+from tf_lottery import wrappers
+from tf_lottery.objective import Objective
+from tf_lottery.search.loop import Search
+from tf_lottery.search.protocol import Protocol
+from tf_lottery.search.rounds import Round
+from tf_lottery.storage import run_directory
+from tf_lottery.training.data import Data
+from tf_lottery.training.data import as_data
+from tf_lottery.training.distribution import is_chief
+from tf_lottery.training.trainer import Trainer
+from tf_lottery.weights import Override
+
+
+def find_ticket(
+  make_model: Callable[[], Any] | Trainer,
+  train_data: Any,
+  *,
+  validation_data: Any,
+  test_data: Any = None,
+  epochs: float | None = None,
+  steps: int | None = None,
+  search_steps: int | None = None,
+  batch_size: int = 32,
+  schedule: Sequence[float] | None = None,
+  criterion: str | criteria.Criterion = "magnitude",
+  scope: scopes.Scope | None = None,
+  pattern: str | patterns.Pattern | None = None,
+  rewind: rewinding.Rewind | None = None,
+  evaluate_every: rewinding.Step | int | str = "1ep",
+  objective: str | Objective | None = None,
+  monitor: str | None = None,
+  class_weight: Mapping[int, float] | None = None,
+  prunable: Override | None = None,
+  strategy: tf.distribute.Strategy | str | None = None,
+  jit: bool | None = None,
+  seed: int = 0,
+  run_dir: str | os.PathLike | None = None,
+  progress: bool | None = None,
+  on_round: Callable[[Round], None] | None = None,
+) -> Search:
+  """Finds winning tickets by iterative pruning with rewinding.
+
+  Trains the dense network, prunes it by the criterion, rewinds what is left,
+  trains again, and so on down the schedule. Calling it again with the same
+  arguments and `run_dir` goes on where it stopped, bit for bit: on the same
+  machine, with arrays or a dataset that repeats its order.
+
+  Args:
+    make_model: returns a compiled Keras model, of Keras 3 or tf_keras; or a
+      `Trainer`, whose compiled program is then shared.
+    train_data: `(x, y)` or `(x, y, sample_weight)` arrays, nested as the model
+      takes them; or a batched `tf.data.Dataset`; or epoch -> dataset. A
+      dataset that shuffles anew at each iteration cannot be resumed exactly:
+      give a function of the epoch that seeds its shuffle by it.
+    validation_data: tickets are chosen by it.
+    test_data: only reported.
+    epochs: length of the final training, in epochs; or give `steps`.
+    steps: length of the final training, in optimizer updates.
+    search_steps: length of each Level's training, when shorter than the final
+      one; tickets are often found sooner than they are trained. Train the
+      chosen one with `result.train`. Defaults to the full length.
+    batch_size: examples in a step, over all replicas. Defaults to `32`. A
+      last batch that is not whole is left out of the epoch. Ignored for
+      `tf.data`, which is batched.
+    schedule: the density of each Level after the dense one. Defaults to
+      `geometric(10)`, 20 % of the rest at each Level.
+    criterion: `"magnitude"`, `"random"` or a function. Defaults to
+      `"magnitude"`.
+    scope: who competes with whom. Defaults to `global_()`.
+    pattern: what is pruned together; see `prune_and_rewind`.
+    rewind: where Rounds start. Defaults to `to_init()`.
+    evaluate_every: distance of evaluations. Defaults to `"1ep"`.
+    objective: the metric to choose by, measured on the validation data: its
+      name as `evaluate` reports it, or an `Objective(name, "max")` or
+      `Objective(name, "min")`. An `Objective` is needed where Keras does not
+      know whether more or less of the metric is better. Defaults to the
+      accuracy that the model was compiled with, else its loss.
+    monitor: another name of `objective`.
+    class_weight: class -> weight in the loss.
+    prunable: see `lottery_prune`; not beside a `Trainer`.
+    strategy: see `Trainer`; not beside one.
+    jit: see `Trainer`; not beside one.
+    seed: of initial weights, order of the data, dropout, random criteria.
+    run_dir: where to keep every Round. Defaults to a temporary directory that
+      goes with the result.
+    progress: whether to show a progress bar. Defaults to `None`: on a
+      terminal.
+    on_round: called with each `Round`, also those read back.
+
+  Returns:
+    A `Search`: its `rounds`, and `smallest_matching(tolerance)`.
+
+  Raises:
+    ValueError: an argument is out of range, or `run_dir` holds a run of other
+      arguments.
+    RuntimeError: another process works in `run_dir`.
+
+  Example:
+  ```python
+  result = find_ticket(make_model, (x, y), validation_data=(xv, yv), epochs=5)
+  print(result)
+  result.smallest_matching().save("ticket.safetensors")
+  ```
+
+  Reference: Frankle and Carbin, arXiv 1803.03635.
+  """
+  train = as_data(train_data)
+  if class_weight:
+    train = train.with_class_weight(class_weight)
+  per_epoch = train.steps_per_epoch(batch_size)
+  steps = _length(epochs, steps, per_epoch)
+  search_steps = _search_length(search_steps, steps)
+  every = rewinding.Step.parse(evaluate_every).iterations(per_epoch)
+  _check_positive("evaluate_every", every)
+  trainer, initial = _trainer(make_model, strategy, seed, prunable, jit)
+  rewind = rewind or rewinding.to_init()
+  protocol = Protocol(
+    train=train,
+    validation=as_data(validation_data),
+    test=None if test_data is None else as_data(test_data),
+    batch_size=batch_size,
+    evaluate_every=every,
+    seed=seed,
+    keep_optimizer=rewind.keep_optimizer,
+    progress=sys.stderr.isatty() if progress is None else progress,
+  )
+  search = Search(
+    trainer=trainer,
+    initial=initial,
+    protocol=protocol,
+    steps=steps,
+    search_steps=search_steps,
+    schedule=schedules.geometric(10)
+    if schedule is None
+    else schedules.check_schedule(schedule),
+    criterion=criteria.get(criterion),
+    scope=scope or scopes.global_(),
+    pattern=wrappers.pattern_of(trainer.model)
+    if pattern is None
+    else patterns.get(pattern),
+    rewind=rewind,
+    objective=_objective(objective, monitor, trainer, protocol.validation),
+    directory=_directory(run_dir, trainer),
+  )
+  return search.run(on_round or (lambda round_: None))
+
+
+def _search_length(search_steps: int | None, steps: int) -> int:
+  search_steps = steps if search_steps is None else search_steps
+  if not 0 < search_steps <= steps:
+    raise ValueError(
+      "search_steps must be at least 1 and at most the length of the final"
+      f" training, {steps} steps, got {search_steps}."
+    )
+  return search_steps
+
+
+def _trainer(
+  make_model, strategy, seed, prunable, jit
+) -> tuple[Trainer, rewinding.Snapshot]:
+  """The trainer, and the snapshot of this search's own seed."""
+  if isinstance(make_model, Trainer):
+    if not strategy is prunable is jit is None:
+      raise ValueError(
+        "strategy, prunable and jit are the Trainer's; leave them out here."
+      )
+    return make_model, make_model.draw_snapshot(seed)
+  trainer = Trainer(
+    make_model, strategy=strategy, seed=seed, prunable=prunable, jit=jit
+  )
+  return trainer, trainer.initial
+
+
+def _directory(
+  run_dir: str | os.PathLike | None, trainer: Trainer
+) -> run_directory.RunDirectory:
+  if run_dir is None:
+    return run_directory.temporary()
+  writes = is_chief(trainer.strategy)
+  return run_directory.RunDirectory(run_dir, writes=writes)
+
+
+def _length(
+  epochs: float | None, steps: int | None, steps_per_epoch: int
+) -> int:
+  if (epochs is None) == (steps is None):
+    raise ValueError(
+      f"Give either epochs or steps, got epochs={epochs} and steps={steps}."
+    )
+  if epochs is not None:
+    _check_positive("epochs", epochs)
+    return max(1, round(epochs * steps_per_epoch))
+  _check_positive("steps", steps)
+  return steps
+
+
+def _check_positive(name: str, value: float) -> None:
+  if value <= 0:
+    raise ValueError(f"{name} must be greater than 0, got {value}.")
+
+
+def _objective(
+  objective: str | Objective | None,
+  monitor: str | None,
+  trainer: Trainer,
+  validation: Data,
+) -> Objective:
+  if objective is None:
+    objective = monitor
+  elif monitor is not None:
+    raise ValueError(
+      "monitor is another name of objective: give one of them, got"
+      f" objective={objective!r} and monitor={monitor!r}."
+    )
+  # Keras builds its metrics when it first evaluates.
+  reported = trainer.evaluate(validation)
+  metrics = trainer.binding.generation.metrics(trainer.model)
+  return objective_lib.choose(objective, reported, metrics)

@@ -1,0 +1,245 @@
+"""How a Round is trained: under a mask, recorded on the way, resumable."""
+
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import tqdm
+
+from tf_lottery.rewinding import Snapshot
+from tf_lottery.search.recorder import Recorder
+from tf_lottery.search.rounds import Round
+from tf_lottery.storage.files import FileFormatError
+from tf_lottery.storage.run_directory import RoundDirectory
+from tf_lottery.tickets import Ticket
+from tf_lottery.training.data import Data
+from tf_lottery.training.trainer import Trainer
+
+_log = logging.getLogger("tf_lottery")
+
+# Step -> what to do with the snapshot of that step.
+Captures = Mapping[int, Callable[[Snapshot], None]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Protocol:
+  """How every Round of a search is trained and evaluated.
+
+  Attributes:
+    train: the data to train on.
+    validation: the data by which tickets are chosen.
+    test: data that is only reported; `None` where there is none.
+    batch_size: examples in a step, over all replicas. A stream has its own.
+    evaluate_every: optimizer updates between two evaluations.
+    seed: of the order of the data.
+    keep_optimizer: whether snapshots hold the optimizer's variables, because
+      the next Rounds go on with them.
+    progress: whether to show a progress bar.
+  """
+
+  train: Data
+  validation: Data
+  test: Data | None
+  batch_size: int
+  evaluate_every: int
+  seed: int
+  keep_optimizer: bool = False
+  progress: bool = False
+
+  @property
+  def steps_per_epoch(self) -> int:
+    """Optimizer updates in an epoch."""
+    return self.train.steps_per_epoch(self.batch_size)
+
+  def train_round(
+    self,
+    trainer: Trainer,
+    ticket: Ticket,
+    before: Snapshot,
+    span: range,
+    directory: RoundDirectory,
+    *,
+    captures: Captures | None = None,
+    density: float | None = None,
+  ) -> tuple[Round, Snapshot | None]:
+    """Trains one Round, or reads it back when it is done already.
+
+    A Round that was interrupted goes on from its last checkpoint, which is
+    written at the end of each epoch.
+
+    Args:
+      trainer: trains it.
+      ticket: the mask and the start weights; its provenance names the Level.
+      before: the random states to start from, and the optimizer's variables if
+        it has them; without them the optimizer begins afresh.
+      span: the optimizer updates of the Round. The learning-rate schedule and
+        the order of the data are at `span.start` when it begins.
+      directory: where its files go.
+      captures: steps at which a snapshot is wanted, and what to do with it.
+      density: the density to record. Defaults to the mask's.
+
+    Returns:
+      The Round; and the snapshot at its end, or `None` if it was read back.
+
+    Raises:
+      RuntimeError: a pruned weight is not zero at the end.
+      ValueError: the directory holds another Round.
+    """
+    _keep_ticket(ticket, directory)
+    if directory.is_done:
+      return _read_done(directory, span), None
+    step = _begin(trainer, ticket, before, span, directory)
+    with Recorder(directory, step, ticket.density) as recorder:
+      self._run(trainer, step, span, directory, recorder, captures or {})
+    trainer.binding.check_held()
+    final = trainer.capture(span.stop, optimizer=self.keep_optimizer)
+    directory.save(final, directory.final)
+    record = recorder.record(
+      level=ticket.provenance.get("level", 0),
+      density=ticket.density if density is None else density,
+      start=span.start,
+      steps=len(span),
+      seed=self.seed,
+    )
+    directory.finish(record)
+    return Round.of(record, directory), final
+
+  def _run(
+    self,
+    trainer: Trainer,
+    step: int,
+    span: range,
+    directory: RoundDirectory,
+    recorder: Recorder,
+    captures: Captures,
+  ) -> None:
+    """Trains from a step to the end of the Round."""
+    with self._bar(span, step, directory) as bar:
+      for until in self._stops(step, span, captures):
+        began = time.perf_counter()
+        loss = trainer.train(
+          self.train, step, until, batch_size=self.batch_size, seed=self.seed
+        )
+        bar.update(until - step)
+        step, last = until, until == span.stop
+        if step in captures:
+          captures[step](trainer.capture(step, optimizer=self.keep_optimizer))
+        row = {"step": step, "loss": loss}
+        evaluates = last or step % self.evaluate_every == 0
+        if evaluates:
+          row |= self.evaluate(trainer.evaluate, recorder.history, last=last)
+        recorder.seconds += time.perf_counter() - began
+        if evaluates:
+          recorder.add(row)
+        if step % self.steps_per_epoch == 0 and not last:
+          checkpoint = trainer.capture(step, optimizer=True)
+          directory.save(checkpoint, directory.checkpoint, durable=False)
+
+  def evaluate(
+    self,
+    evaluate: Callable[[Data], Mapping[str, float]],
+    history: Sequence[Mapping[str, float]],
+    *,
+    last: bool,
+  ) -> dict[str, float]:
+    """Validates; also tests, at a new lowest validation loss and at the end.
+
+    Only these two rows of the test set are ever reported: the early stop, which
+    is known only afterwards, and the end. To test at every evaluation would
+    take twice as long as to validate.
+
+    Args:
+      evaluate: gives the metrics of some data.
+      history: the rows before.
+      last: whether training is at its end.
+    """
+    row = _prefixed("val_", evaluate(self.validation))
+    losses = [r["val_loss"] for r in history if not math.isnan(r["val_loss"])]
+    lowest = row["val_loss"] < min(losses, default=math.inf)
+    if self.test is not None and (lowest or last):
+      row |= _prefixed("test_", evaluate(self.test))
+    return row
+
+  def _stops(self, step: int, span: range, captures: Captures) -> Iterator[int]:
+    """Yields where training pauses: evaluations, ends of epochs, captures."""
+    while step < span.stop:
+      step = min(
+        span.stop,
+        *(
+          step - step % every + every
+          for every in (self.evaluate_every, self.steps_per_epoch)
+        ),
+        *(at for at in captures if at > step),
+      )
+      yield step
+
+  def _bar(self, span: range, step: int, directory: RoundDirectory):
+    return tqdm.tqdm(
+      total=len(span),
+      initial=step - span.start,
+      desc=directory.path.name,
+      unit="it",
+      leave=False,
+      disable=not self.progress,
+    )
+
+
+def _prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
+  return {f"{prefix}{name}": value for name, value in metrics.items()}
+
+
+def _keep_ticket(ticket: Ticket, directory: RoundDirectory) -> None:
+  """Saves the ticket, or checks that it is the one which is there."""
+  if not directory.ticket.is_file():
+    directory.save(ticket, directory.ticket)
+  elif not ticket.equals(Ticket.load(directory.ticket)):
+    raise ValueError(
+      f"{directory.path} holds the training of another ticket. Give another"
+      " name."
+    )
+
+
+def _read_done(directory: RoundDirectory, span: range) -> Round:
+  record = directory.read_record()
+  start = record.get("start", span.start)
+  found = range(start, start + record["steps"])
+  if found != span:
+    raise ValueError(
+      f"{directory.path} holds a training of steps {found.start} to"
+      f" {found.stop}, and {span.start} to {span.stop} are asked for. Give"
+      " another name."
+    )
+  return Round.of(record, directory)
+
+
+def _begin(
+  trainer: Trainer,
+  ticket: Ticket,
+  before: Snapshot,
+  span: range,
+  directory: RoundDirectory,
+) -> int:
+  """Restores the last checkpoint, or the start; returns its step."""
+  snapshot = dataclasses.replace(
+    before, weights={**before.weights, **ticket.start}
+  )
+  step = span.start
+  try:
+    snapshot = Snapshot.load(directory.checkpoint)
+    step = snapshot.step
+  except FileNotFoundError:
+    pass
+  except FileFormatError as error:
+    _log.warning("The Round starts again: %s", error)
+  if not span.start <= step <= span.stop:
+    raise ValueError(
+      f"{directory.checkpoint} is of step {step}, and steps {span.start} to"
+      f" {span.stop} are asked for. Give another name."
+    )
+  trainer.restore(snapshot, ticket.mask, step)
+  return step

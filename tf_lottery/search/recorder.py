@@ -1,0 +1,91 @@
+"""What a Round leaves while it is trained: metrics, and TensorBoard events."""
+
+import importlib
+import importlib.util
+import re
+import shutil
+from typing import Any
+
+import tensorflow as tf
+
+from tf_lottery.search import declarations
+from tf_lottery.storage.run_directory import RoundDirectory
+
+
+class Recorder:
+  """Writes a line of metrics and TensorBoard events at each evaluation.
+
+  Args:
+    directory: the directory of the Round.
+    step: the step at which training begins or goes on. Later lines, which a
+      killed process left, are dropped.
+    density: the density of the Round, a hyperparameter in TensorBoard where
+      that is installed.
+
+  Attributes:
+    history: the rows so far, with those before the checkpoint.
+    seconds: the time of training and evaluation so far.
+  """
+
+  def __init__(self, directory: RoundDirectory, step: int, density: float):
+    self._directory = directory
+    directory.keep_metrics_up_to(step)
+    # Filtered here too: a worker that only reads may be before the chief.
+    self.history = [
+      row for row in directory.read_metrics() if row["step"] <= step
+    ]
+    self.seconds = self.history[-1]["seconds"] if self.history else 0.0
+    self._writer = tf.summary.create_noop_writer()
+    if directory.writes:
+      # The events are written anew, so that no step appears twice.
+      shutil.rmtree(directory.tensorboard, ignore_errors=True)
+      path = str(directory.tensorboard)
+      self._writer = tf.summary.create_file_writer(path)
+      self._write_hyperparameters(density)
+    for row in self.history:
+      self._write_events(row)
+
+  def __enter__(self) -> "Recorder":
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self._writer.close()
+
+  def add(self, row: dict[str, float]) -> None:
+    """Records one evaluation."""
+    row = {**row, "seconds": self.seconds}
+    self.history.append(row)
+    self._directory.append_metrics(row)
+    self._write_events(row)
+
+  def record(self, **fields: Any) -> dict[str, Any]:
+    """Returns the record of the Round: its last metrics, and given fields."""
+    metrics = dict(self.history[-1])
+    seconds = metrics.pop("seconds")
+    del metrics["step"]
+    return {
+      "metrics": metrics,
+      "seconds": seconds,
+      "versions": declarations.versions(),
+      **fields,
+    }
+
+  def _write_events(self, row: dict[str, float]) -> None:
+    # tf.summary.scalar needs TensorBoard to be installed; this does not.
+    scalar = tf.compat.v1.SummaryMetadata(
+      plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
+    )
+    with self._writer.as_default(step=int(row["step"])):
+      for name, value in row.items():
+        if name != "step":
+          tf.summary.write(name, value, metadata=scalar)
+    self._writer.flush()
+
+  def _write_hyperparameters(self, density: float) -> None:
+    if importlib.util.find_spec("tensorboard") is None:
+      return
+    api = importlib.import_module("tensorboard.plugins.hparams.api")
+    name = self._directory.path.name
+    method = re.sub(r"^level_\d+-?|-\d+$", "", name) or "ticket"
+    with self._writer.as_default(step=0):
+      api.hparams({"density": density, "method": method}, trial_id=name)

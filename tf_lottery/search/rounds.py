@@ -1,0 +1,141 @@
+"""Rounds: the record of one training, and the choice among them."""
+
+import dataclasses
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from tf_lottery import wrappers
+from tf_lottery.objective import Objective
+from tf_lottery.rewinding import Snapshot
+from tf_lottery.storage.run_directory import RoundDirectory
+from tf_lottery.storage.run_directory import RunDirectory
+from tf_lottery.tickets import Ticket
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+  """One training with its mask and its record: a Level's, or a control's.
+
+  Attributes:
+    level: how often the network has been pruned; 0 is dense.
+    density: fraction of the prunable weights that is kept, in (0, 1].
+    metrics: of the last evaluation: `val_accuracy`, `test_accuracy`, ...
+    seconds: the time of training and evaluation.
+    steps: how many optimizer updates it trained.
+    directory: where its files lie.
+  """
+
+  level: int
+  density: float
+  metrics: Mapping[str, float]
+  seconds: float
+  steps: int
+  directory: RoundDirectory = dataclasses.field(repr=False)
+
+  @classmethod
+  def of(cls, record: Mapping[str, Any], directory: RoundDirectory) -> "Round":
+    """The Round of a record, as `round.json` holds it."""
+    names = ("level", "density", "metrics", "seconds", "steps")
+    return cls(**{name: record[name] for name in names}, directory=directory)
+
+  @classmethod
+  def read(cls, directory: RoundDirectory) -> "Round":
+    """Reads a Round that is trained to its end."""
+    return cls.of(directory.read_record(), directory)
+
+  @property
+  def ticket(self) -> Ticket:
+    """Its mask and start weights, read from disk."""
+    return Ticket.load(self.directory.ticket)
+
+  @property
+  def final(self) -> Snapshot:
+    """Its weights after training, read from disk."""
+    return Snapshot.load(self.directory.final)
+
+  @property
+  def history(self) -> list[dict[str, float]]:
+    """One row for each evaluation, read from disk."""
+    return self.directory.read_metrics()
+
+  def restore(self, model: Any) -> Any:
+    """Puts the trained sparse network on a model of its architecture.
+
+    The model gets the weights after training, and the mask is held on it. A
+    lottery-ready model also gets the start weights, as its initial ones.
+
+    Args:
+      model: a built model of either Keras generation.
+
+    Returns:
+      The model.
+    """
+    self.ticket.apply(model)
+    binding = wrappers.bind(model)
+    final = self.final.weights
+    binding.write({key: final[key] for key in binding.variables})
+    return model
+
+
+def read_levels(directory: RunDirectory) -> list[Round]:
+  """Reads the Levels of a run that are done, the dense one first.
+
+  Raises:
+    FileNotFoundError: the dense network is not trained to its end.
+  """
+  levels = [
+    Round.read(round_)
+    for _, control, _, round_ in directory.rounds()
+    if not control and round_.is_done
+  ]
+  if not levels or levels[0].level:
+    raise FileNotFoundError(
+      f"{directory.path} holds no finished search. Give the run_dir of"
+      " find_ticket, once its dense network is trained."
+    )
+  return levels
+
+
+def smallest_matching_round(
+  levels: Sequence[Round], objective: Objective, tolerance: float
+) -> Round:
+  """Returns the Level of the lowest density that matches the dense network.
+
+  Args:
+    levels: the Levels of a search, the dense one first.
+    objective: the metric to choose by; its validation values are compared.
+    tolerance: by how much a Level's value may be worse than the dense
+      network's, in units of the metric.
+  """
+  name = f"val_{objective.name}"
+  sign = objective.sign
+  dense, *others = levels
+  least = sign * dense.metrics[name] - tolerance
+  matching = [r for r in others if sign * r.metrics[name] >= least]
+  return max([dense, *matching], key=lambda round_: round_.level)
+
+
+def table_header(objective: Objective) -> str:
+  """The head of the table of which `table_row` gives the lines."""
+  val, test = (f"{split} {objective.name}" for split in ("val", "test"))
+  return f"level  density  {val:>14}  {test:>14}  seconds"
+
+
+def table_row(round_: Round, objective: Objective) -> str:
+  """One Round as a line of a table."""
+  cells = []
+  for name in (f"val_{objective.name}", f"test_{objective.name}"):
+    value = round_.metrics.get(name)
+    cells.append(f"{'-':>14}" if value is None else f"{value:14.4f}")
+  return (
+    f"{round_.level:5d}  {round_.density:7.2%}  {'  '.join(cells)}"
+    f"  {round_.seconds:7.1f}"
+  )
+
+
+def table(rounds: Iterable[Round], objective: Objective) -> str:
+  """The Rounds of a search as a table, Level by Level."""
+  rows = [table_row(round_, objective) for round_ in rounds]
+  return "\n".join([table_header(objective), *rows])

@@ -1,0 +1,1 @@
+"""Training and evaluation of one compiled Keras model, again and again."""

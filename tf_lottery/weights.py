@@ -1,0 +1,233 @@
+"""Which weights may be pruned, and why the others may not.
+
+The rules look at class names and roles only, so that one table serves both
+Keras generations. What they decide is shown by a `PrunableReport`.
+"""
+
+import dataclasses
+import fnmatch
+import math
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+# What the keys of random states begin with, of dropout and the like.
+RANDOM_STATE = "random/"
+
+# Class (any ancestor counts) -> the kind that scopes speak of, and the roles
+# that do the layer's work. The first match wins.
+_RULES: tuple[tuple[str, str, frozenset[str]], ...] = tuple(
+  (class_name, kind, frozenset(roles))
+  for class_name, kind, *roles in (
+    ("SeparableConv1D", "conv", "pointwise_kernel"),
+    ("SeparableConv2D", "conv", "pointwise_kernel"),
+    ("DepthwiseConv1D", "depthwise"),
+    ("DepthwiseConv2D", "depthwise"),
+    ("Conv1D", "conv", "kernel"),
+    ("Conv2D", "conv", "kernel"),
+    ("Conv3D", "conv", "kernel"),
+    ("Conv1DTranspose", "conv", "kernel"),
+    ("Conv2DTranspose", "conv", "kernel"),
+    ("Conv3DTranspose", "conv", "kernel"),
+    ("Dense", "dense", "kernel"),
+    ("EinsumDense", "dense", "kernel"),
+    ("Embedding", "embedding", "embeddings"),
+    ("SimpleRNNCell", "recurrent", "kernel", "recurrent_kernel"),
+    ("LSTMCell", "recurrent", "kernel", "recurrent_kernel"),
+    ("GRUCell", "recurrent", "kernel", "recurrent_kernel"),
+    ("ConvLSTMCell", "recurrent", "kernel", "recurrent_kernel"),
+  )
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weight:
+  """One weight of a model, as the rules and the scopes see it.
+
+  Attributes:
+    key: its name in masks and snapshots, e.g. `"0/kernel"`: the position of
+      its layer among the layers that own weights, and its role. The same in
+      every rebuild of an architecture, and in both Keras generations.
+    layer: the layer's own name, for people.
+    role: what it is in the layer: `"kernel"`, `"bias"`, `"gamma"`, ...
+    kind: `"conv"`, `"dense"`, `"embedding"`, `"recurrent"`, `"depthwise"`, or
+      `"other"`.
+    shape: its shape.
+    prunable: whether masks cover it.
+    reason: why it is prunable or not.
+    trainable: whether optimizers update it.
+    is_output: whether it is the last prunable weight, the output layer's.
+    is_transposed: whether outputs come before inputs in its shape, as in
+      transposed convolutions.
+  """
+
+  key: str
+  layer: str
+  role: str
+  kind: str
+  shape: tuple[int, ...]
+  prunable: bool
+  reason: str
+  trainable: bool = True
+  is_output: bool = False
+  is_transposed: bool = False
+
+  @property
+  def name(self) -> str:
+    """`layer/role`, for people."""
+    return f"{self.layer}/{self.role}"
+
+  @property
+  def size(self) -> int:
+    """How many entries it has."""
+    return math.prod(self.shape)
+
+  def matches(self, pattern: str) -> bool:
+    """Whether a pattern of a scope means this weight.
+
+    A pattern is `"output"`, a kind, a key, or a layer's name with the
+    wildcards of `fnmatch`.
+    """
+    return (
+      (pattern == "output" and self.is_output)
+      or pattern in (self.kind, self.key)
+      or fnmatch.fnmatchcase(self.layer, pattern)
+    )
+
+
+# What a user gives to override the rules: a function of a Weight that returns
+# True, False or None (the rules decide), or layer name -> bool.
+Override = Callable[[Weight], bool | None] | Mapping[str, bool]
+
+
+def decide(
+  key: str,
+  layer: str,
+  class_names: Sequence[str],
+  role: str,
+  shape: tuple[int, ...],
+  trainable: bool,
+  override: Override | None = None,
+) -> Weight:
+  """Applies the rules, then the user's override, to one weight.
+
+  Args:
+    key: the weight's key.
+    layer: the layer's name.
+    class_names: names of the layer's class and its ancestors, nearest first.
+    role: the weight's role in the layer.
+    shape: the weight's shape.
+    trainable: whether an optimizer updates it.
+    override: the user's word; it cannot make a non-trainable weight prunable.
+  """
+  kind, prunable, reason = _rule(class_names, role, shape)
+  weight = Weight(
+    key,
+    layer,
+    role,
+    kind,
+    tuple(shape),
+    prunable,
+    reason,
+    is_transposed=any(name.endswith("Transpose") for name in class_names),
+  )
+  if not trainable:
+    return dataclasses.replace(
+      weight,
+      prunable=False,
+      reason="not trainable: no optimizer updates it",
+      trainable=False,
+    )
+  wanted = _ask(override, weight)
+  if wanted is None or wanted == prunable:
+    return weight
+  reason = "chosen by the caller" if wanted else "excluded by the caller"
+  return dataclasses.replace(weight, prunable=wanted, reason=reason)
+
+
+def _rule(
+  class_names: Sequence[str], role: str, shape: tuple[int, ...]
+) -> tuple[str, bool, str]:
+  by_name = {name: (kind, roles) for name, kind, roles in _RULES}
+  known = next((name for name in class_names if name in by_name), None)
+  if known is None:
+    if len(shape) < 2:
+      return "other", False, "a vector or scalar, such as a bias or a scale"
+    return (
+      "other",
+      False,
+      f"layers of class {class_names[0]} are not known: choose it by prunable=",
+    )
+  kind, roles = by_name[known]
+  if role in roles:
+    return kind, True, f"the {role} of a {known} layer"
+  if len(shape) < 2:
+    return kind, False, "a vector or scalar, such as a bias or a scale"
+  if kind == "depthwise" or role == "depthwise_kernel":
+    return kind, False, "depthwise kernels are small: choose it by prunable="
+  return kind, False, f"a {role} does not do the work of a {known} layer"
+
+
+def _ask(override: Override | None, weight: Weight) -> bool | None:
+  if override is None:
+    return None
+  if callable(override):
+    return override(weight)
+  wanted = override.get(weight.layer)
+  # Naming a layer means its kernels, not its biases.
+  return wanted if wanted is None or len(weight.shape) > 1 else None
+
+
+class PrunableReport(Sequence[Weight]):
+  """Every weight of a model: prunable, or why not.
+
+  Printing it shows a table.
+  """
+
+  def __init__(self, weights: Sequence[Weight]):
+    last = max((i for i, w in enumerate(weights) if w.prunable), default=None)
+    self._weights = tuple(
+      dataclasses.replace(weight, is_output=index == last)
+      for index, weight in enumerate(weights)
+    )
+    self._by_key = {weight.key: weight for weight in self._weights}
+
+  def __getitem__(self, index):
+    if isinstance(index, str):
+      return self._by_key[index]
+    return self._weights[index]
+
+  def __len__(self) -> int:
+    return len(self._weights)
+
+  def __iter__(self) -> Iterator[Weight]:
+    return iter(self._weights)
+
+  @property
+  def prunable(self) -> tuple[Weight, ...]:
+    """The weights that masks cover, in order."""
+    return tuple(weight for weight in self if weight.prunable)
+
+  def __str__(self) -> str:
+    rows = [("weight", "shape", "prunable", "because")]
+    rows += [
+      (
+        weight.name,
+        "x".join(map(str, weight.shape)) or "scalar",
+        "yes" if weight.prunable else "no",
+        weight.reason,
+      )
+      for weight in self
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [
+      "  ".join(
+        cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)
+      )
+      for row in rows
+    ]
+    pruned = sum(weight.size for weight in self.prunable)
+    total = sum(weight.size for weight in self)
+    lines.append(f"{pruned:,} of {total:,} parameters are prunable.")
+    return "\n".join(lines)
