@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
   from scripts import configs
   from tf_lottery import experiments
   from tf_lottery.papers import datasets
-  from tf_lottery.search import rounds
+  from tf_lottery.search.finding import rounds
 
   config = _CONFIG.value
   try:

@@ -35,12 +35,18 @@ ROOMS = (
   (
     "wrappers",
     "wrappers.binding",
+    "wrappers.copying",
+    "wrappers.generation",
+    "wrappers.guarding",
     "wrappers.holding",
     "wrappers.keras2",
     "wrappers.keras2_gradual",
     "wrappers.keras2_lottery",
     "wrappers.keras3",
     "wrappers.keras3_lottery",
+    "wrappers.optimizers",
+    "wrappers.variables",
+    "wrappers.walking",
   ),
   (
     "augmentation",
@@ -48,6 +54,7 @@ ROOMS = (
     "data",
     "distribution",
     "evaluation",
+    "pruning",
     "rewinding",
     "scopes",
   ),
@@ -224,15 +231,17 @@ def _dependencies(source: str) -> dict[str, int]:
     pytest.fail(f"{source}, {error}.", pytrace=False)
   if _rule(source) == "py_test":  # what pytest itself needs
     found.setdefault("@pypi//pytest", 1)
-    if "tests.conftest" in SOURCE_OF:
-      found.setdefault(":tests/conftest", 1)
+    folder = source.rpartition("/")[0]
+    for conftest in ("tests/conftest.py", f"{folder}/conftest.py"):
+      if conftest in SOURCES:
+        found.setdefault(f":{_target(conftest)}", 1)
   found.pop(f":{_target(source)}", None)
   return dict(sorted(found.items()))
 
 
 def _rule(source: str) -> str:
   folder, _, name = source.rpartition("/")
-  if folder == "tests" and name.startswith("test_"):
+  if source.startswith("tests/") and name.startswith("test_"):
     return "py_test"
   is_script = folder == "scripts" and name != "__init__.py"
   return "py_binary" if is_script else "py_library"
@@ -409,7 +418,7 @@ f"{before} fetch prose"
     "keras",
     "matplotlib",
     "tf_keras",
-    "tf_lottery.training.trainer.data",
+    "tf_lottery.training.trainer.trainer.data",
     "tf_lottery.storage.files",
     "tf_lottery.masks",
   ]

@@ -13,10 +13,10 @@ from typing import Any
 
 from tf_lottery.masks import Mask
 from tf_lottery.objective import Objective
+from tf_lottery.pruning import prune_and_rewind
 from tf_lottery.rewinding import Rewind
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.rewinding import Step
-from tf_lottery.rewinding import prune_and_rewind
 from tf_lottery.rewinding import to_init
 from tf_lottery.rewinding import to_step
 from tf_lottery.schedules import geometric

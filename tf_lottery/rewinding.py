@@ -4,17 +4,11 @@ import dataclasses
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
 from typing import NotRequired
 from typing import TypedDict
 
 import numpy as np
 
-from tf_lottery import criteria as criteria_lib
-from tf_lottery import masks
-from tf_lottery import patterns
-from tf_lottery import scopes
-from tf_lottery import wrappers
 from tf_lottery.storage import files
 from tf_lottery.storage import schemas
 from tf_lottery.weights import RANDOM_STATE
@@ -227,71 +221,3 @@ def finetune() -> Rewind:
   schedule gives after its end. Reference: Han et al., arXiv 1506.02626.
   """
   return Rewind(None, None)
-
-
-def prune_and_rewind(
-  model: Any,
-  density: float,
-  *,
-  criterion: str | criteria_lib.Criterion = "magnitude",
-  scope: scopes.Scope | None = None,
-  pattern: str | patterns.Pattern | None = None,
-  batches: Any = (),
-  seed: int = 0,
-  reset_optimizer: bool = True,
-) -> masks.Mask:
-  """Prunes a lottery-ready model after training, and rewinds it.
-
-  Scores, selects, holds the new mask and puts the initial weights back, in
-  one call; then train again.
-
-  Args:
-    model: a model on which `lottery_prune` was called.
-    density: what to keep, in (0, 1], of all prunable weights.
-    criterion: `"magnitude"`, `"random"` or a function. Defaults to
-      `"magnitude"`.
-    scope: who competes with whom. Defaults to `global_()`.
-    pattern: what is pruned together, e.g. `"block_1x4"` or `channel()`; see
-      `patterns.get`. Defaults to what was given to `lottery_prune` as tfmot's
-      `block_size` or `sparsity_m_by_n`, else to single weights.
-    batches: data for criteria that need it, `(x, y)` tuples.
-    seed: for criteria that draw.
-    reset_optimizer: whether a compiled model's optimizer begins afresh: its
-      slots, and the position in a learning-rate schedule. A rate that was set
-      by hand or by a callback stays. Defaults to `True`, as in the paper.
-
-  Returns:
-    The mask that is held now: a subset of the one held before.
-
-  Raises:
-    ValueError: the model is not lottery-ready, or density rose.
-
-  Example:
-  ```python
-  model = lottery_prune(model)
-  for density in geometric(levels=5):
-    model.fit(x, y)
-    prune_and_rewind(model, density)
-  model.fit(x, y)
-  model = strip_lottery(model)
-  ```
-  """
-  binding = wrappers.bind(model)
-  initial = binding.initial()
-  mask = binding.mask
-  scores = criteria_lib.get(criterion)(binding, mask, batches, seed)
-  mask = scopes.select(
-    scores,
-    mask,
-    density,
-    scope or scopes.global_(),
-    binding.report.prunable,
-    wrappers.pattern_of(model) if pattern is None else patterns.get(pattern),
-  )
-  optimizer = getattr(model, "optimizer", None)
-  wrappers.check_optimizer(optimizer)
-  if reset_optimizer and optimizer is not None:
-    binding.reset_optimizer()
-  binding.write(initial)
-  binding.hold(mask)
-  return mask

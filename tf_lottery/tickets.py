@@ -174,12 +174,14 @@ class Ticket:
 
     Raises:
       ValueError: `lottery_prune` was not called on the model.
+      RuntimeError: the mask does not hold; see `Binding.check_held`.
     """
     # Here, because a report reads tickets without TensorFlow.
     from tf_lottery import wrappers
 
     binding = wrappers.bind(model)
     weights = {**binding.read(), **binding.initial()}
+    binding.check_held()
     return cls(binding.mask, weights, provenance)
 
   @property

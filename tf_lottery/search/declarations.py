@@ -183,7 +183,7 @@ def _of_layer(layer: Any) -> Any:
   """A layer's class and settings; of a model, only the class."""
   name = type(layer).__name__
   try:
-    config = {} if hasattr(layer, "compile") else layer.get_config()
+    config = {} if hasattr(layer, "compile") else wrappers.config_of(layer)
   except NotImplementedError:
     config = {}
   return {"class": name, **_without_numbers(plain(config))}

@@ -1,8 +1,15 @@
 """The bridge to Keras: the only code that knows a Keras generation.
 
-`keras` (Keras 3, on TensorFlow) is served in place by `keras3.py`; `tf_keras`
-(Keras 2) by `keras2.py`, which extends tfmot's pruning wrapper. The latter is
-imported when an object of its generation is met, and not before.
+A model of `keras` (Keras 3, on TensorFlow) is made lottery-ready in place, by
+`keras3_lottery.py`; a model of `tf_keras` (Keras 2) by `keras2_lottery.py`,
+with an extension of tfmot's pruning wrapper. The latter is imported when an
+object of tf_keras is met, and not before.
+
+How a mask is held: a constraint on each weight zeroes its pruned entries after
+every update of an optimizer. `fit()`, `set_weights()` and `load_weights()` of a
+model on which a mask was held see to it that this stays so. What they cannot
+see, such as a training loop of one's own after the constraint was replaced,
+`bind` warns of, and `Binding.check_held` refuses.
 """
 
 import importlib
@@ -19,6 +26,10 @@ from typing import Any
 from tf_lottery import patterns
 from tf_lottery.weights import Override
 from tf_lottery.wrappers import binding as binding_lib
+from tf_lottery.wrappers import copying
+from tf_lottery.wrappers import optimizers
+from tf_lottery.wrappers import walking
+from tf_lottery.wrappers.generation import Generation
 
 if "keras" in sys.modules:
   # TensorFlow has imported it already, unless it was told to use tf_keras.
@@ -27,8 +38,8 @@ if "keras" in sys.modules:
   importlib.import_module("tf_lottery.wrappers.keras3_lottery")
 
 
-def generation_of(target: Any) -> types.ModuleType:
-  """The module that knows the generation of a Keras model or layer.
+def generation_of(target: Any) -> Generation:
+  """Finds the Keras generation of a model or layer.
 
   Raises:
     TypeError: the target is of neither generation, or Keras 3 runs on another
@@ -38,20 +49,21 @@ def generation_of(target: Any) -> types.ModuleType:
     ancestor.__module__.split(".")[0] for ancestor in type(target).__mro__
   }
   if "tf_keras" in packages:
-    return importlib.import_module("tf_lottery.wrappers.keras2")
+    lottery = importlib.import_module("tf_lottery.wrappers.keras2_lottery")
+    return lottery.TF_KERAS
   if "keras" not in packages:
     raise TypeError(
       "Expected a model or layer of keras (Keras 3) or tf_keras, got"
       f" {type(target).__module__}.{type(target).__qualname__}."
     )
-  keras3 = importlib.import_module("tf_lottery.wrappers.keras3")
-  backend = keras3.keras.backend.backend()
+  lottery = importlib.import_module("tf_lottery.wrappers.keras3_lottery")
+  backend = lottery.keras.backend.backend()
   if backend != "tensorflow":
     raise TypeError(
       f"Keras 3 must run on TensorFlow, got the backend {backend!r}. Set"
       " KERAS_BACKEND=tensorflow before Keras is imported."
     )
-  return keras3
+  return lottery.KERAS_3
 
 
 def lottery_prune(
@@ -62,30 +74,32 @@ def lottery_prune(
 ) -> Any:
   """Makes a Keras model, or one layer, lottery-ready.
 
-  Lottery-ready means: the initial weights are stored, and a mask, at first of
-  ones, is held on each prunable weight, under `fit()` and any loop that uses
-  a Keras optimizer. As `prune_low_magnitude` does in tfmot, but with masks
-  that you set (`prune_and_rewind`), no work in the forward pass, and pruned
-  weights that are zero after every update.
+  A lottery-ready model stores its initial weights, and holds a mask, at first
+  of ones, on each prunable weight, under `fit()` and under any loop that uses
+  a Keras optimizer. The function stands where `prune_low_magnitude` stands in
+  tfmot; but you set the masks (`prune_and_rewind`), nothing is computed in the
+  forward pass, and pruned weights are zero after every update.
 
   Keras 3: any built model is made ready in place and returned. tf_keras: a
   new Sequential or functional model is returned around the same layers, each
   wrapped in `LotteryPrune`; authors of subclassed models wrap layers.
 
   Args:
-    target: a built model, or a layer (which may still be unbuilt).
+    target: a built model, or a layer, which may still be unbuilt.
     prunable: overrides the rules on which weights are pruned: a function of a
-      `Weight` that returns True, False or None (the rules decide), or layer
-      name -> bool. Defaults to `None`.
-    **tfmot_arguments: for tf_keras, the arguments of tfmot's wrapper.
+      `Weight` that returns True, False or None (the rules decide), or a
+      mapping of layer name to bool. Defaults to `None`.
+    **tfmot_arguments: arguments of tfmot's wrapper, for tf_keras only.
 
   Returns:
-    The lottery-ready model or layer. What is pruned, and why the rest is not,
-    is shown by `print(bind(model).report)`.
+    The lottery-ready model or layer. `print(bind(model).report)` shows which
+    weights are pruned, and why the others are not.
 
   Raises:
-    TypeError: the target is of no known Keras generation.
-    ValueError: the model is not built, or is a subclassed tf_keras model.
+    TypeError: the target is of no known Keras generation, or arguments of
+      tfmot are given for Keras 3.
+    ValueError: the model is not built, or is a subclassed tf_keras model, or
+      is compiled with an optimizer that averages weights.
 
   Example:
   ```python
@@ -101,13 +115,12 @@ def lottery_prune(
   generation = generation_of(target)
   check_optimizer(getattr(target, "optimizer", None))
   is_model = hasattr(target, "compile")
-  lottery = _lottery_of(generation)
-  prune = lottery.prune_model if is_model else lottery.prune_layer
+  prune = generation.prune_model if is_model else generation.prune_layer
   return prune(target, prunable, **tfmot_arguments)
 
 
 def strip_lottery(model: Any) -> Any:
-  """Gives back a plain model of the same generation, the masks applied.
+  """Returns a plain model of the same generation, with zeros for its mask.
 
   Keras 3 models are stripped in place; for tf_keras a new model is returned
   around the same layers. A model that is not lottery-ready, but on which a
@@ -115,21 +128,21 @@ def strip_lottery(model: Any) -> Any:
 
   Returns:
     A model without masks: training it again makes it dense.
+
+  Raises:
+    RuntimeError: the mask does not hold; see `Binding.check_held`.
   """
-  return _lottery_of(generation_of(model)).strip(model)
-
-
-def _lottery_of(generation: types.ModuleType) -> types.ModuleType:
-  """The module that makes models of a generation lottery-ready."""
-  if generation.__name__ == "tf_lottery.wrappers.keras2":
-    return importlib.import_module("tf_lottery.wrappers.keras2_lottery")
-  return importlib.import_module("tf_lottery.wrappers.keras3_lottery")
+  generation = generation_of(model)
+  binding_lib.Binding(model, generation).check_held()
+  return generation.strip(model)
 
 
 def bind(
   model: Any, *, prunable: Override | None = None
 ) -> binding_lib.Binding:
   """Sees a Keras model of either generation as named weights.
+
+  Warns where the model has a mask that does not hold.
 
   Args:
     model: a built model, lottery-ready or plain.
@@ -146,18 +159,23 @@ def bind(
       f"bind() needs a model whose weights exist, and {model.name!r} is not"
       " built. Give it an Input, or call it on data once."
     )
-  return binding_lib.Binding(model, generation, prunable)
+  binding = binding_lib.Binding(model, generation, prunable)
+  try:
+    binding.check_held()
+  except (RuntimeError, ValueError) as error:
+    warnings.warn(str(error), stacklevel=2)
+  return binding
 
 
 def pattern_of(model: Any) -> patterns.Pattern:
-  """What tfmot's arguments of `lottery_prune` ask to prune together.
+  """Returns what the arguments of tfmot's wrappers ask to prune together.
 
   Raises:
-    ValueError: layers were given different ones.
+    ValueError: they ask for different patterns in different layers.
   """
   generation = generation_of(model)
-  layers = binding_lib.walk(model, generation)
-  asked = {generation.pattern(layer) for layer in layers} - {None}
+  patterns_of_layers = map(generation.pattern, walking.walk(model, generation))
+  asked = {pattern for pattern in patterns_of_layers if pattern is not None}
   if len(asked) > 1:
     raise ValueError(
       f"The layers must ask for one pattern, got {sorted(map(str, asked))}."
@@ -170,38 +188,36 @@ def check_optimizer(optimizer: Any) -> None:
   """Refuses optimizers under which a mask would not hold.
 
   Raises:
-    ValueError: the optimizer averages the weights: averages are taken before
-      the mask is applied, and written back at the end.
+    ValueError: the optimizer averages the weights.
   """
-  if getattr(optimizer, "use_ema", False):
-    raise ValueError(
-      "Masks do not hold under an optimizer with use_ema=True, which writes"
-      " averages of unmasked weights back. Use use_ema=False."
-    )
+  optimizers.check(optimizer)
 
 
 def set_seed(seed: int) -> None:
   """Seeds Python, NumPy, TensorFlow and both Keras generations.
 
-  Both, because a model's generation is known only once it is made, and its
-  initial weights must be the same every time.
+  Both, because the generation of a model is known only once the model is
+  made, and its initial weights must be the same every time.
   """
   for name in ("keras", "tf_keras"):
     importlib.import_module(name).utils.set_random_seed(seed)
 
 
 def store_initial(model: Any) -> None:
-  """Makes the weights of now the initial ones of a lottery-ready model.
+  """Stores the weights of now as the initial ones of a lottery-ready model.
 
   Call it after k steps of training to rewind to step k ("late rewinding",
   Frankle et al., arXiv 1912.05671) instead of to initialisation.
+
+  Raises:
+    ValueError: `lottery_prune` was not called on the model.
   """
   bind(model).store_initial()
 
 
 def load(model: Any, path: str | os.PathLike) -> Any:
   """Loads a `.keras` file with the Keras generation of a model, uncompiled."""
-  library = generation_of(model).LIBRARY
+  library = generation_of(model).library
   return library.models.load_model(path, compile=False)
 
 
@@ -214,12 +230,13 @@ def load_any(path: str | os.PathLike) -> Any:
 
 
 def graph(model: Any) -> tuple[list[Any], list[int]]:
-  """The calls of a Sequential or functional model, in order, and its outputs.
+  """Lists the calls of a Sequential or functional model, in order.
 
   Returns:
-    For each call the layer, the ids of its input tensors, that of its output
-    tensor, and the shapes of all of them without the batch; and the ids of the
-    model's outputs. A call of several outputs is there once for each.
+    A list of calls: the layer, the ids of its input tensors, the id of its
+    output tensor, and the shapes of these tensors without the batch. A call
+    with several outputs appears once per output. And a list of the ids of the
+    model's outputs.
 
   Raises:
     ValueError: the model has no graph.
@@ -247,14 +264,14 @@ def graph(model: Any) -> tuple[list[Any], list[int]]:
 
 
 def rebuild(model: Any, changes: Mapping[str, Mapping[str, Any]]) -> Any:
-  """The same architecture, untrained, with some layers configured otherwise.
+  """Builds the same architecture, with some layers configured otherwise.
 
   Args:
     model: Sequential or functional, not lottery-ready.
-    changes: layer name -> what changes in its configuration.
+    changes: layer name -> the entries of its configuration that change.
 
   Returns:
-    A model that is not compiled.
+    A model that is not trained and not compiled.
   """
   generation = generation_of(model)
 
@@ -263,9 +280,9 @@ def rebuild(model: Any, changes: Mapping[str, Mapping[str, Any]]) -> Any:
       warnings.simplefilter("ignore", UserWarning)
       config = {**layer.get_config(), **changes.get(layer.name, {})}
     activation = getattr(layer, "activation", None)
-    is_own = type(layer).__module__.split(".")[0] == generation.LIBRARY.__name__
+    is_own = type(layer).__module__.split(".")[0] == generation.library.__name__
     if is_own and isinstance(activation, types.FunctionType):
-      # By its name a user's function is not found.
+      # Keras would look a user's function up by its name, and not find it.
       config["activation"] = activation
     return generation.remake(layer, config)
 
@@ -274,4 +291,10 @@ def rebuild(model: Any, changes: Mapping[str, Mapping[str, Any]]) -> Any:
 
 def walk(model: Any) -> Iterator[Any]:
   """Yields a model and all layers below it, each once."""
-  return binding_lib.walk(model, generation_of(model))
+  return walking.walk(model, generation_of(model))
+
+
+def config_of(layer: Any) -> dict[str, Any]:
+  """Returns the configuration of a layer, to read and not to copy it."""
+  with copying.without_warning():
+    return layer.get_config()

@@ -1,14 +1,6 @@
-"""A Keras model of either generation, seen as named weights.
+"""A Keras model of either generation, seen as named weights."""
 
-A `Binding` reads, writes, holds a mask and releases it. What differs between
-the generations is asked of `keras2` or `keras3`, which offer the same
-functions.
-"""
-
-import contextlib
-import dataclasses
-import types
-from collections.abc import Iterator
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,46 +8,47 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lottery import masks
+from tf_lottery.weights import RANDOM_STATE
 from tf_lottery.weights import Override
 from tf_lottery.weights import PrunableReport
-from tf_lottery.weights import Weight
-from tf_lottery.weights import decide
+from tf_lottery.wrappers import guarding
 from tf_lottery.wrappers import holding
+from tf_lottery.wrappers import optimizers
+from tf_lottery.wrappers import variables
+from tf_lottery.wrappers import walking
+from tf_lottery.wrappers.generation import Generation
 
-RANDOM = "random/"
-
-
-@dataclasses.dataclass
-class Slot:
-  """One weight of the model: its description and its variable."""
-
-  weight: Weight
-  variable: Any
-  layer: Any
+_WAY_OUT = (
+  " binding.hold(binding.mask) zeroes the pruned entries, and holds the mask"
+  " around the constraint that is there now; binding.release() gives the mask"
+  " up."
+)
 
 
 class Binding:
   """One Keras model as named weights: read, write, hold a mask, release.
 
-  Made by `bind`. Keys are the same in every rebuild of the architecture.
+  Made by `bind`. The keys are the same in every rebuild of the architecture.
 
   Attributes:
     model: the Keras model.
+    generation: what knows the model's Keras generation.
     report: the `PrunableReport` of its weights.
   """
 
   def __init__(
     self,
     model: Any,
-    generation: types.ModuleType,
+    generation: Generation,
     prunable: Override | None = None,
   ):
     self.model = model
     self.generation = generation
     self._given_initial: dict[str, np.ndarray] | None = None
-    slots = list(walk_weights(model, generation, prunable))
-    self.report = PrunableReport([slot.weight for slot in slots])
-    self._slots = {slot.weight.key: slot for slot in slots}
+    found = list(walking.walk_weights(model, generation, prunable))
+    self.report = PrunableReport([b.weight for b in found])
+    self._weights = {bound.weight.key: bound for bound in found}
+    self._by_variable = {id(bound.variable): bound for bound in found}
 
   @property
   def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -64,40 +57,54 @@ class Binding:
 
   @property
   def variables(self) -> dict[str, tf.Variable]:
-    """Key -> the TensorFlow variable that holds the weight."""
-    return {
-      key: self.generation.raw(slot.variable)
-      for key, slot in self._slots.items()
-    }
+    """Key -> the TensorFlow variable that stores the weight."""
+    return {key: self._raw(key) for key in self._weights}
 
   @property
-  def mask(self) -> masks.Mask:
-    """What is held now; everything is kept where nothing is held."""
-    arrays = {}
-    for key, shape in self.shapes.items():
-      held = self._held(key)
-      arrays[key] = (
-        np.ones(shape, bool) if held is None else held.mask.numpy().astype(bool)
-      )
-    return masks.Mask(arrays)
+  def is_ready(self) -> bool:
+    """Whether the model is lottery-ready: it stores initial weights."""
+    layers = (bound.layer for bound in self._weights.values())
+    return any(self.generation.initial(layer) for layer in layers)
+
+  @property
+  def optimizers(self) -> list[Any]:
+    """The optimizers that the model has as attributes.
+
+    They are the compiled one, and others of a `train_step` of the model's own.
+    """
+    kind = self.generation.library.optimizers.Optimizer
+    compiled = getattr(self.model, "optimizer", None)
+    return [
+      value
+      for value in vars(self.model).values()
+      if isinstance(value, kind) or (value is compiled is not None)
+    ]
+
+  def reset_optimizer(self, optimizer: Any) -> None:
+    """Has an optimizer of the model forget its slots and its iterations."""
+    optimizers.reset(optimizer, self.model, self.generation)
+
+  # Weights.
 
   def read(self, *, random_states: bool = False) -> dict[str, np.ndarray]:
-    """Copies of all weights by key, moving statistics included.
+    """Copies all weights, moving statistics included.
+
+    Statistics that differ between replicas (of batch normalisation that is not
+    synchronised) are averaged.
 
     Args:
-      random_states: whether to add the states of dropout and its like, under
-        keys that begin with `random/`.
+      random_states: whether to add the states of random generators, such as
+        those of dropout, under keys that begin with `random/`.
 
-    Statistics that differ between replicas (batch normalisation that is not
-    synchronised) are averaged.
+    Returns:
+      Key -> array.
     """
     values = {
-      key: _read(self.generation.raw(slot.variable))
-      for key, slot in self._slots.items()
+      key: variables.read(variable) for key, variable in self.variables.items()
     }
     if random_states:
       values |= {
-        f"{RANDOM}{index}": state.numpy()
+        f"{RANDOM_STATE}{index}": state.numpy()
         for index, state in enumerate(self.generation.random_states(self.model))
       }
     return values
@@ -105,27 +112,53 @@ class Binding:
   def write(self, values: Mapping[str, np.ndarray]) -> None:
     """Assigns weights and random states by key.
 
+    Values are written as they are, also where a mask prunes: hold the mask
+    afterwards.
+
     Args:
       values: some or all of what `read` returned.
 
     Raises:
-      ValueError: a key is not the model's, or a shape differs.
+      ValueError: the model has no such key, or a shape differs.
     """
     states = self.generation.random_states(self.model)
     for key, value in values.items():
-      if key.startswith(RANDOM):
-        states[int(key.removeprefix(RANDOM))].assign(value)
+      if key.startswith(RANDOM_STATE):
+        states[int(key.removeprefix(RANDOM_STATE))].assign(value)
       else:
         self._check(key, np.shape(value))
-        self._assign(key, value)
+        variables.assign(self._raw(key), value)
+
+  def check_shapes(self, values: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError if the model has no such key, or a shape differs."""
+    for key, value in values.items():
+      self._check(key, np.shape(value))
+
+  # The mask.
+
+  @property
+  def mask(self) -> masks.Mask:
+    """The mask that the model is to hold; ones where nothing is held.
+
+    `check_held` tells whether the weights obey it.
+    """
+    arrays = {}
+    for key, shape in self.shapes.items():
+      held = self._weights[key].held
+      arrays[key] = (
+        np.ones(shape, bool) if held is None else held.mask.numpy().astype(bool)
+      )
+    return masks.Mask(arrays)
 
   def hold(self, mask: masks.Mask) -> None:
     """Zeroes the pruned weights, and keeps them zero after every update.
 
-    Holding again replaces the mask; it never rebuilds or retraces anything.
+    Holding again replaces the mask; it never rebuilds or retraces anything. A
+    constraint that somebody else has set on a weight since then is applied
+    before the mask.
 
     Args:
-      mask: its keys must be the prunable weights'.
+      mask: its keys must be those of the prunable weights.
 
     Raises:
       ValueError: the mask is of another architecture.
@@ -138,46 +171,88 @@ class Binding:
         f" {sorted(mask.keys())}, and the model has {sorted(self.shapes)}."
       )
     for key, array in mask.items():
-      held = self._held(key) or self._start_holding(key, array)
+      held = self._install(self._weights[key])
       held.mask.assign(tf.cast(array, held.mask.dtype))
-      value = _read(self.generation.raw(self._slots[key].variable))
-      self._assign(key, np.where(array, value, np.zeros_like(value)))
+      value = variables.read(self._raw(key))
+      variables.assign(self._raw(key), np.where(array, value, 0))
+    guarding.guard(self.model, self.hold_again, self.prepare_training)
+
+  def hold_again(self) -> None:
+    """Holds the mask anew, after weights were written."""
+    mask = self.mask
+    if mask.kept < mask.size:
+      self.hold(mask)
+
+  def prepare_training(self) -> None:
+    """Makes sure that the mask will hold in `fit()`, at next to no cost.
+
+    Raises:
+      ValueError: the optimizer averages the weights.
+    """
+    optimizers.check(getattr(self.model, "optimizer", None))
+    if any(self._is_replaced(bound) for bound in self._weights.values()):
+      lost = self._violations()
+      self.hold(self.mask)
+      if any(wrong for _, wrong in lost):
+        warnings.warn(
+          f"{_listed(lost)} They are zero again, and the mask is held.",
+          stacklevel=4,
+        )
 
   def release(self) -> None:
-    """Stops holding: the weights stay as they are, and may grow again."""
-    for key in self.shapes:
-      held = self._held(key)
-      if held is not None:
-        variable = self._slots[key].variable
-        self.generation.set_constraint(variable, held.inner)
-    forget_compiled_steps(self.model)
+    """Stops holding: the weights stay as they are, and may grow again.
+
+    A lottery-ready model stays so, with a mask of ones.
+    """
+    if self.is_ready:
+      self.hold(masks.Mask.ones(self.shapes))
+    else:
+      self.remove_constraints()
+
+  def remove_constraints(self) -> None:
+    """Takes the mask off the model, and forgets it."""
+    for bound in self._weights.values():
+      found = self.generation.constraint(bound.variable)
+      if bound.held is not None and found is bound.held:
+        self.generation.set_constraint(bound.variable, bound.held.inner)
+    for bound in self._weights.values():
+      holding.forget(bound.layer)
+    guarding.unguard(self.model)
+    guarding.forget_compiled_steps(self.model)
 
   def mask_gradient(self, variable: Any, gradient: Any) -> Any:
-    """The gradient of the sparse network: zero where the weight is pruned.
+    """Returns the sparse network's gradient: zero where a weight is pruned.
 
     Args:
       variable: one of the model's trainable variables.
       gradient: a tensor, `tf.IndexedSlices` or None.
     """
-    held = _held_by(variable, self.generation)
-    if held is None or gradient is None:
+    bound = self._by_variable.get(id(variable))
+    if bound is None or bound.held is None or gradient is None:
       return gradient
-    return held.apply(gradient)
+    return bound.held.apply(gradient)
 
   def check_held(self) -> None:
-    """Raises RuntimeError unless every pruned weight is 0.0 everywhere."""
-    for key, array in self.mask.items():
-      for value in _replicas(self.generation.raw(self._slots[key].variable)):
-        wrong = np.count_nonzero(value.numpy()[~array])
-        if wrong:
-          raise RuntimeError(
-            f"{wrong} pruned entries of {self.report[key].name} are not zero."
-            " Something wrote to the weight outside of an optimizer; hold the"
-            " mask again after such writes."
-          )
+    """Checks that the mask is held, and was held until now.
+
+    Raises:
+      RuntimeError: a pruned weight is not 0.0 on some replica, or somebody has
+        replaced the constraint that holds the mask.
+      ValueError: weights are pruned, and the model is compiled with an
+        optimizer that averages weights.
+    """
+    mask = self.mask
+    if mask.kept == mask.size:
+      return
+    violations = self._violations()
+    if violations:
+      raise RuntimeError(_listed(violations) + _WAY_OUT)
+    optimizers.check(getattr(self.model, "optimizer", None))
+
+  # Initial weights.
 
   def initial(self) -> dict[str, np.ndarray]:
-    """The initial weights that `lottery_prune` stored, by key.
+    """Copies the initial weights that `lottery_prune` stored, by key.
 
     Raises:
       ValueError: the model is not lottery-ready.
@@ -185,23 +260,35 @@ class Binding:
     if self._given_initial is not None:
       return dict(self._given_initial)
     return {
-      key: _read(self.generation.raw(variable))
+      key: variables.read(variable)
       for key, variable in self._initial_variables().items()
     }
 
   def give_initial(self, values: Mapping[str, np.ndarray]) -> None:
-    """Has `initial` answer with these, for a model that stores none."""
+    """Has `initial` return these weights, for a model that stores none."""
     self._given_initial = {
-      key: value for key, value in values.items() if key in self._slots
+      key: value for key, value in values.items() if key in self._weights
     }
 
-  def _initial_variables(self) -> dict[str, Any]:
-    variables = {
-      key: self.generation.initial(slot.layer).get(slot.weight.role)
-      for key, slot in self._slots.items()
+  def store_initial(self) -> None:
+    """Stores the weights of now as the initial ones."""
+    for key, variable in self._initial_variables().items():
+      variable.assign(variables.read(self._raw(key)))
+
+  def copy_lottery(self, source: "Binding") -> None:
+    """Takes over the mask and the initial weights of a model like this one."""
+    initial = source.initial()
+    for key, variable in self._initial_variables().items():
+      variable.assign(initial[key])
+    self.hold(source.mask)
+
+  def _initial_variables(self) -> dict[str, tf.Variable]:
+    stored = {
+      key: self.generation.initial(bound.layer).get(bound.weight.role)
+      for key, bound in self._weights.items()
     }
-    missing = [key for key, variable in variables.items() if variable is None]
-    if len(missing) == len(variables):
+    missing = [key for key, variable in stored.items() if variable is None]
+    if len(missing) == len(stored):
       raise ValueError(
         "The model has no initial weights stored. Call lottery_prune(model)"
         " before training it."
@@ -210,60 +297,74 @@ class Binding:
       names = ", ".join(self.report[key].name for key in missing)
       raise ValueError(
         f"The model has no initial weights stored of {names}. Call"
-        " lottery_prune(layer) on every layer that owns weights, or all of it"
-        " could not be rewound."
+        " lottery_prune(layer) on every layer that owns weights: all weights"
+        " are rewound, or none."
       )
-    return variables
+    return {key: self.generation.raw(v) for key, v in stored.items()}
 
-  def check_shapes(self, values: Mapping[str, np.ndarray]) -> None:
-    """Raises ValueError when a key or a shape is not the model's."""
-    for key, value in values.items():
-      self._check(key, np.shape(value))
+  # Helpers.
 
-  def reset_optimizer(self) -> None:
-    """Has the model's optimizer forget its slots and its iterations."""
-    optimizer = self.model.optimizer
-    some_weight = next(iter(self._slots.values())).variable
-    with scope_of(self.generation.raw(some_weight)):
-      self.generation.build_optimizer(self.model)
-      fresh = _fresh_optimizer(self.model)
-    pairs = zip(_slots_of(optimizer), _slots_of(fresh), strict=True)
-    for old, new in pairs:
-      self.generation.raw(old).assign(self.generation.raw(new))
+  def _raw(self, key: str) -> tf.Variable:
+    return self.generation.raw(self._weights[key].variable)
 
-  def store_initial(self) -> None:
-    """Makes the weights of now the initial ones, to which `rewind` returns."""
-    for key, variable in self._initial_variables().items():
-      value = _read(self.generation.raw(self._slots[key].variable))
-      self.generation.raw(variable).assign(value)
+  def _install(self, bound: walking.BoundWeight) -> holding.HeldMask:
+    """Has a constraint of ours on a weight; makes its mask if it has none."""
+    if bound.held is not None and not self._is_replaced(bound):
+      return bound.held
+    if bound.held is not None:
+      mask = bound.held.mask
+    else:
+      with variables.scope_of(self.generation.raw(bound.variable)):
+        mask = tf.Variable(
+          np.ones(bound.weight.shape, bool), trainable=False, name="mask"
+        )
+    # A train_function that was traced before has other constraints in it.
+    guarding.forget_compiled_steps(self.model)
+    return bound.hold_by(mask, self.generation)
 
-  @property
-  def is_ready(self) -> bool:
-    """Whether the model is lottery-ready: it stores initial weights."""
-    return any(self.generation.initial(s.layer) for s in self._slots.values())
+  def _is_replaced(self, bound: walking.BoundWeight) -> bool:
+    """Whether a mask should be held, and another constraint is in its place."""
+    held = bound.held
+    return held is not None and (
+      self.generation.constraint(bound.variable) is not held
+    )
 
-  def _held(self, key: str) -> holding.HeldMask | None:
-    return _held_by(self._slots[key].variable, self.generation)
+  def _violations(self) -> list[tuple[str, int]]:
+    """For each weight whose mask does not hold: why, and entries not zero."""
+    violations = []
+    for key, kept in self.mask.items():
+      bound = self._weights[key]
+      if kept.all():
+        continue
+      wrong = max(
+        int(np.count_nonzero(value.numpy()[~kept]))
+        for value in variables.replicas(self._raw(key))
+      )
+      if wrong or self._is_replaced(bound):
+        violations.append((self._why(bound, wrong), wrong))
+    return violations
 
-  def _start_holding(self, key: str, array: np.ndarray) -> holding.HeldMask:
-    variable = self._slots[key].variable
-    with scope_of(self.generation.raw(variable)):
-      mask = tf.Variable(array, trainable=False, name="mask")
-    held = holding.HeldMask(mask, getattr(variable, "constraint", None))
-    self.generation.set_constraint(variable, held)
-    # A train_function traced before would go on without the constraint.
-    forget_compiled_steps(self.model)
-    return held
-
-  def _assign(self, key: str, value: np.ndarray) -> None:
-    raw = self.generation.raw(self._slots[key].variable)
-    raw.assign(np.asarray(value, raw.dtype.as_numpy_dtype))
+  def _why(self, bound: walking.BoundWeight, wrong: int) -> str:
+    name = bound.weight.name
+    what = f"{wrong} pruned entries of {name} are not zero"
+    if wrong == 1:
+      what = f"1 pruned entry of {name} is not zero"
+    elif not wrong:
+      what = f"The mask of {name} is not held"
+    if not self._is_replaced(bound):
+      return (
+        f"{what}: something wrote to the weight past the optimizer, such as"
+        " set_weights() of a layer, assign() or a checkpoint."
+      )
+    found = self.generation.constraint(bound.variable)
+    other = getattr(found, "__name__", type(found).__name__)
+    return f"{what}: its constraint was replaced by {other}."
 
   def _check(self, key: str, shape: tuple[int, ...]) -> None:
-    if key not in self._slots:
+    if key not in self._weights:
       raise ValueError(
         f"The model has no weight {key!r}; it has"
-        f" {', '.join(self._slots)}. It is of another architecture."
+        f" {', '.join(self._weights)}. It is of another architecture."
       )
     weight = self.report[key]
     if tuple(shape) != weight.shape:
@@ -273,117 +374,5 @@ class Binding:
       )
 
 
-def scope_of(variable: tf.Variable) -> contextlib.AbstractContextManager:
-  """The strategy scope in which a variable was made."""
-  strategy = getattr(variable, "distribute_strategy", None)
-  return strategy.scope() if strategy else contextlib.nullcontext()
-
-
-def forget_compiled_steps(model: Any) -> None:
-  """Has the next `fit()` trace its step anew."""
-  model.train_function = None
-
-
-def _fresh_optimizer(model: Any) -> Any:
-  """An optimizer of the model's kind and settings, with nothing remembered."""
-  config = model.optimizer.get_config()
-  if isinstance(config.get("learning_rate"), dict):
-    # A schedule, perhaps of the user's own class: it is not needed here.
-    config["learning_rate"] = 0.001
-  fresh = type(model.optimizer).from_config(config)
-  fresh.build(model.trainable_variables)
-  return fresh
-
-
-def _slots_of(optimizer: Any) -> list[Any]:
-  """An optimizer's variables but its learning rate, which is set by hand."""
-  rate = getattr(optimizer, "_learning_rate", None)
-  return [variable for variable in optimizer.variables if variable is not rate]
-
-
-def _held_by(
-  variable: Any, generation: types.ModuleType
-) -> holding.HeldMask | None:
-  return holding.held_mask(generation.raw(variable)) or holding.held_mask(
-    variable
-  )
-
-
-def walk_weights(
-  model: Any,
-  generation: types.ModuleType,
-  prunable: Override | None = None,
-) -> Iterator[Slot]:
-  """Yields the model's weights, in an order that a rebuild repeats."""
-  layers = list(walk(model, generation))
-  owned = [generation.own_variables(layer) for layer in layers]
-  decided = any(generation.initial(layer) for layer in layers) or any(
-    _held_by(variable, generation)
-    for variables in owned
-    for _, variable, _ in variables
-  )
-  index = 0
-  for layer, variables in zip(layers, owned, strict=True):
-    names = [ancestor.__name__ for ancestor in type(layer).__mro__]
-    for role, variable, trainable in variables:
-      weight = decide(
-        f"{index}/{role}",
-        layer.name,
-        names,
-        role,
-        tuple(variable.shape),
-        trainable,
-        prunable,
-      )
-      if decided:
-        held = _held_by(variable, generation)
-        weight = _as_prepared(weight, held is not None)
-      yield Slot(weight, variable, layer)
-    index += bool(variables)
-
-
-def walk(layer: Any, generation: types.ModuleType) -> Iterator[Any]:
-  """Yields a layer and all layers below it once, depth first."""
-  seen = set()
-  stack = [layer]
-  while stack:
-    layer = stack.pop()
-    if id(layer) not in seen:
-      seen.add(id(layer))
-      yield layer
-      stack.extend(reversed(generation.children(layer)))
-
-
-def unique_role(role: str, taken: set[str]) -> str:
-  """`role`, numbered when the layer has another weight of that name."""
-  number = 1
-  unique = role
-  while unique in taken:
-    number += 1
-    unique = f"{role}_{number}"
-  taken.add(unique)
-  return unique
-
-
-def _as_prepared(weight: Weight, held: bool) -> Weight:
-  """What lottery_prune decided stands, whatever the rules say now."""
-  if weight.prunable == held:
-    return weight
-  reason = (
-    "chosen at lottery_prune()" if held else "excluded at lottery_prune()"
-  )
-  return dataclasses.replace(weight, prunable=held, reason=reason)
-
-
-def _replicas(variable: tf.Variable) -> tuple[tf.Variable, ...]:
-  return getattr(variable, "values", None) or (variable,)
-
-
-def _read(variable: tf.Variable) -> np.ndarray:
-  first, *others = (replica.numpy() for replica in _replicas(variable))
-  # The mean of equal numbers is not always that number.
-  if not variable.dtype.is_floating or all(
-    np.array_equal(first, other, equal_nan=True) for other in others
-  ):
-    return first.copy()
-  return np.mean([first, *others], axis=0, dtype=first.dtype)
+def _listed(violations: list[tuple[str, int]]) -> str:
+  return " ".join(why for why, _ in violations)

@@ -1,8 +1,14 @@
-"""How a mask is held: by a constraint on the variable."""
+"""How a mask is held: by a constraint on the variable, noted on its layer.
+
+The note is what the mask is asked of. A constraint alone could be replaced by
+somebody else, and the mask would be forgotten together with it.
+"""
 
 from typing import Any
 
 import tensorflow as tf
+
+_HELD = "_lottery_held"
 
 
 class HeldMask:
@@ -12,9 +18,9 @@ class HeldMask:
   each update, on every replica, inside and outside of `fit()`.
 
   Attributes:
-    mask: the variable, of TensorFlow or Keras, that says what is kept:
-      boolean, or float as tfmot has it.
-    inner: the constraint that the variable had before, applied first.
+    mask: the variable, of TensorFlow or Keras, that says which entries are
+      kept: boolean, or float as in tfmot.
+    inner: the constraint that the variable had before. It is applied first.
   """
 
   def __init__(self, mask: Any, inner: Any = None):
@@ -22,13 +28,13 @@ class HeldMask:
     self.inner = inner
 
   def __call__(self, weight: Any) -> tf.Tensor:
-    """What the optimizer assigns after an update."""
+    """Returns the value that the optimizer assigns after an update."""
     if self.inner is not None:
       weight = self.inner(weight)
     return self.apply(tf.convert_to_tensor(weight))
 
   def apply(self, value: tf.Tensor | tf.IndexedSlices) -> tf.Tensor:
-    """`value` where kept, zero elsewhere; also for sparse gradients."""
+    """Returns `value`, or a sparse gradient, with zeros where it is pruned."""
     # Not value * mask: that gives NaN for a pruned infinity, and -0.0.
     kept = tf.cast(self.mask, tf.bool)
     if isinstance(value, tf.IndexedSlices):
@@ -38,7 +44,17 @@ class HeldMask:
     return tf.where(kept, value, tf.zeros([], value.dtype))
 
 
-def held_mask(variable: Any) -> HeldMask | None:
-  """The `HeldMask` of a variable, None when nothing is held."""
-  constraint = getattr(variable, "constraint", None)
-  return constraint if isinstance(constraint, HeldMask) else None
+def held_on(layer: Any) -> dict[str, HeldMask]:
+  """Returns role -> held mask, of the weights that a layer owns."""
+  return vars(layer).get(_HELD, {})
+
+
+def note(layer: Any, role: str, held: HeldMask) -> None:
+  """Notes on a layer that a mask is held on one of its weights."""
+  # Into the dictionary itself: Keras would track what is set as an attribute.
+  vars(layer).setdefault(_HELD, {})[role] = held
+
+
+def forget(layer: Any) -> None:
+  """Removes all notes from a layer."""
+  vars(layer).pop(_HELD, None)

@@ -1,4 +1,4 @@
-"""What binding.py and training.py ask of tf_keras; the same as keras3.py.
+"""tf_keras, as far as it needs no lottery state: see `generation.Generation`.
 
 Importing tfmot changes the process: it sets `TF_USE_LEGACY_KERAS`, by which
 `tf.keras` would turn into tf_keras. So this module is imported only when a
@@ -7,10 +7,12 @@ tf_keras object is met, and it puts the variable back.
 
 import contextlib
 import os
-import sys
 import warnings
 from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -18,11 +20,12 @@ import tf_keras
 
 from tf_lottery import objective
 from tf_lottery import patterns
-from tf_lottery.wrappers import binding as binding_lib
+from tf_lottery.wrappers import optimizers
+from tf_lottery.wrappers import walking
 
 
 @contextlib.contextmanager
-def _environment_kept(name: str):
+def _environment_kept(name: str) -> Iterator[None]:
   before = os.environ.get(name)
   try:
     yield
@@ -44,176 +47,172 @@ with (
     pruning_wrapper,
   )
 
-LIBRARY = tf_keras
-_GENERATION = sys.modules[__name__]
 INITIAL = "_lottery_initial"
 
 
-def children(layer: tf_keras.layers.Layer) -> list[tf_keras.layers.Layer]:
-  """The layers directly below, in an order that a rebuild repeats."""
-  if isinstance(layer, pruning_wrapper.PruneLowMagnitude):
-    return [layer.layer]
-  if isinstance(layer, tf_keras.Model):
-    return list(layer.layers)
-  return list(layer._flatten_layers(recursive=False, include_self=False))
+class TfKerasBase:
+  """What `keras2_lottery.TfKeras` inherits."""
+
+  library = tf_keras
+
+  def children(
+    self, layer: tf_keras.layers.Layer
+  ) -> list[tf_keras.layers.Layer]:
+    if isinstance(layer, pruning_wrapper.PruneLowMagnitude):
+      return [layer.layer]
+    if isinstance(layer, tf_keras.Model):
+      return list(layer.layers)
+    return list(layer._flatten_layers(recursive=False, include_self=False))
+
+  def own_variables(
+    self, layer: tf_keras.layers.Layer
+  ) -> list[tuple[str, tf.Variable, bool]]:
+    if isinstance(layer, pruning_wrapper.PruneLowMagnitude):
+      return []
+    rows = []
+    roles: set[str] = set()
+    for trainable, own in (
+      (True, layer._trainable_weights),
+      (False, layer._non_trainable_weights),
+    ):
+      for variable in own:
+        role = variable.name.split("/")[-1].split(":")[0]
+        role = walking.unique_role(role, roles)
+        rows.append((role, variable, trainable and layer.trainable))
+    return rows
+
+  def raw(self, variable: tf.Variable) -> tf.Variable:
+    # Mixed precision wraps a variable, to cast it.
+    return getattr(variable, "_variable", variable)
+
+  def constraint(self, variable: tf.Variable) -> Any:
+    return self.raw(variable).constraint
+
+  def set_constraint(self, variable: tf.Variable, constraint: Any) -> None:
+    variable = self.raw(variable)
+    for replica in (variable, *getattr(variable, "values", ())):
+      replica._constraint = constraint
+
+  def initial(self, layer: tf_keras.layers.Layer) -> Mapping[str, tf.Variable]:
+    return vars(layer).get(INITIAL, {})
+
+  def pattern(self, layer: tf_keras.layers.Layer) -> patterns.Pattern | None:
+    """Returns what the arguments of tfmot's wrapper ask to prune together.
+
+    tfmot's block is `(inputs, outputs)`, and its m by n leaves m of n *out*.
+    """
+    if not isinstance(layer, pruning_wrapper.PruneLowMagnitude):
+      return None
+    if layer.sparsity_m_by_n:
+      zeros, size = layer.sparsity_m_by_n
+      return patterns.n_of_m(size - zeros, size)
+    inputs, outputs = layer.block_size
+    if (inputs, outputs) == (1, 1):
+      return patterns.unstructured()
+    score = {"AVG": "mean", "MAX": "max"}[layer.block_pooling_type]
+    return patterns.block(outputs, inputs, score=score)
+
+  def nodes(self, model: tf_keras.Model) -> list[tuple[Any, list, list]] | None:
+    by_depth = getattr(model, "_nodes_by_depth", None)
+    return by_depth and [
+      (
+        node.layer,
+        # The node of an input has that input as its own input.
+        [] if node.is_input else tf.nest.flatten(node.keras_inputs),
+        tf.nest.flatten(node.outputs),
+      )
+      for depth in sorted(by_depth, reverse=True)
+      for node in by_depth[depth]
+    ]
+
+  def remake(self, layer: Any, config: dict[str, Any]) -> Any:
+    return type(layer).from_config(config)
+
+  def clone(
+    self, model: tf_keras.Model, make: Callable[[Any], Any]
+  ) -> tf_keras.Model:
+    return tf_keras.models.clone_model(model, clone_function=make)
+
+  def random_states(self, model: tf_keras.Model) -> list[tf.Variable]:
+    return [
+      layer._random_generator._generator.state
+      for layer in walking.walk(model, self)
+      if getattr(getattr(layer, "_random_generator", None), "_generator", None)
+    ]
+
+  def make_randomness_resumable(self, model: tf_keras.Model) -> None:
+    for layer in walking.walk(model, self):
+      generator = getattr(layer, "_random_generator", None)
+      if generator is not None and generator._rng_type == "legacy_stateful":
+        seed = generator._seed
+        if seed is None:
+          seed = np.random.randint(1, 2**31)
+        generator._rng_type = "stateful"
+        generator._generator = tf.random.Generator.from_seed(seed)
+        generator._built = True
+
+  def forward(self, model: tf_keras.Model, x: Any) -> Any:
+    return model(x, training=True)
+
+  def build_optimizer(self, model: tf_keras.Model) -> None:
+    _refuse_legacy(model.optimizer)
+    model.optimizer.build(model.trainable_variables)
+
+  def optimizer_variables(self, optimizer: Any) -> list[tf.Variable]:
+    return list(optimizer.variables)
+
+  def step_variable(self, optimizer: Any) -> tf.Variable:
+    return optimizer.iterations
+
+  def updated_variables(
+    self, optimizer: Any, model: tf_keras.Model
+  ) -> list[tf.Variable] | None:
+    _refuse_legacy(optimizer)
+    inner = optimizers.innermost(optimizer)
+    # tf_keras's optimizers know their variables by name only.
+    keys = list(getattr(inner, "_index_dict", ()))
+    known = {inner._var_key(variable): variable for variable in model.weights}
+    if not known.keys() >= set(keys):
+      raise ValueError(
+        f"This {type(inner).__name__} of tf_keras updates weights that"
+        f" {model.name!r} does not own, and it does not say which. Make it"
+        " anew instead of giving it as optimizer=."
+      )
+    return [known[key] for key in keys]
+
+  def scale_loss(self, optimizer: Any, loss: tf.Tensor) -> tf.Tensor:
+    if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
+      return optimizer.get_scaled_loss(loss)
+    return loss
+
+  def unscale_gradients(self, optimizer: Any, gradients: list) -> list:
+    if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
+      return optimizer.get_unscaled_gradients(gradients)
+    return gradients
+
+  def clip_together(self, optimizer: Any, gradients: list) -> list:
+    """Returns the gradients: tf_keras's optimizers add up first, then clip."""
+    del optimizer
+    return gradients
+
+  def metrics(self, model: tf_keras.Model) -> list[objective.Metric]:
+    losses = getattr(model.compiled_loss, "metrics", ())
+    own_names = _names_before_compile(model.compiled_metrics)
+    return [
+      objective.Metric(metric.name, ("loss",), "min")
+      if any(metric is loss for loss in losses)
+      else _metric(metric, own_names.get(id(metric), metric.name))
+      for metric in model.metrics
+    ]
 
 
-def own_variables(
-  layer: tf_keras.layers.Layer,
-) -> list[tuple[str, tf.Variable, bool]]:
-  """`(role, variable, trainable)` of the layer's own weights."""
-  if isinstance(layer, pruning_wrapper.PruneLowMagnitude):
-    return []
-  rows = []
-  roles: set[str] = set()
-  for trainable, variables in (
-    (True, layer._trainable_weights),
-    (False, layer._non_trainable_weights),
-  ):
-    for variable in variables:
-      role = variable.name.split("/")[-1].split(":")[0]
-      role = binding_lib.unique_role(role, roles)
-      rows.append((role, variable, trainable and layer.trainable))
-  return rows
-
-
-def raw(variable: tf.Variable) -> tf.Variable:
-  """The variable itself, without mixed precision's casting wrapper."""
-  return getattr(variable, "_variable", variable)
-
-
-def random_states(model: tf_keras.Model) -> list[tf.Variable]:
-  """The states of the random generators, of dropout and its like."""
-  return [
-    layer._random_generator._generator.state
-    for layer in binding_lib.walk(model, _GENERATION)
-    if getattr(getattr(layer, "_random_generator", None), "_generator", None)
-  ]
-
-
-def initial(layer: tf_keras.layers.Layer) -> dict[str, tf.Variable]:
-  """Role -> stored initial weight; empty when not lottery-ready."""
-  return vars(layer).get(INITIAL, {})
-
-
-def pattern(layer: tf_keras.layers.Layer) -> patterns.Pattern | None:
-  """What the arguments of tfmot's wrapper ask to prune together.
-
-  tfmot's block is `(inputs, outputs)`, and its m by n leaves m of n *out*.
-  """
-  if not isinstance(layer, pruning_wrapper.PruneLowMagnitude):
-    return None
-  if layer.sparsity_m_by_n:
-    zeros, size = layer.sparsity_m_by_n
-    return patterns.n_of_m(size - zeros, size)
-  inputs, outputs = layer.block_size
-  if (inputs, outputs) == (1, 1):
-    return patterns.unstructured()
-  score = {"AVG": "mean", "MAX": "max"}[layer.block_pooling_type]
-  return patterns.block(outputs, inputs, score=score)
-
-
-def nodes(model: tf_keras.Model) -> list[tuple[Any, list, list]] | None:
-  """Layer, input and output tensors of each call; None without a graph."""
-  by_depth = getattr(model, "_nodes_by_depth", None)
-  return by_depth and [
-    (
-      node.layer,
-      # An input's node has itself as its input.
-      [] if node.is_input else tf.nest.flatten(node.keras_inputs),
-      tf.nest.flatten(node.outputs),
-    )
-    for depth in sorted(by_depth, reverse=True)
-    for node in by_depth[depth]
-  ]
-
-
-def remake(layer: tf_keras.layers.Layer, config: dict[str, Any]) -> Any:
-  """A layer like this one, made from a configuration."""
-  return type(layer).from_config(config)
-
-
-def clone(model: tf_keras.Model, make: Callable[[Any], Any]) -> tf_keras.Model:
-  """The model with layers that `make` makes of its own, not compiled."""
-  return tf_keras.models.clone_model(model, clone_function=make)
-
-
-def set_constraint(variable: tf.Variable, constraint: Any) -> None:
-  """Has optimizers apply `constraint` after each update of the variable."""
-  variable = raw(variable)
-  for replica in (variable, *getattr(variable, "values", ())):
-    replica._constraint = constraint
-
-
-def make_randomness_resumable(model: tf_keras.Model) -> None:
-  """Gives dropout and its like a state that can be read and written."""
-  for layer in binding_lib.walk(model, _GENERATION):
-    generator = getattr(layer, "_random_generator", None)
-    if generator is not None and generator._rng_type == "legacy_stateful":
-      seed = generator._seed
-      if seed is None:
-        seed = np.random.randint(1, 2**31)
-      generator._rng_type = "stateful"
-      generator._generator = tf.random.Generator.from_seed(seed)
-      generator._built = True
-
-
-def forward(model: tf_keras.Model, x: Any) -> Any:
-  """The model's output in training."""
-  return model(x, training=True)
-
-
-def build_optimizer(model: tf_keras.Model) -> None:
-  """Makes the optimizer's variables."""
-  if isinstance(model.optimizer, tf_keras.optimizers.legacy.Optimizer):
+def _refuse_legacy(optimizer: Any) -> None:
+  if isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer):
     raise ValueError(
       "Legacy tf_keras optimizers are not supported, got"
-      f" {type(model.optimizer).__name__}. Use the class of that name in"
+      f" {type(optimizer).__name__}. Use the class of that name in"
       " tf_keras.optimizers."
     )
-  model.optimizer.build(model.trainable_variables)
-
-
-def optimizer_variables(optimizer: Any) -> list[tf.Variable]:
-  """All that an optimizer remembers: slots and iterations."""
-  return list(optimizer.variables)
-
-
-def step_variable(optimizer: Any) -> tf.Variable:
-  """The count of updates, by which learning-rate schedules go."""
-  return optimizer.iterations
-
-
-def scale_loss(optimizer: Any, loss: tf.Tensor) -> tf.Tensor:
-  """The loss to differentiate, scaled up under mixed precision."""
-  if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
-    return optimizer.get_scaled_loss(loss)
-  return loss
-
-
-def unscale_gradients(optimizer: Any, gradients: list) -> list:
-  """Undoes `scale_loss`."""
-  if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
-    return optimizer.get_unscaled_gradients(gradients)
-  return gradients
-
-
-def clip_together(optimizer: Any, gradients: list) -> list:
-  """Nothing to do: tf_keras's optimizers add up first, and clip the sum."""
-  del optimizer
-  return gradients
-
-
-def metrics(model: tf_keras.Model) -> list[objective.Metric]:
-  """Returns what the model reports, once tf_keras has built its metrics."""
-  losses = getattr(model.compiled_loss, "metrics", ())
-  own_names = _names_before_compile(model.compiled_metrics)
-  return [
-    objective.Metric(metric.name, ("loss",), "min")
-    if any(metric is loss for loss in losses)
-    else _metric(metric, own_names.get(id(metric), metric.name))
-    for metric in model.metrics
-  ]
 
 
 def _names_before_compile(compiled: Any) -> dict[int, str]:
@@ -242,5 +241,7 @@ def _metric(metric: Any, own_name: str) -> objective.Metric:
   is_loss = isinstance(function, tf_keras.losses.Loss) or any(
     function is loss for loss in vars(tf_keras.losses).values()
   )
-  known = "min" if function is not None and is_loss else None
+  known: Literal["min"] | None = (
+    "min" if function is not None and is_loss else None
+  )
   return objective.Metric.of(metric, metric.name, own_name, known)

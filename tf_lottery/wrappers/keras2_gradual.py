@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import tf_keras
 
-from tf_lottery.wrappers import binding as binding_lib
-from tf_lottery.wrappers import keras2
+from tf_lottery.wrappers import walking
+from tf_lottery.wrappers.binding import Binding
+from tf_lottery.wrappers.keras2_lottery import TF_KERAS
 
-# After keras2, which keeps the import from changing the process.
+# After keras2_lottery, which keeps the import from changing the process.
 _tfmot = importlib.import_module("tensorflow_model_optimization").sparsity.keras
 _FREQUENCY = 100
 _HIGHEST_SPARSITY = 1 - 1e-7  # tfmot refuses to prune all of a layer
@@ -64,14 +65,14 @@ def fit(
     ],
   )
   stripped = _tfmot.strip_pruning(pruned)
-  return binding_lib.Binding(stripped, keras2).read()
+  return Binding(stripped, TF_KERAS).read()
 
 
 def _wrapped(model: Any, densities: Mapping[str, float], end: int) -> Any:
   by_layer = {
-    id(slot.layer): densities[slot.weight.key]
-    for slot in binding_lib.walk_weights(model, keras2)
-    if slot.weight.key in densities
+    id(bound.layer): densities[bound.weight.key]
+    for bound in walking.walk_weights(model, TF_KERAS)
+    if bound.weight.key in densities
   }
 
   def wrap(layer):

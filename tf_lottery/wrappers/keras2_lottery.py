@@ -4,41 +4,44 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 from tf_keras.src.engine.functional import Functional  # has no public name
 
 from tf_lottery.weights import Override
-from tf_lottery.wrappers import binding as binding_lib
-from tf_lottery.wrappers import holding
+from tf_lottery.wrappers import copying
+from tf_lottery.wrappers import guarding
 from tf_lottery.wrappers import keras2
+from tf_lottery.wrappers import walking
+from tf_lottery.wrappers.binding import Binding
+from tf_lottery.wrappers.generation import Generation
+
+_SOURCE = "_lottery_source"
 
 
 @tf_keras.utils.register_keras_serializable("tf_lottery")
 class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
-  """tfmot's pruning wrapper, with initial weights and rewinding.
+  """tfmot's pruning wrapper, with stored initial weights.
 
-  The mask of each prunable weight holds by a constraint on the weight, after
-  every optimizer update; the forward pass is the wrapped layer's alone. Any
-  layer can be wrapped: what cannot be pruned only has its initial weights
-  stored.
+  The mask of each prunable weight is held by a constraint on the weight, after
+  every optimizer update; in the forward pass the wrapped layer runs alone. Any
+  layer can be wrapped: of a layer that cannot be pruned only the initial
+  weights are stored.
 
   Args:
     layer: the layer to wrap.
     prunable_roles: which weights to prune, e.g. `["kernel"]`; `None` asks the
       rules, or the layer's own `get_prunable_weights`. Defaults to `None`.
-    **kwargs: those of tfmot's `PruneLowMagnitude`.
+    **kwargs: the arguments of tfmot's `PruneLowMagnitude`.
 
   Attributes:
     initial: role -> variable, of every weight of the wrapped layer.
 
   Example:
   ```python
-  layer = LotteryPrune(tf_keras.layers.Dense(10))
-  layer.build((None, 784))                 # stores the initial weights
-  layer.set_mask({"kernel": magnitudes > threshold})
-  layer.rewind()                           # initial weights, masked
+  layer = LotteryPrune(tf_keras.layers.Dense(10), prunable_roles=["kernel"])
+  model = tf_keras.Sequential([tf_keras.Input((784,)), layer])
+  prune_and_rewind(model, 0.2)
   ```
   """
 
@@ -56,45 +59,55 @@ class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
     self.initial = {}
 
   def _choose_weights(self) -> list[tf.Variable]:
-    chosen = []
-    for slot in binding_lib.walk_weights(self.layer, keras2):
-      role = relative_role(slot, self.layer)
-      if self.prunable_roles is None:
-        wanted = slot.weight.prunable
-      else:
-        wanted = role in self.prunable_roles
-      if wanted:
-        chosen.append(slot.variable)
-    return chosen
+    return [
+      bound.variable
+      for role, bound in self._own_weights().items()
+      if (
+        bound.weight.prunable
+        if self.prunable_roles is None
+        else role in self.prunable_roles
+      )
+    ]
 
   def build(self, input_shape=None):
-    # tf_keras's Wrapper, before tfmot's: the wrapped layer alone.
+    # The method of tf_keras's Wrapper, which builds the wrapped layer alone.
     tf_keras.layers.Wrapper.build(self, input_shape)
     if self.layer.weights:
       self._prepare(input_shape)
 
   def _prepare(self, input_shape=None):
     """Makes the variables beside the wrapped layer's."""
+    weights = self._own_weights()
     super().build(input_shape)
-    for weight, mask, _ in self.pruning_vars:
-      inner = getattr(weight, "constraint", None)
-      keras2.set_constraint(weight, holding.HeldMask(keras2.raw(mask), inner))
-    for slot in binding_lib.walk_weights(self.layer, keras2):
-      role = relative_role(slot, self.layer)
-      self.initial[role] = self.add_weight(
-        name="initial_" + role.replace("/", "_"),
-        shape=slot.variable.shape,
-        dtype=keras2.raw(slot.variable).dtype,
-        initializer="zeros",
-        trainable=False,
-        experimental_autocast=False,
-        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-      )
+    raw = TF_KERAS.raw
+    masks = {id(raw(w)): raw(mask) for w, mask, _ in self.pruning_vars}
+    for role, bound in weights.items():
+      mask = masks.get(id(raw(bound.variable)))
+      if mask is not None:
+        if bound.held is not None:  # by a Binding, before it was wrapped
+          mask.assign(tf.cast(bound.held.mask, mask.dtype))
+        bound.hold_by(mask, TF_KERAS)
+      self.initial[role] = self._add_initial(role, bound.variable)
       # Around Keras's tracking: the variable is the wrapper's, not the layer's.
-      below = vars(slot.layer).setdefault(keras2.INITIAL, {})
-      below[slot.weight.role] = self.initial[role]
+      below = vars(bound.layer).setdefault(keras2.INITIAL, {})
+      below[bound.weight.role] = self.initial[role]
+    source = vars(self).pop(_SOURCE, None)
     with tf.init_scope():
-      self.store_initial()
+      binding = Binding(self, TF_KERAS)
+      binding.store_initial()
+      if source is not None and source.initial:
+        binding.copy_lottery(Binding(source, TF_KERAS))
+
+  def _add_initial(self, role: str, variable: tf.Variable) -> tf.Variable:
+    return self.add_weight(
+      name="initial_" + role.replace("/", "_"),
+      shape=variable.shape,
+      dtype=TF_KERAS.raw(variable).dtype,
+      initializer="zeros",
+      trainable=False,
+      experimental_autocast=False,
+      aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
 
   def __call__(self, inputs, *args, **kwargs):
     # By name: tf_keras would not save those that come by position.
@@ -126,80 +139,55 @@ class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
   def compute_mask(self, inputs, mask=None):
     return self.layer.compute_mask(inputs, mask)
 
-  def store_initial(self) -> None:
-    """Makes the weights of now the initial ones."""
-    for role, variable in self._own_weights().items():
-      keras2.raw(self.initial[role]).assign(keras2.raw(variable))
-
-  def rewind(self) -> None:
-    """Puts the initial weights back, zero where they are pruned."""
-    for role, variable in self._own_weights().items():
-      held = holding.held_mask(keras2.raw(variable))
-      value = tf.convert_to_tensor(keras2.raw(self.initial[role]))
-      keras2.raw(variable).assign(held.apply(value) if held else value)
-
-  def set_mask(self, mask: Mapping[str, np.ndarray]) -> None:
-    """Replaces the masks of this layer, and zeroes what they prune.
-
-    Args:
-      mask: role -> boolean array of the weight's shape; True = kept.
-
-    Raises:
-      ValueError: a role is not prunable, or a shape differs.
-    """
-    variables = self._own_weights()
-    for role, array in mask.items():
-      held = (
-        holding.held_mask(keras2.raw(variables[role]))
-        if (role in variables)
-        else None
-      )
-      if held is None:
-        prunable = [
-          name
-          for name, variable in variables.items()
-          if holding.held_mask(keras2.raw(variable))
-        ]
-        raise ValueError(
-          f"{self.layer.name!r} has no prunable weight {role!r}; it has"
-          f" {prunable}."
-        )
-      if np.shape(array) != tuple(held.mask.shape):
-        raise ValueError(
-          f"The mask of {role!r} must have shape {tuple(held.mask.shape)}, got"
-          f" {np.shape(array)}."
-        )
-      held.mask.assign(np.asarray(array, held.mask.dtype.as_numpy_dtype))
-      keras2.raw(variables[role]).assign(
-        held.apply(tf.convert_to_tensor(keras2.raw(variables[role])))
-      )
-
-  def _own_weights(self) -> dict[str, tf.Variable]:
+  def _own_weights(self) -> dict[str, walking.BoundWeight]:
     return {
-      relative_role(slot, self.layer): slot.variable
-      for slot in binding_lib.walk_weights(self.layer, keras2)
+      _relative_role(bound, self.layer): bound
+      for bound in walking.walk_weights(self.layer, TF_KERAS)
     }
 
   def get_config(self):
-    return {
+    config = {
       **super().get_config(),
       # tfmot leaves this one out.
       "sparsity_m_by_n": self.sparsity_m_by_n,
       "prunable_roles": self.prunable_roles,
     }
+    return copying.LiveConfig(config, self)
+
+  @classmethod
+  def from_config(cls, config):
+    layer = super().from_config(config)
+    # Around Keras's tracking: what is copied from is no part of the copy.
+    vars(layer)[_SOURCE] = copying.source_of(config)
+    return layer
+
+
+class _CopiesLottery:
+  """A model class whose clones have its masks and initial weights."""
+
+  def get_config(self):
+    return copying.LiveConfig(super().get_config(), self)
+
+  @classmethod
+  def from_config(cls, config, custom_objects=None):
+    model = super().from_config(dict(config), custom_objects)
+    source = copying.source_of(config)
+    if source is not None and model.built:
+      Binding(model, TF_KERAS).copy_lottery(Binding(source, TF_KERAS))
+    return model
 
 
 @tf_keras.utils.register_keras_serializable("tf_lottery")
-class LotterySequential(tf_keras.Sequential):
+class LotterySequential(_CopiesLottery, tf_keras.Sequential):
   """A lottery-ready `tf_keras.Sequential`.
 
-  Its own class, because tf_keras imports the module of a file's outermost
-  class only, and must find `LotteryPrune` registered.
+  It has a class of its own, because tf_keras imports the module of a file's
+  outermost class only, and must find `LotteryPrune` registered.
   """
 
 
 @tf_keras.utils.register_keras_serializable("tf_lottery")
-class LotteryFunctional(Functional):
+class LotteryFunctional(_CopiesLottery, Functional):
   """A lottery-ready functional model; see `LotterySequential`."""
 
 
@@ -209,90 +197,107 @@ _READY_CLASSES = {
 }
 
 
-def relative_role(slot: binding_lib.Slot, layer: tf_keras.layers.Layer) -> str:
-  """A weight's name in a wrapped layer; a sublayer's comes with its number."""
-  return slot.weight.role if slot.layer is layer else slot.weight.key
+class TfKeras(keras2.TfKerasBase):
+  """What the rest of the library asks of tf_keras."""
 
-
-def prune_layer(
-  layer: tf_keras.layers.Layer,
-  prunable: Override | None = None,
-  **kwargs: Any,
-) -> LotteryPrune:
-  """Wraps one layer."""
-  if _is_prepared(layer):
-    return layer
-  if prunable is not None and not layer.built:
-    raise ValueError(
-      f"prunable= needs a layer whose weights exist, and {layer.name!r} is not"
-      " built. Use LotteryPrune(layer, prunable_roles=[...]) instead."
-    )
-  if prunable is None:
-    return LotteryPrune(layer, **kwargs)
-  slots = list(binding_lib.walk_weights(layer, keras2, prunable))
-  chosen = {id(slot.variable) for slot in slots if slot.weight.prunable}
-  return _wrap(layer, chosen, **kwargs)
-
-
-def prune_model(
-  model: tf_keras.Model,
-  prunable: Override | None = None,
-  **kwargs: Any,
-) -> tf_keras.Model:
-  """A lottery-ready model around the same layers."""
-  if not model.built:
-    raise ValueError(
-      f"lottery_prune() needs a model whose weights exist, and {model.name!r}"
-      " is not built. Give it an Input, or call it on data once."
-    )
-  slots = binding_lib.walk_weights(model, keras2, prunable)
-  chosen = {id(slot.variable) for slot in slots if slot.weight.prunable}
-
-  def wrap(layer):
-    if _is_rebuildable(layer):
-      return _rebuild(layer, wrap)
-    if not layer.weights or _is_prepared(layer):
+  def prune_layer(
+    self,
+    layer: tf_keras.layers.Layer,
+    prunable: Override | None = None,
+    **tfmot_arguments: Any,
+  ) -> LotteryPrune:
+    """Wraps one layer."""
+    if _is_prepared(layer):
       return layer
-    if isinstance(layer, tf_keras.Model):
+    if prunable is None:
+      return LotteryPrune(layer, **tfmot_arguments)
+    if not layer.built:
       raise ValueError(
-        f"{type(layer).__name__} is a subclassed tf_keras model, which cannot"
-        " be rebuilt around wrapped layers. Wrap its layers with"
-        " lottery_prune(layer) in its __init__, or use a Keras 3 model, which"
-        " is made ready in place."
+        f"prunable= needs a layer whose weights exist, and {layer.name!r} is"
+        " not built. Use LotteryPrune(layer, prunable_roles=[...]) instead."
       )
-    return _wrap(layer, chosen, **kwargs)
+    return _wrap(layer, _chosen(layer, prunable), **tfmot_arguments)
 
-  ready = wrap(model)
-  ready.__class__ = _READY_CLASSES.get(type(ready), type(ready))
-  return ready
+  def prune_model(
+    self,
+    model: tf_keras.Model,
+    prunable: Override | None = None,
+    **tfmot_arguments: Any,
+  ) -> tf_keras.Model:
+    """Makes a lottery-ready model around the same layers."""
+    if not model.built:
+      raise ValueError(
+        "lottery_prune() needs a model whose weights exist, and"
+        f" {model.name!r} is not built. Give it an Input, or call it on data"
+        " once."
+      )
+    chosen = _chosen(model, prunable)
+
+    def wrap(layer):
+      if _is_rebuildable(layer):
+        return _rebuild(layer, wrap)
+      if not layer.weights or _is_prepared(layer):
+        return layer
+      if isinstance(layer, tf_keras.Model):
+        raise ValueError(
+          f"{type(layer).__name__} is a subclassed tf_keras model, which cannot"
+          " be rebuilt around wrapped layers. Wrap its layers with"
+          " lottery_prune(layer) in its __init__, or use a Keras 3 model, which"
+          " is made ready in place."
+        )
+      return _wrap(layer, chosen, **tfmot_arguments)
+
+    ready = wrap(model)
+    ready.__class__ = _READY_CLASSES.get(type(ready), type(ready))
+    binding = Binding(ready, self)
+    guarding.guard(ready, binding.hold_again, binding.prepare_training)
+    return ready
+
+  def strip(self, model: tf_keras.Model) -> tf_keras.Model:
+    """Makes a plain model around the same layers."""
+    Binding(model, self).remove_constraints()
+
+    def unwrap(layer):
+      if _is_rebuildable(layer):
+        return _rebuild(layer, unwrap)
+      if not isinstance(layer, LotteryPrune):
+        return _with_attributes_replaced(layer, unwrap)
+      for below in walking.walk(layer.layer, self):
+        vars(below).pop(keras2.INITIAL, None)
+      vars(layer.layer).pop("get_prunable_weights", None)
+      return layer.layer
+
+    return unwrap(model)
 
 
-def strip(model: tf_keras.Model) -> tf_keras.Model:
-  """A plain model around the same layers, with the masks applied."""
-  binding = binding_lib.Binding(model, keras2)
-  binding.hold(binding.mask)
-  binding.release()
-
-  def unwrap(layer):
-    if _is_rebuildable(layer):
-      return _rebuild(layer, unwrap)
-    if not isinstance(layer, LotteryPrune):
-      return _with_attributes_replaced(layer, unwrap)
-    for below in binding_lib.walk(layer.layer, keras2):
-      vars(below).pop(keras2.INITIAL, None)
-    vars(layer.layer).pop("get_prunable_weights", None)
-    return layer.layer
-
-  return unwrap(model)
+TF_KERAS: Generation = TfKeras()
 
 
-def _wrap(layer, chosen: set[int], **kwargs) -> LotteryPrune:
+def _chosen(
+  layer: tf_keras.layers.Layer, prunable: Override | None
+) -> set[int]:
+  """The ids of the variables that are to be pruned, in the layer and below."""
+  return {
+    id(bound.variable)
+    for bound in walking.walk_weights(layer, TF_KERAS, prunable)
+    if bound.weight.prunable
+  }
+
+
+def _wrap(layer, chosen: set[int], **tfmot_arguments) -> LotteryPrune:
   roles = [
-    relative_role(slot, layer)
-    for slot in binding_lib.walk_weights(layer, keras2)
-    if id(slot.variable) in chosen
+    _relative_role(bound, layer)
+    for bound in walking.walk_weights(layer, TF_KERAS)
+    if id(bound.variable) in chosen
   ]
-  return LotteryPrune(layer, prunable_roles=roles, **kwargs)
+  return LotteryPrune(layer, prunable_roles=roles, **tfmot_arguments)
+
+
+def _relative_role(
+  bound: walking.BoundWeight, layer: tf_keras.layers.Layer
+) -> str:
+  """A weight's name in a wrapped layer; a sublayer's comes with its number."""
+  return bound.weight.role if bound.layer is layer else bound.weight.key
 
 
 def _is_rebuildable(layer: tf_keras.layers.Layer) -> bool:
@@ -303,7 +308,7 @@ def _is_rebuildable(layer: tf_keras.layers.Layer) -> bool:
 
 def _is_prepared(layer: tf_keras.layers.Layer) -> bool:
   return any(
-    isinstance(below, LotteryPrune) for below in binding_lib.walk(layer, keras2)
+    isinstance(below, LotteryPrune) for below in walking.walk(layer, TF_KERAS)
   )
 
 

@@ -1,186 +1,170 @@
-"""What binding.py and training.py ask of Keras 3; the same as keras2.py."""
+"""Keras 3, as far as it needs no lottery state: see `generation.Generation`."""
 
-import sys
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tf_lottery import objective
-from tf_lottery.wrappers import binding as binding_lib
+from tf_lottery.wrappers import optimizers
+from tf_lottery.wrappers import walking
 
-LIBRARY = keras
-_GENERATION = sys.modules[__name__]
 STATE = "_lottery_state"
 
 
-def children(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-  """The layers directly below, in an order that a rebuild repeats."""
-  if isinstance(layer, keras.Model):
-    return list(layer.layers)
-  return list(layer._layers)
+class Keras3Base:
+  """What `keras3_lottery.Keras3` inherits."""
 
+  library = keras
 
-def own_variables(
-  layer: keras.layers.Layer,
-) -> list[tuple[str, keras.Variable, bool]]:
-  """`(role, variable, trainable)` of the layer's own weights."""
-  is_depthwise = any(
-    ancestor.__name__ == "BaseDepthwiseConv" for ancestor in type(layer).__mro__
-  )
-  rows = []
-  roles: set[str] = set()
-  for trainable, variables in (
-    (True, layer._trainable_variables),
-    (False, layer._non_trainable_variables),
-  ):
-    for variable in variables:
-      role = variable.name
-      if is_depthwise and role == "kernel":
-        role = "depthwise_kernel"  # tf_keras's name for it
-      role = binding_lib.unique_role(role, roles)
-      rows.append((role, variable, trainable and variable.trainable))
-  return rows
+  def children(self, layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    if isinstance(layer, keras.Model):
+      return list(layer.layers)
+    return list(layer._layers)
 
+  def own_variables(
+    self, layer: keras.layers.Layer
+  ) -> list[tuple[str, keras.Variable, bool]]:
+    is_depthwise = any(
+      ancestor.__name__ == "BaseDepthwiseConv"
+      for ancestor in type(layer).__mro__
+    )
+    rows = []
+    roles: set[str] = set()
+    for trainable, own in (
+      (True, layer._trainable_variables),
+      (False, layer._non_trainable_variables),
+    ):
+      for variable in own:
+        role = variable.name
+        if is_depthwise and role == "kernel":
+          role = "depthwise_kernel"  # tf_keras's name for it
+        role = walking.unique_role(role, roles)
+        rows.append((role, variable, trainable and variable.trainable))
+    return rows
 
-def raw(variable: keras.Variable) -> tf.Variable:
-  """The TensorFlow variable behind a Keras one."""
-  return variable.value
+  def raw(self, variable: keras.Variable) -> tf.Variable:
+    return variable.value
 
+  def constraint(self, variable: keras.Variable) -> Any:
+    return variable.constraint
 
-def random_states(model: keras.Model) -> list[tf.Variable]:
-  """The states of the seed generators, of dropout and its like."""
-  return [
-    seed_generator.state.value
-    for layer in binding_lib.walk(model, _GENERATION)
-    for seed_generator in layer._seed_generators
-  ]
+  def set_constraint(self, variable: keras.Variable, constraint: Any) -> None:
+    variable.constraint = constraint
 
+  def initial(self, layer: keras.layers.Layer) -> Mapping[str, keras.Variable]:
+    state = vars(layer).get(STATE)
+    return state.initial if state is not None else {}
 
-def initial(layer: keras.layers.Layer) -> dict[str, keras.Variable]:
-  """Role -> stored initial weight; empty when not lottery-ready."""
-  state = vars(layer).get(STATE)
-  return state.initial if state is not None else {}
+  def pattern(self, layer: keras.layers.Layer) -> None:
+    """Returns None: there is no tfmot wrapper to ask for a pattern."""
+    del layer
 
+  def nodes(self, model: keras.Model) -> list[tuple[Any, list, list]] | None:
+    functional = getattr(model, "_functional", None) or model
+    by_depth = getattr(functional, "_nodes_by_depth", None)
+    return by_depth and [
+      (node.operation, list(node.input_tensors), list(node.output_tensors))
+      for depth in sorted(by_depth, reverse=True)
+      for node in by_depth[depth]
+    ]
 
-def pattern(layer: keras.layers.Layer) -> None:
-  """There is no tfmot wrapper to ask for one."""
-  del layer
+  def remake(self, layer: Any, config: dict[str, Any]) -> Any:
+    if isinstance(layer, keras.layers.Lambda):
+      # Keras would load the functions from the configuration, and refuses to.
+      config = {key: config[key] for key in ("name", "trainable", "dtype")}
+      functions = (layer.function, layer._output_shape, layer.mask)
+      return type(layer)(*functions, layer.arguments, **config)
+    return type(layer).from_config(config)
 
+  def clone(
+    self, model: keras.Model, make: Callable[[Any], Any]
+  ) -> keras.Model:
+    compiled = model.compiled
+    # Keras 3 would compile the clone, and fail at losses of the user's.
+    model.compiled = False
+    try:
+      return keras.models.clone_model(model, clone_function=make)
+    finally:
+      model.compiled = compiled
 
-def nodes(model: keras.Model) -> list[tuple[Any, list, list]] | None:
-  """Layer, input and output tensors of each call; None without a graph."""
-  functional = getattr(model, "_functional", None) or model
-  by_depth = getattr(functional, "_nodes_by_depth", None)
-  return by_depth and [
-    (node.operation, list(node.input_tensors), list(node.output_tensors))
-    for depth in sorted(by_depth, reverse=True)
-    for node in by_depth[depth]
-  ]
+  def random_states(self, model: keras.Model) -> list[tf.Variable]:
+    return [
+      seed_generator.state.value
+      for layer in walking.walk(model, self)
+      for seed_generator in layer._seed_generators
+    ]
 
+  def make_randomness_resumable(self, model: keras.Model) -> None:
+    """Does nothing: seed generators of Keras 3 have such a state already."""
+    del model
 
-def remake(layer: keras.layers.Layer, config: dict[str, Any]) -> Any:
-  """A layer or operation like this one, made from a configuration."""
-  if isinstance(layer, keras.layers.Lambda):
-    # Keras would load the functions from the configuration, and refuses to.
-    config = {key: config[key] for key in ("name", "trainable", "dtype")}
-    functions = (layer.function, layer._output_shape, layer.mask)
-    return type(layer)(*functions, layer.arguments, **config)
-  return type(layer).from_config(config)
+  def forward(self, model: keras.Model, x: Any) -> Any:
+    return model(x, training=True) if model._call_has_training_arg else model(x)
 
+  def build_optimizer(self, model: keras.Model) -> None:
+    # A LossScaleOptimizer would make its variables a second time.
+    if not model.optimizer.built:
+      model.optimizer.build(model.trainable_variables)
 
-def clone(model: keras.Model, make: Callable[[Any], Any]) -> keras.Model:
-  """The model with layers that `make` makes of its own, not compiled."""
-  compiled = model.compiled
-  # Keras 3 would compile the clone, and fail at losses of the user's.
-  model.compiled = False
-  try:
-    return keras.models.clone_model(model, clone_function=make)
-  finally:
-    model.compiled = compiled
+  def optimizer_variables(self, optimizer: Any) -> list[tf.Variable]:
+    return [variable.value for variable in optimizer.variables]
 
+  def step_variable(self, optimizer: Any) -> tf.Variable:
+    # `iterations` is computed where gradients are accumulated.
+    return optimizers.innermost(optimizer)._iterations.value
 
-def set_constraint(variable: keras.Variable, constraint: Any) -> None:
-  """Has optimizers apply `constraint` after each update of the variable."""
-  variable.constraint = constraint
+  def updated_variables(
+    self, optimizer: Any, model: keras.Model
+  ) -> list[keras.Variable] | None:
+    del model
+    return optimizer._trainable_variables if optimizer.built else None
 
+  def scale_loss(self, optimizer: Any, loss: tf.Tensor) -> tf.Tensor:
+    return optimizer.scale_loss(loss)
 
-def make_randomness_resumable(model: keras.Model) -> None:
-  """Nothing to do: Keras 3's seed generators have a state already."""
-  del model
-
-
-def forward(model: keras.Model, x: Any) -> Any:
-  """The model's output in training."""
-  return model(x, training=True) if model._call_has_training_arg else model(x)
-
-
-def build_optimizer(model: keras.Model) -> None:
-  """Makes the optimizer's variables, once."""
-  # A LossScaleOptimizer would make its own again.
-  if not model.optimizer.built:
-    model.optimizer.build(model.trainable_variables)
-
-
-def optimizer_variables(optimizer: Any) -> list[tf.Variable]:
-  """All that an optimizer remembers: slots, iterations, learning rate."""
-  return [variable.value for variable in optimizer.variables]
-
-
-def step_variable(optimizer: Any) -> tf.Variable:
-  """The count of updates, by which learning-rate schedules go."""
-  while hasattr(optimizer, "inner_optimizer"):
-    optimizer = optimizer.inner_optimizer
-  # `iterations` is computed where gradients are accumulated.
-  return optimizer._iterations.value
-
-
-def scale_loss(optimizer: Any, loss: tf.Tensor) -> tf.Tensor:
-  """The loss to differentiate, scaled up under mixed precision."""
-  return optimizer.scale_loss(loss)
-
-
-def unscale_gradients(optimizer: Any, gradients: list) -> list:
-  """Keras 3's optimizers unscale by themselves."""
-  del optimizer
-  return gradients
-
-
-def clip_together(optimizer: Any, gradients: list) -> list:
-  """Clips the sum over all replicas, where the optimizer is to clip.
-
-  Keras 3's optimizers clip each replica's share before they add up, so that
-  training would depend on the number of replicas. The sum, once clipped, is
-  handed to them in equal shares, which their own clipping leaves alone.
-  """
-  inner = getattr(optimizer, "inner_optimizer", optimizer)
-  limits = ("clipnorm", "global_clipnorm", "clipvalue")
-  if all(getattr(inner, limit, None) is None for limit in limits):
+  def unscale_gradients(self, optimizer: Any, gradients: list) -> list:
+    """Returns the gradients: optimizers of Keras 3 unscale by themselves."""
+    del optimizer
     return gradients
-  context = tf.distribute.get_replica_context()
-  scale = 1.0 if inner is optimizer else optimizer.dynamic_scale.value
-  present = [
-    tf.convert_to_tensor(g) / scale for g in gradients if g is not None
-  ]
-  summed = context.all_reduce(tf.distribute.ReduceOp.SUM, present)
-  factor = scale / context.num_replicas_in_sync
-  clipped = (g * factor for g in inner._clip_gradients(summed))
-  return [None if g is None else next(clipped) for g in gradients]
 
+  def clip_together(self, optimizer: Any, gradients: list) -> list:
+    """Clips the sum of the replicas' gradients, if the optimizer is to clip.
 
-def metrics(model: keras.Model) -> list[objective.Metric]:
-  """Returns what the model reports, once Keras has built its metrics."""
-  compiled = model._compile_metrics
-  losses = [model._loss_tracker, *getattr(model._compile_loss, "metrics", ())]
-  found = []
-  for metric in model.metrics:
-    if metric is compiled:
-      # Keras reports them in this order, under the names of their outputs.
-      pairs = zip(compiled.result(), compiled.metrics, strict=True)
-      found += [objective.Metric.of(one, name, one.name) for name, one in pairs]
-    elif any(metric is loss for loss in losses):
-      found.append(objective.Metric(metric.name, ("loss",), "min"))
-    else:
-      found.append(objective.Metric.of(metric, metric.name, metric.name))
-  return found
+    Optimizers of Keras 3 clip the gradients of each replica before they add
+    them up, so that training would depend on the number of replicas. Here the
+    sum is clipped, and handed to them in equal shares, which their own
+    clipping leaves as they are.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    limits = ("clipnorm", "global_clipnorm", "clipvalue")
+    if all(getattr(inner, limit, None) is None for limit in limits):
+      return gradients
+    context = tf.distribute.get_replica_context()
+    scale = 1.0 if inner is optimizer else optimizer.dynamic_scale.value
+    present = [
+      tf.convert_to_tensor(g) / scale for g in gradients if g is not None
+    ]
+    summed = context.all_reduce(tf.distribute.ReduceOp.SUM, present)
+    factor = scale / context.num_replicas_in_sync
+    clipped = (g * factor for g in inner._clip_gradients(summed))
+    return [None if g is None else next(clipped) for g in gradients]
+
+  def metrics(self, model: keras.Model) -> list[objective.Metric]:
+    compiled = model._compile_metrics
+    losses = [model._loss_tracker, *getattr(model._compile_loss, "metrics", ())]
+    found = []
+    for metric in model.metrics:
+      if metric is compiled:
+        # Keras reports them in this order, under the names of their outputs.
+        pairs = zip(compiled.result(), compiled.metrics, strict=True)
+        found += [
+          objective.Metric.of(one, name, one.name) for name, one in pairs
+        ]
+      elif any(metric is loss for loss in losses):
+        found.append(objective.Metric(metric.name, ("loss",), "min"))
+      else:
+        found.append(objective.Metric.of(metric, metric.name, metric.name))
+    return found

@@ -1,11 +1,11 @@
 """Making Keras 3 models lottery-ready: lottery state lives on the layers.
 
-Each layer that owns weights gets a `LotteryState` beside its attributes: not
-among its weights, but found by Keras's saving and by `tf.train.Checkpoint`.
+Each layer that owns weights gets a `LotteryState`. It is no weight of the
+layer, but Keras's saving and `tf.train.Checkpoint` find it.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -14,9 +14,13 @@ from keras.src.backend import AutocastScope  # these have no public names
 from keras.src.models.functional import Functional
 
 from tf_lottery.weights import Override
-from tf_lottery.wrappers import binding as binding_lib
-from tf_lottery.wrappers import holding
+from tf_lottery.wrappers import copying
+from tf_lottery.wrappers import guarding
 from tf_lottery.wrappers import keras3
+from tf_lottery.wrappers import variables
+from tf_lottery.wrappers import walking
+from tf_lottery.wrappers.binding import Binding
+from tf_lottery.wrappers.generation import Generation
 
 _PLAIN_BUILD = "_lottery_plain_build"
 
@@ -24,20 +28,29 @@ _PLAIN_BUILD = "_lottery_plain_build"
 class LotteryState(keras.layers.Layer):
   """The masks and the initial weights of one layer.
 
+  Args:
+    weights: role -> weight of the layer.
+
   Attributes:
-    masks: role -> boolean variable, for prunable weights.
-    initial: role -> variable, for all weights.
+    masks: role -> boolean variable, of prunable weights.
+    initial: role -> variable, of all weights.
   """
 
-  def __init__(self, roles: dict[str, Any], prunable_roles: Sequence[str]):
+  def __init__(self, weights: Mapping[str, walking.BoundWeight]):
     super().__init__(name="lottery_state", dtype="float32")
     self.masks = {
-      role: self._add(f"mask_{role}", roles[role].shape, "bool", "ones")
-      for role in prunable_roles
+      role: self._add(f"mask_{role}", bound.variable.shape, "bool", "ones")
+      for role, bound in weights.items()
+      if bound.weight.prunable
     }
     self.initial = {
-      role: self._add(f"initial_{role}", value.shape, value.dtype, _copy(value))
-      for role, value in roles.items()
+      role: self._add(
+        f"initial_{role}",
+        bound.variable.shape,
+        bound.variable.dtype,
+        _copy(bound.variable),
+      )
+      for role, bound in weights.items()
     }
     self.built = True
 
@@ -52,10 +65,10 @@ class LotteryState(keras.layers.Layer):
     )
 
   def load_own_variables(self, store):
-    """Reads masks and initial weights; a plain model's file has none."""
+    """Reads masks and initial weights; the file of a plain model has none."""
     if not store.keys():
       raise ValueError(
-        "The file holds no masks and initial weights: it is of a plain model."
+        "The file is of a plain model: it holds no masks and initial weights."
         " Load it before lottery_prune()."
       )
     super().load_own_variables(store)
@@ -70,15 +83,29 @@ def _copy(variable):
 class _RestoresLottery:
   """A model class that is lottery-ready again when it is loaded."""
 
+  plain_class: type[keras.Model]
+
+  def __new__(cls, *args, **kwargs):
+    # Only `prune_model` makes a model ready. Keras calls the class for a model
+    # of other layers, as clone_model() does: that one is plain.
+    return cls.plain_class(*args, **kwargs)
+
   def get_config(self):
-    return {**super().get_config(), "lottery_prunable": _prunable_keys(self)}
+    with copying.without_warning():
+      config = super().get_config()
+    keys = list(Binding(self, KERAS_3).shapes)
+    return copying.LiveConfig({**config, "lottery_prunable": keys}, self)
 
   @classmethod
   def from_config(cls, config, custom_objects=None):
+    source = copying.source_of(config)
     config = dict(config)
     keys = frozenset(config.pop("lottery_prunable"))
     plain = cls.plain_class.from_config(config, custom_objects=custom_objects)
-    return prune_model(plain, lambda weight: weight.key in keys)
+    model = KERAS_3.prune_model(plain, lambda weight: weight.key in keys)
+    if source is not None:
+      Binding(model, KERAS_3).copy_lottery(Binding(source, KERAS_3))
+    return model
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
@@ -101,101 +128,132 @@ _READY_CLASSES = {
 }
 
 
-def prune_model(
-  model: keras.Model, prunable: Override | None = None
-) -> keras.Model:
-  """Makes a built Keras 3 model lottery-ready, in place."""
-  if not model.built:
-    raise ValueError(
-      f"lottery_prune() needs a model whose weights exist, and {model.name!r}"
-      " is not built. Give it an Input, or call it on data once."
-    )
-  _attach_states(model, prunable)
-  if type(model) in _READY_CLASSES:
-    model.__class__ = _READY_CLASSES[type(model)]
-    for layer in binding_lib.walk(model, keras3):
+class Keras3(keras3.Keras3Base):
+  """What the rest of the library asks of Keras 3."""
+
+  def prune_model(
+    self,
+    model: keras.Model,
+    prunable: Override | None = None,
+    **tfmot_arguments: Any,
+  ) -> keras.Model:
+    """Makes a built model lottery-ready, in place."""
+    _refuse(tfmot_arguments)
+    if not model.built:
+      raise ValueError(
+        "lottery_prune() needs a model whose weights exist, and"
+        f" {model.name!r} is not built. Give it an Input, or call it on data"
+        " once."
+      )
+    _attach_states(model, prunable)
+    if type(model) in _READY_CLASSES:
+      model.__class__ = _READY_CLASSES[type(model)]
+      for layer in walking.walk(model, self):
+        vars(layer).pop("get_build_config", None)
+    elif not isinstance(model, _RestoresLottery):
+      vars(model)["get_build_config"] = _refuse_to_save
+    _warn_of_copies_below(model)
+    binding = Binding(model, self)
+    guarding.guard(model, binding.hold_again, binding.prepare_training)
+    guarding.forget_compiled_steps(model)
+    return model
+
+  def prune_layer(
+    self,
+    layer: keras.layers.Layer,
+    prunable: Override | None = None,
+    **tfmot_arguments: Any,
+  ) -> keras.layers.Layer:
+    """Makes a layer lottery-ready, now or as soon as it is built."""
+    _refuse(tfmot_arguments)
+    if layer.built:
+      _attach_states(layer, prunable)
+    elif _PLAIN_BUILD not in vars(layer):
+      plain_build = layer.build
+
+      # Keras itself wraps `build` on the instance; this goes around that.
+      @functools.wraps(plain_build)
+      def build(*args, **kwargs):
+        plain_build(*args, **kwargs)
+        with tf.init_scope():
+          _attach_states(layer, prunable)
+
+      vars(layer)[_PLAIN_BUILD] = plain_build
+      vars(layer)["build"] = build
+    # Keras asks for it when it writes the layer into a file. It does not ask
+    # the layers of a subclassed model, which makes them ready itself.
+    vars(layer)["get_build_config"] = _refuse_to_save_layer
+    copying.warn_of_copies(layer)
+    return layer
+
+  def strip(self, model: keras.Model) -> keras.Model:
+    """Takes everything of the lottery off a model, in place."""
+    Binding(model, self).remove_constraints()
+    for layer in walking.walk(model, self):
+      if keras3.STATE in vars(layer):
+        # Not delattr: Keras's would look the state up among its own.
+        vars(layer).pop(keras3.STATE)
+        layer._delete_tracking("lottery_state")
+      if _PLAIN_BUILD in vars(layer):
+        vars(layer)["build"] = vars(layer).pop(_PLAIN_BUILD)
       vars(layer).pop("get_build_config", None)
-  elif not isinstance(model, _RestoresLottery):
-    object.__setattr__(model, "get_build_config", _refuse_to_save)
-  binding_lib.forget_compiled_steps(model)
-  return model
+      copying.stop_warning(layer)
+      if isinstance(layer, _RestoresLottery):
+        layer.__class__ = layer.plain_class
+    return model
 
 
-def prune_layer(
-  layer: keras.layers.Layer, prunable: Override | None = None
-) -> keras.layers.Layer:
-  """Makes a layer lottery-ready, now or as soon as it is built."""
-  if layer.built:
-    _attach_states(layer, prunable)
-  elif _PLAIN_BUILD not in vars(layer):
-    plain_build = layer.build
-
-    # Keras itself wraps `build` on the instance; this goes around that.
-    @functools.wraps(plain_build)
-    def build(*args, **kwargs):
-      plain_build(*args, **kwargs)
-      with tf.init_scope():
-        _attach_states(layer, prunable)
-
-    object.__setattr__(layer, _PLAIN_BUILD, plain_build)
-    object.__setattr__(layer, "build", build)
-  # Asked only of what is written into a file: not below a subclassed model.
-  object.__setattr__(layer, "get_build_config", _refuse_to_save_layer)
-  return layer
+KERAS_3: Generation = Keras3()
 
 
-def strip(model: keras.Model) -> keras.Model:
-  """Applies the masks and takes everything of the lottery off, in place."""
-  binding = binding_lib.Binding(model, keras3)
-  binding.hold(binding.mask)
-  binding.release()
-  for layer in binding_lib.walk(model, keras3):
-    if keras3.STATE in vars(layer):
-      # Not delattr: Keras's would look the state up among its own.
-      vars(layer).pop(keras3.STATE)
-      layer._delete_tracking("lottery_state")
-    if _PLAIN_BUILD in vars(layer):
-      object.__setattr__(layer, "build", vars(layer).pop(_PLAIN_BUILD))
-    vars(layer).pop("get_build_config", None)
-    if isinstance(layer, _RestoresLottery):
-      layer.__class__ = layer.plain_class
-  return model
+def _refuse(tfmot_arguments: Mapping[str, Any]) -> None:
+  if tfmot_arguments:
+    raise TypeError(
+      "Arguments of tfmot's wrapper are for tf_keras alone, got"
+      f" {sorted(tfmot_arguments)} for Keras 3. Give pattern= to"
+      " prune_and_rewind() or find_ticket() instead."
+    )
 
 
-def _attach_states(layer, prunable):
-  by_layer: dict[int, list[binding_lib.Slot]] = {}
-  for slot in binding_lib.walk_weights(layer, keras3, prunable):
-    by_layer.setdefault(id(slot.layer), []).append(slot)
-  for slots in by_layer.values():
-    if not keras3.initial(slots[0].layer):
-      _attach_state(slots)
+def _attach_states(
+  layer: keras.layers.Layer, prunable: Override | None
+) -> None:
+  by_layer: dict[int, list[walking.BoundWeight]] = {}
+  for bound in walking.walk_weights(layer, KERAS_3, prunable):
+    by_layer.setdefault(id(bound.layer), []).append(bound)
+  for weights in by_layer.values():
+    if not KERAS_3.initial(weights[0].layer):
+      _attach_state({bound.weight.role: bound for bound in weights})
 
 
-def _attach_state(slots: list[binding_lib.Slot]) -> None:
-  layer = slots[0].layer
-  variables = {slot.weight.role: slot.variable for slot in slots}
-  chosen = [slot.weight.role for slot in slots if slot.weight.prunable]
+def _attach_state(weights: Mapping[str, walking.BoundWeight]) -> None:
+  first = next(iter(weights.values()))
   # Where a model's call builds its layers, variables would come cast.
-  scope = binding_lib.scope_of(keras3.raw(slots[0].variable))
+  scope = variables.scope_of(KERAS_3.raw(first.variable))
   with scope, AutocastScope(None):
-    state = LotteryState(variables, chosen)
+    state = LotteryState(weights)
   for role, mask in state.masks.items():
-    variable = variables[role]
-    held = holding.HeldMask(mask, variable.constraint)
-    keras3.set_constraint(variable, held)
+    held = weights[role].held
+    if held is not None:  # by a Binding, before the model was made ready
+      mask.assign(tf.cast(held.mask, tf.bool))
+    weights[role].hold_by(mask, KERAS_3)
   # Around Keras's tracking, so that layer.weights stays what it was; Keras's
   # saving finds the attribute, and tf.train.Checkpoint the dependency.
-  object.__setattr__(layer, keras3.STATE, state)
+  vars(first.layer)[keras3.STATE] = state
   dependency = tf.Module()
   # Its dictionaries, plain: TensorFlow does not look into Keras's tracked ones.
   dependency.masks = dict(state.masks)
   dependency.initial = dict(state.initial)
-  layer._track_trackable(dependency, "lottery_state", overwrite=True)
+  first.layer._track_trackable(dependency, "lottery_state", overwrite=True)
 
 
-def _prunable_keys(model) -> list[str]:
-  binding = binding_lib.Binding(model, keras3)
-  return list(binding.shapes)
+def _warn_of_copies_below(model: keras.Model) -> None:
+  """Has all layers warn that hold lottery state, themselves or below."""
+  for layer in walking.walk(model, KERAS_3):
+    ready = any(map(KERAS_3.initial, walking.walk(layer, KERAS_3)))
+    # The configuration of a ready model brings its lottery along.
+    if ready and layer is not model and not isinstance(layer, _RestoresLottery):
+      copying.warn_of_copies(layer)
 
 
 def _refuse_to_save():

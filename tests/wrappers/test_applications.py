@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import tf_lottery
+from tf_lottery.training.trainer import data
 
 APPLICATIONS = {
   "MobileNetV2": {"alpha": 0.35},
@@ -77,7 +78,7 @@ def test_an_application_trains_in_a_trainer():
   trainer.restore(trainer.initial, mask, 0)
   rng = np.random.default_rng(0)
   x = rng.uniform(0, 255, (4, 32, 32, 3)).astype("float32")
-  dataset = tf_lottery.data.as_data((x, np.arange(4)))
+  dataset = data.as_data((x, np.arange(4)))
   trainer.train(dataset, 0, 1, batch_size=4, seed=0)
   trainer.binding.check_held()
   trained = trainer.binding.read()

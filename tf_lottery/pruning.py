@@ -1,0 +1,122 @@
+"""Pruning a lottery-ready model after each training of one's own loop."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from tf_lottery import criteria as criteria_lib
+from tf_lottery import masks
+from tf_lottery import patterns
+from tf_lottery import scopes
+from tf_lottery import wrappers
+from tf_lottery.wrappers.binding import Binding
+
+
+def prune_and_rewind(
+  model: Any,
+  density: float,
+  *,
+  criterion: str | criteria_lib.Criterion = "magnitude",
+  scope: scopes.Scope | None = None,
+  pattern: str | patterns.Pattern | None = None,
+  batches: Any = (),
+  seed: int = 0,
+  optimizer: Any | Sequence[Any] | None = None,
+  reset_optimizer: bool = True,
+) -> masks.Mask:
+  """Prunes a lottery-ready model after training, and rewinds it.
+
+  Scores the weights, selects which to keep, holds the new mask and puts the
+  initial weights back. Then train again.
+
+  Args:
+    model: a model on which `lottery_prune` was called.
+    density: the fraction of all prunable weights to keep, in (0, 1].
+    criterion: `"magnitude"`, `"random"` or a function. Defaults to
+      `"magnitude"`.
+    scope: which weights compete with each other. Defaults to `global_()`.
+    pattern: what is pruned together, e.g. `"block_1x4"` or `channel()`; see
+      `patterns.get`. Defaults to what was given to `lottery_prune` as tfmot's
+      `block_size` or `sparsity_m_by_n`, else to single weights.
+    batches: data for criteria that need it, `(x, y)` tuples.
+    seed: seed of criteria that draw random numbers.
+    optimizer: the optimizer, or a sequence of them, of a training loop of your
+      own. They are reset in addition to those that the model has as
+      attributes: the compiled one, and the own ones of a GAN, say. Defaults to
+      `None`.
+    reset_optimizer: whether optimizers begin afresh: their slots, and their
+      position in a learning-rate schedule. A rate that was set by hand or by a
+      callback stays. Defaults to `True`, as in the paper.
+
+  Returns:
+    The mask that is held now: a subset of the one that was held before.
+
+  Raises:
+    ValueError: the model is not lottery-ready, the density rose, or an
+      optimizer averages weights or is given although none is to be reset.
+    RuntimeError: the mask of before was not held until now.
+
+  Warns:
+    UserWarning: there is no optimizer to reset.
+
+  Example:
+  ```python
+  model = lottery_prune(model)
+  for density in geometric(levels=5):
+    model.fit(x, y)
+    prune_and_rewind(model, density)
+  model.fit(x, y)
+  model = strip_lottery(model)
+  ```
+  """
+  binding = wrappers.bind(model)
+  initial = binding.initial()
+  binding.check_held()
+  optimizers = _optimizers(binding, optimizer, reset_optimizer)
+  before = binding.mask
+  scores = criteria_lib.get(criterion)(binding, before, batches, seed)
+  mask = scopes.select(
+    scores,
+    before,
+    density,
+    scope or scopes.global_(),
+    binding.report.prunable,
+    wrappers.pattern_of(model) if pattern is None else patterns.get(pattern),
+  )
+  for one in optimizers:
+    binding.reset_optimizer(one)
+  binding.write(initial)
+  binding.hold(mask)
+  return mask
+
+
+def _optimizers(
+  binding: Binding, given: Any | Sequence[Any] | None, reset: bool
+) -> list[Any]:
+  """The optimizers to reset, each once; checks all."""
+  if given is None:
+    given = []
+  elif not isinstance(given, Sequence):
+    given = [given]
+  if given and not reset:
+    raise ValueError(
+      "optimizer= names optimizers to reset, and reset_optimizer=False says"
+      " that none is. Leave one of them out."
+    )
+  found = {id(one): one for one in (*binding.optimizers, *given)}
+  for one in found.values():
+    wrappers.check_optimizer(one)
+    if wrappers.generation_of(one) is not binding.generation:
+      raise TypeError(
+        f"optimizer= must be of {binding.generation.library.__name__}, as the"
+        f" model is, got {type(one).__module__}.{type(one).__qualname__}."
+      )
+  if reset and not found:
+    warnings.warn(
+      "prune_and_rewind() found no optimizer to reset: the model is not"
+      " compiled, and none was given. Momenta of the training before would"
+      " disturb the next one. Give your loop's by optimizer=, or say"
+      " reset_optimizer=False.",
+      stacklevel=3,
+    )
+  return list(found.values()) if reset else []

@@ -1,0 +1,77 @@
+"""Copies of lottery-ready objects that are made from their configurations.
+
+`clone_model()` makes a copy by `from_config(get_config())`. A configuration
+holds no arrays, so it would lose the mask and the initial weights.
+"""
+
+import contextlib
+import contextvars
+import functools
+import warnings
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+_HOOK = "get_config"
+_quiet = contextvars.ContextVar("quiet", default=False)
+
+
+class LiveConfig(dict):
+  """A configuration that knows the object which it describes.
+
+  Saving writes the entries alone, and so do copies of it. `clone_model()`
+  hands it over as it is.
+
+  Attributes:
+    source: the object.
+  """
+
+  def __init__(self, config: Mapping[str, Any], source: Any):
+    super().__init__(config)
+    self.source = source
+
+  def __reduce__(self):
+    return dict, (dict(self),)
+
+
+def source_of(config: Mapping[str, Any]) -> Any:
+  """Returns the object to copy from, None if the configuration was saved."""
+  return getattr(config, "source", None)
+
+
+@contextlib.contextmanager
+def without_warning() -> Iterator[None]:
+  """Lets configurations be read for another purpose than a copy."""
+  token = _quiet.set(True)
+  try:
+    yield
+  finally:
+    _quiet.reset(token)
+
+
+def warn_of_copies(layer: Any) -> None:
+  """Has a lottery-ready layer warn when its configuration is asked for."""
+  if _HOOK in vars(layer):
+    return
+  plain = layer.get_config
+
+  @functools.wraps(plain)
+  def get_config():
+    if not _quiet.get():
+      warnings.warn(
+        f"{layer.name!r} is lottery-ready, and a layer made from its"
+        " configuration has neither mask nor initial weights. A model made by"
+        " clone_model() has neither, too. Copy the model by"
+        " copy.deepcopy(model), or make the clone ready:"
+        " Ticket.from_model(model).apply(lottery_prune(clone)).",
+        stacklevel=2,
+      )
+    return plain()
+
+  # Into the dictionary itself: Keras would track what is set as an attribute.
+  vars(layer)[_HOOK] = get_config
+
+
+def stop_warning(layer: Any) -> None:
+  """Undoes `warn_of_copies`."""
+  vars(layer).pop(_HOOK, None)

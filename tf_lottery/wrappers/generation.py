@@ -1,0 +1,154 @@
+"""What the rest of the library asks of a Keras generation."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+from typing import Protocol
+
+import tensorflow as tf
+
+from tf_lottery import objective
+from tf_lottery import patterns
+from tf_lottery.weights import Override
+
+
+class Tree(Protocol):
+  """What a walk over layers needs to know."""
+
+  def children(self, layer: Any) -> list[Any]:
+    """Returns the layers directly below, in an order that a rebuild repeats."""
+    ...
+
+
+class Generation(Tree, Protocol):
+  """Everything in which Keras 3 and tf_keras differ.
+
+  There is one object for each: `keras3_lottery.KERAS_3` and
+  `keras2_lottery.TF_KERAS`. `wrappers.generation_of` finds the right one.
+
+  Attributes:
+    library: the module `keras` or `tf_keras`.
+  """
+
+  library: Any
+
+  # Layers and their weights.
+
+  def own_variables(self, layer: Any) -> list[tuple[str, Any, bool]]:
+    """Returns `(role, variable, trainable)` of each weight of the layer itself.
+
+    Weights of the layers below are not among them.
+    """
+    ...
+
+  def raw(self, variable: Any) -> tf.Variable:
+    """Returns the TensorFlow variable that stores a Keras variable."""
+    ...
+
+  def constraint(self, variable: Any) -> Any:
+    """Returns the constraint of a variable, or None."""
+    ...
+
+  def set_constraint(self, variable: Any, constraint: Any) -> None:
+    """Has optimizers apply `constraint` after each update of the variable."""
+    ...
+
+  # Making models lottery-ready.
+
+  def initial(self, layer: Any) -> Mapping[str, Any]:
+    """Returns role -> stored initial weight; empty if nothing is stored."""
+    ...
+
+  def pattern(self, layer: Any) -> patterns.Pattern | None:
+    """Returns what tfmot's arguments ask to prune together, None if nothing."""
+    ...
+
+  def prune_model(
+    self,
+    model: Any,
+    prunable: Override | None = None,
+    **tfmot_arguments: Any,
+  ) -> Any:
+    """Makes a built model lottery-ready."""
+    ...
+
+  def prune_layer(
+    self,
+    layer: Any,
+    prunable: Override | None = None,
+    **tfmot_arguments: Any,
+  ) -> Any:
+    """Makes one layer lottery-ready."""
+    ...
+
+  def strip(self, model: Any) -> Any:
+    """Takes masks and initial weights off a model whose masks hold."""
+    ...
+
+  # The graph of a model.
+
+  def nodes(self, model: Any) -> list[tuple[Any, list[Any], list[Any]]] | None:
+    """Returns layer, input tensors and output tensors of each call.
+
+    None where the model has no graph, because it is subclassed.
+    """
+    ...
+
+  def remake(self, layer: Any, config: dict[str, Any]) -> Any:
+    """Makes a layer of the same class from a configuration."""
+    ...
+
+  def clone(self, model: Any, make: Callable[[Any], Any]) -> Any:
+    """Copies a model, with `make` called on each layer; it is not compiled."""
+    ...
+
+  # Randomness.
+
+  def random_states(self, model: Any) -> list[tf.Variable]:
+    """Returns the states of random generators, such as those of dropout."""
+    ...
+
+  def make_randomness_resumable(self, model: Any) -> None:
+    """Gives each random generator a state that can be read and written."""
+    ...
+
+  # Training.
+
+  def forward(self, model: Any, x: Any) -> Any:
+    """Computes the model's output, in training mode."""
+    ...
+
+  def build_optimizer(self, model: Any) -> None:
+    """Makes the variables of the compiled optimizer, unless it has them."""
+    ...
+
+  def optimizer_variables(self, optimizer: Any) -> list[tf.Variable]:
+    """Returns all variables of an optimizer, such as momenta and iterations."""
+    ...
+
+  def step_variable(self, optimizer: Any) -> tf.Variable:
+    """Returns the count of updates, which learning-rate schedules read."""
+    ...
+
+  def updated_variables(self, optimizer: Any, model: Any) -> list[Any] | None:
+    """Returns the variables that an optimizer was built for, in its order.
+
+    None if it was not built yet: then it has nothing to forget.
+    """
+    ...
+
+  def scale_loss(self, optimizer: Any, loss: tf.Tensor) -> tf.Tensor:
+    """Scales the loss for mixed precision, before it is differentiated."""
+    ...
+
+  def unscale_gradients(self, optimizer: Any, gradients: list) -> list:
+    """Undoes `scale_loss` where the optimizer does not do so itself."""
+    ...
+
+  def clip_together(self, optimizer: Any, gradients: list) -> list:
+    """Clips the sum of the replicas' gradients, if the optimizer is to clip."""
+    ...
+
+  def metrics(self, model: Any) -> list[objective.Metric]:
+    """Describes what the model reports, once Keras has built its metrics."""
+    ...

@@ -1,0 +1,85 @@
+"""Keras optimizers under a mask: which are refused, and how one is reset."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from tf_lottery.wrappers import variables
+from tf_lottery.wrappers.generation import Generation
+
+
+def innermost(optimizer: Any) -> Any:
+  """Returns the optimizer inside those that only scale the loss."""
+  while hasattr(optimizer, "inner_optimizer"):
+    optimizer = optimizer.inner_optimizer
+  return optimizer
+
+
+def check(optimizer: Any) -> None:
+  """Refuses optimizers under which a mask would not hold.
+
+  Args:
+    optimizer: a Keras optimizer, or None.
+
+  Raises:
+    ValueError: the optimizer averages the weights. It averages them before
+      the mask is applied, and writes the averages back.
+  """
+  if getattr(innermost(optimizer), "use_ema", False):
+    raise ValueError(
+      "Masks do not hold under an optimizer with use_ema=True, which writes"
+      " averages of unmasked weights back. Use use_ema=False."
+    )
+
+
+def reset(optimizer: Any, model: Any, generation: Generation) -> None:
+  """Has an optimizer forget its slots and its count of updates.
+
+  Its learning rate stays, which may have been set by hand or by a callback.
+  An optimizer that was not built yet has nothing to forget.
+
+  Args:
+    optimizer: of the model's generation.
+    model: the model, some of whose weights the optimizer updates.
+    generation: the model's.
+
+  Raises:
+    ValueError: the optimizer is of a kind that is not supported.
+  """
+  updated = generation.updated_variables(optimizer, model)
+  if not updated:
+    return
+  with variables.scope_of(generation.raw(updated[0])):
+    fresh = _unbuilt_copy(optimizer)
+    fresh.build(updated)
+  for old, new in zip(_state(optimizer), _state(fresh), strict=True):
+    generation.raw(old).assign(generation.raw(new))
+
+
+def _unbuilt_copy(optimizer: Any) -> Any:
+  """An optimizer of the same kind and settings, with nothing remembered."""
+  with _without_schedule(innermost(optimizer)):
+    config = optimizer.get_config()
+  return type(optimizer).from_config(config)
+
+
+@contextlib.contextmanager
+def _without_schedule(optimizer: Any) -> Iterator[None]:
+  """Replaces the learning rate by a number for a while.
+
+  A schedule of the user's own need not have a configuration, and the new
+  optimizer does not need the schedule.
+  """
+  rate = optimizer._learning_rate
+  # Not by setattr: Keras would track it.
+  vars(optimizer)["_learning_rate"] = 0.001
+  try:
+    yield
+  finally:
+    vars(optimizer)["_learning_rate"] = rate
+
+
+def _state(optimizer: Any) -> list[Any]:
+  """An optimizer's variables except its learning rate."""
+  rate = getattr(innermost(optimizer), "_learning_rate", None)
+  return [variable for variable in optimizer.variables if variable is not rate]
