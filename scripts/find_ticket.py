@@ -85,8 +85,9 @@ def _print_head(
 ) -> None:
   print(
     f"{experiment.recipe} ({experiment.keras}) on {experiment.data}:"
-    f" {len(splits.train[1]):,} training, {len(splits.validation[1]):,}"
-    f" validation, {len(splits.test[1]):,} test images;"
+    f" {splits.train_data.size:,} training,"
+    f" {splits.validation_data.size:,} validation, {splits.test_data.size:,}"
+    " test images;"
     f" {experiment.make_recipe().steps:,} steps a Level.\n"
   )
   print(results.header())

@@ -266,9 +266,7 @@ def _batch(protocol: legs.Protocol, step: int) -> tuple[Any, ...]:
   epoch, index = divmod(step, protocol.steps_per_epoch)
   order = _order(data, protocol.seed, epoch)
   indices = order[index * size : (index + 1) * size]
-  x, y, weight = tf.nest.map_structure(
-    lambda a: None if a is None else a[indices], data.arrays
-  )
+  x, y, weight = data.take(indices)
   if data.augment is not None:
     first = tf.constant([protocol.seed, step - index], tf.int64)
     x = data.augment(x, augmentation.uniforms(size, first, index))
@@ -283,7 +281,7 @@ def _order(data: data_lib.ArrayData, seed: int, epoch: int) -> np.ndarray:
 def _evaluate_by_keras(model: Any, data: data_lib.Data) -> dict[str, float]:
   if isinstance(data, data_lib.StreamData):
     return model.evaluate(data.make(0), verbose=0, return_dict=True)
-  x, y, weight = data.arrays
+  x, y, weight = data.take(slice(None))
   return model.evaluate(
     x,
     y,

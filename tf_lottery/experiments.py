@@ -21,7 +21,6 @@ from typing import Any
 
 from tf_lottery import augmentation
 from tf_lottery import controls as controls_lib
-from tf_lottery import data as data_lib
 from tf_lottery import datasets
 from tf_lottery import files
 from tf_lottery import levels as levels_lib
@@ -247,15 +246,15 @@ def find(
     on_round: see `find_ticket`.
   """
   recipe = experiment.make_recipe()
-  train = splits.train
+  train = splits.train_data
   if recipe.augment and len(splits.input_shape) == 3:
-    train = data_lib.ArrayData(train, augmentation.crop_and_flip)
+    train = train.with_augment(augmentation.crop_and_flip)
   rate = recipe.rate
   return search.find_ticket(
     trainer or experiment.make_trainer(splits),
     train,
-    validation_data=splits.validation,
-    test_data=splits.test,
+    validation_data=splits.validation_data,
+    test_data=splits.test_data,
     steps=recipe.steps,
     search_steps=experiment.search_steps,
     batch_size=recipe.batch_size,
