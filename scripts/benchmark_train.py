@@ -66,7 +66,7 @@ def prepare(
   directory: pathlib.Path, data_dir: str | None, smoke: bool
 ) -> tuple[str, dict[str, Any]]:
   """Writes the data for all competitors to a directory; says what it is."""
-  from tf_lottery.training.trainer import datasets
+  from tf_lottery.training import datasets
 
   try:
     splits = datasets.load_data("fashion_mnist", data_dir=data_dir)
@@ -91,8 +91,8 @@ def prepare(
 def trainer(task: Task, pause: Pause, network: str, keras: str) -> None:
   """Our own loop, with a mask held."""
   from tf_lottery import masks
+  from tf_lottery.training import data
   from tf_lottery.training.trainer import Trainer
-  from tf_lottery.training.trainer import data
 
   ours = Trainer(lambda: _compiled(task, network, keras))
   mask = masks.Mask.random(ours.binding.shapes, DENSITY, seed=0)
@@ -105,9 +105,9 @@ def trainer(task: Task, pause: Pause, network: str, keras: str) -> None:
 
 def evaluated(task: Task, pause: Pause) -> None:
   """Our own loop, evaluated every 100 steps as a search does it."""
-  from tf_lottery.search.finding import protocol
+  from tf_lottery.search import protocol
+  from tf_lottery.training import data
   from tf_lottery.training.trainer import Trainer
-  from tf_lottery.training.trainer import data
 
   ours = Trainer(
     lambda: _compiled(task, "lenet_300_100", "keras", ["accuracy"])

@@ -110,7 +110,7 @@ def _export() -> None:
 def _choose(directory: run_directory.RunDirectory) -> Round:
   """The Round to ship."""
   from tf_lottery import Objective
-  from tf_lottery.search.finding import rounds
+  from tf_lottery.search import rounds
 
   levels = rounds.read_levels(directory)
   if _LEVEL.value is None:

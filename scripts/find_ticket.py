@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
   from scripts import configs
   from tf_lottery import experiments
   from tf_lottery.papers import datasets
-  from tf_lottery.search.finding import rounds
+  from tf_lottery.search import rounds
 
   config = _CONFIG.value
   try:
@@ -91,8 +91,9 @@ def _print_head(
 ) -> None:
   print(
     f"{experiment.recipe} ({experiment.keras}) on {experiment.data}:"
-    f" {len(splits.train[1]):,} training, {len(splits.validation[1]):,}"
-    f" validation, {len(splits.test[1]):,} test images;"
+    f" {splits.train_data.size:,} training,"
+    f" {splits.validation_data.size:,} validation, {splits.test_data.size:,}"
+    " test images;"
     f" {experiment.make_recipe().steps:,} steps a Level.\n"
   )
 

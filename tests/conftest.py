@@ -5,7 +5,7 @@ import importlib
 import pytest
 import tensorflow as tf
 
-from tf_lottery.training.trainer import distribution
+from tf_lottery.training import distribution
 
 # Before anything makes TensorFlow initialise: two replicas on one CPU.
 tf.config.set_logical_device_configuration(

@@ -7,9 +7,9 @@ import tensorflow as tf
 import tf_lottery
 from tf_lottery import masks
 from tf_lottery.papers import recipes
+from tf_lottery.training import augmentation
+from tf_lottery.training import data as data_lib
 from tf_lottery.training.trainer import Trainer
-from tf_lottery.training.trainer import augmentation
-from tf_lottery.training.trainer import data as data_lib
 
 LADDERS = {  # level -> percent of the weights left, from the paper's figures
   "lenet_300_100": {

@@ -13,7 +13,7 @@ from tests import small
 from tf_lottery import criteria
 from tf_lottery import rewinding
 from tf_lottery.papers import recipes
-from tf_lottery.search.finding import declarations
+from tf_lottery.search import declarations
 
 WARMUP = pathlib.Path(__file__).parents[1] / "data" / "searches" / "warmup"
 
@@ -75,7 +75,9 @@ def test_a_run_that_names_a_moved_module_goes_on(tmp_path):
   """Its learning-rate schedule was declared when recipes had another module."""
   run_dir = tmp_path / "warmup"
   shutil.copytree(WARMUP, run_dir)
-  assert "tf_lottery.papers.recipes" in (run_dir / "declaration.json").read_text()
+  assert (
+    "tf_lottery.papers.recipes" in (run_dir / "declaration.json").read_text()
+  )
 
   def make_model():
     model = small.make_model(keras)
@@ -110,7 +112,8 @@ def test_a_run_that_names_a_moved_module_goes_on(tmp_path):
     [0.925, 0.85, 0.7]
   )
   assert (
-    "tf_lottery.papers.recipes" not in (run_dir / "declaration.json").read_text()
+    "tf_lottery.papers.recipes"
+    not in (run_dir / "declaration.json").read_text()
   )
   with pytest.raises(ValueError, match=r"criterion: it was .*magnitude"):
     search(criterion=criteria.random)

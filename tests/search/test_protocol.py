@@ -7,7 +7,7 @@ import tf_lottery
 from tests import small
 from tf_lottery.search.protocol import Protocol
 from tf_lottery.storage import run_directory
-from tf_lottery.training.trainer import data
+from tf_lottery.training import data
 
 
 @pytest.fixture(scope="module")

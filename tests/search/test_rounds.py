@@ -9,7 +9,7 @@ from hypothesis import strategies
 
 import tf_lottery
 from tests import small
-from tf_lottery.search.finding import rounds
+from tf_lottery.search import rounds
 from tf_lottery.storage import run_directory
 
 

@@ -14,7 +14,7 @@ from tests import small
 from tf_lottery import experiments
 from tf_lottery import rewinding
 from tf_lottery.report import records
-from tf_lottery.search.finding import rounds
+from tf_lottery.search import rounds
 from tf_lottery.storage import run_directory
 
 DATA = pathlib.Path(__file__).parents[1] / "data"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_lottery.training.trainer import augmentation
+from tf_lottery.training import augmentation
 
 IMAGE = [[1, 2], [3, 4]]
 STAY, KEEP, FLIP = 4.5 / 9, 0.5, 0.49

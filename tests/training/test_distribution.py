@@ -11,7 +11,7 @@ import pytest
 from tests import small
 from tf_lottery import tickets
 from tf_lottery.storage import run_directory
-from tf_lottery.training.trainer import distribution
+from tf_lottery.training import distribution
 
 
 def test_strategies_by_name_and_by_object():

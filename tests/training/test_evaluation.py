@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_lottery.training.trainer import data as data_lib
-from tf_lottery.training.trainer import distribution
-from tf_lottery.training.trainer import evaluation
+from tf_lottery.training import data as data_lib
+from tf_lottery.training import distribution
+from tf_lottery.training import evaluation
 
 
 def examples(count):

@@ -5,9 +5,9 @@ import tensorflow as tf
 import tf_keras
 
 from tf_lottery import masks
+from tf_lottery.training import augmentation
+from tf_lottery.training import data as data_lib
 from tf_lottery.training.trainer import Trainer
-from tf_lottery.training.trainer import augmentation
-from tf_lottery.training.trainer import data as data_lib
 
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
 STRATEGIES = ["none", "mirrored"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tf_lottery
-from tf_lottery.training.trainer import data
+from tf_lottery.training import data
 
 APPLICATIONS = {
   "MobileNetV2": {"alpha": 0.35},

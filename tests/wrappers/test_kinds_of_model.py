@@ -25,7 +25,7 @@ from tests.wrappers.models import same
 from tests.wrappers.models import sequential
 from tests.wrappers.models import sizes_of
 from tests.wrappers.models import subclassed
-from tf_lottery.training.trainer import distribution
+from tf_lottery.training import distribution
 from tf_lottery.wrappers import set_seed
 
 

@@ -15,7 +15,7 @@ from tests.wrappers.models import hold_random
 from tests.wrappers.models import momentum
 from tests.wrappers.models import one_layer
 from tests.wrappers.models import residual
-from tf_lottery.training.trainer import data
+from tf_lottery.training import data
 
 RNN = ["kernel", "recurrent_kernel"]
 # Name -> the model, the roles that are prunable, and the others.

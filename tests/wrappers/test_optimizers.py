@@ -20,7 +20,7 @@ from tests.wrappers.models import sequential
 from tests.wrappers.models import single
 from tests.wrappers.models import subclassed
 from tests.wrappers.models import tape_step
-from tf_lottery.training.trainer import distribution
+from tf_lottery.training import distribution
 
 
 @pytest.fixture(params=OPTIMIZERS.values(), ids=OPTIMIZERS)

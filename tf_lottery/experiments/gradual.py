@@ -108,7 +108,7 @@ def _fit(
 def _evaluate_by_keras(model: Any, data: Data) -> dict[str, float]:
   if isinstance(data, StreamData):
     return model.evaluate(data.make(0), verbose=0, return_dict=True)
-  x, y, weight = data.arrays
+  x, y, weight = data.take(slice(None))
   return model.evaluate(
     x,
     y,

@@ -20,9 +20,8 @@ from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.storage.run_directory import replicate_directory
-from tf_lottery.training.data import ArrayData
+from tf_lottery.training import augmentation
 from tf_lottery.training.trainer import Trainer
-from tf_lottery.training.trainer import augmentation
 
 
 def find(
@@ -47,14 +46,14 @@ def find(
     on_round: see `find_ticket`.
   """
   recipe = experiment.make_recipe()
-  train = splits.train
+  train = splits.train_data
   if recipe.augment and len(splits.input_shape) == 3:
-    train = ArrayData(train, augmentation.crop_and_flip)
+    train = train.with_augment(augmentation.crop_and_flip)
   return find_ticket(
     trainer or experiment.make_trainer(splits),
     train,
-    validation_data=splits.validation,
-    test_data=splits.test,
+    validation_data=splits.validation_data,
+    test_data=splits.test_data,
     steps=recipe.steps,
     search_steps=experiment.search_steps,
     batch_size=recipe.batch_size,

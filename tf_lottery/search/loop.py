@@ -19,7 +19,7 @@ from tf_lottery.rewinding import Snapshot
 from tf_lottery.rewinding import Step
 from tf_lottery.rewinding import to_init
 from tf_lottery.schedules import Schedule
-from tf_lottery.search.finding import declarations
+from tf_lottery.search import declarations
 from tf_lottery.search.protocol import Protocol
 from tf_lottery.search.rounds import Round
 from tf_lottery.search.rounds import smallest_matching_round

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_lottery.search.finding import declarations
+from tf_lottery.search import declarations
 from tf_lottery.storage.run_directory import RoundDirectory
 
 

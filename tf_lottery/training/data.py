@@ -3,53 +3,84 @@
 import functools
 import hashlib
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tf_lottery.training.trainer import augmentation
+from tf_lottery.training import augmentation
 
 Augment = Callable[[Any, tf.Tensor], Any]
+Scaling = tuple[tf.Tensor, tf.Tensor]
+
+# Examples that are scaled at a time where all of them are read.
+_CHUNK = 1000
 
 
 class ArrayData:
   """Examples in memory: `(x, y)` or `(x, y, sample_weight)`.
 
   Each part is an array or a (nested) tuple or dict of arrays, whose first
-  axis counts the examples.
+  axis counts the examples. The parts are kept as they are given, except that
+  float64 becomes float32.
+
+  With `scale`, x stays as small as it was stored, and each batch of it becomes
+  `(x - shift) / scale` in float32, in training, in evaluation and for the
+  criteria: bit for bit what NumPy computes, with XLA and without.
 
   Args:
-    parts: the arrays.
-    augment: changes x in training, never in evaluation: a pure function
+    parts: The arrays. Their values are copied once, unless they are tensors.
+    augment: Changes x in training, never in evaluation: a pure function
       `(x, uniforms)` of a batch and of noise, float32 in [0, 1) of shape
-      `(batch, 3)`, in TensorFlow operations that XLA can compile. Defaults to
-      `None`.
+      `(batch, 3)`, in TensorFlow operations that XLA can compile. It receives
+      x after scaling. Defaults to `None`.
+    scale: The number that x is divided by. Defaults to `None`: the model
+      receives x as it is given, token ids as integers.
+    shift: The number that is subtracted from x before the division. Defaults
+      to `0.0`.
 
   Attributes:
-    arrays: `(x, y, sample_weight)`; the last may be `None`.
-    augment: as given.
-    size: how many examples there are.
+    parts: `(x, y, sample_weight)` as tensors in the host's memory, x not
+      scaled; the last may be `None`. What a tensor cannot hold as it is, such
+      as numbers of the other byte order, stays an array.
+    augment: The augmentation, or `None`.
+    scaling: `(shift, scale)` as float32 tensors, or `None`.
+    size: The number of examples.
 
   Raises:
     TypeError: `augment` has no name.
-    ValueError: the arrays are not two or three of one size, at least 1.
+    ValueError: The arrays are not two or three with the same number of
+      examples, at least 1; or scale is 0, or given for an x of several arrays.
+
+  Example:
+  ```python
+  (x, y), _ = keras.datasets.fashion_mnist.load_data()
+  data = ArrayData((x, y), scale=255.0)  # uint8 in memory, floats in [0, 1]
+  ```
   """
 
-  def __init__(self, parts: tuple[Any, ...], augment: Augment | None = None):
+  def __init__(
+    self,
+    parts: tuple[Any, ...],
+    augment: Augment | None = None,
+    *,
+    scale: float | None = None,
+    shift: float = 0.0,
+  ):
     if not 1 < len(parts) < 4:
       raise ValueError(
         "Data must be (x, y) or (x, y, sample_weight), got a tuple of"
         f" {len(parts)}."
       )
-    x, y, weight = (*parts, None)[:3]
     if augment is not None and not hasattr(augment, "__name__"):
       raise TypeError(
         "augment must be a function with a name, for the records of runs, got"
         f" {augment!r}. Define one with def."
       )
-    self.arrays = tf.nest.map_structure(_as_array, (x, y, weight))
+    # Tensors: NumPy can use their memory, but TensorFlow copies NumPy's.
+    self.parts = map_arrays(_keep, (*parts, None)[:3])
     self.augment = augment
     sizes = {len(array) for array in self._flat()}
     if len(sizes) != 1:
@@ -59,12 +90,36 @@ class ArrayData:
     self.size = sizes.pop()
     if not self.size:
       raise ValueError("Data must have at least one example, got none.")
+    self.scaling = _scaling_of(self.parts[0], scale, shift)
+
+  @property
+  def arrays(self) -> tuple[Any, Any, Any]:
+    """`parts` as NumPy arrays that share their memory, x not scaled."""
+    return map_arrays(np.asarray, self.parts)
 
   def _flat(self) -> list[np.ndarray]:
     return [a for a in tf.nest.flatten(self.arrays) if a is not None]
 
+  def take(self, indices: slice | np.ndarray) -> tuple[Any, Any, Any]:
+    """Some examples as NumPy arrays, x scaled.
+
+    Args:
+      indices: Which examples.
+
+    Returns:
+      `(x, y, sample_weight)`; the last may be `None`.
+    """
+    x, y, weight = map_arrays(lambda a: a[indices], self.arrays)
+    return self._scaled(x), y, weight
+
+  def _scaled(self, x: Any) -> Any:
+    if self.scaling is None:
+      return x
+    shift, scale = (np.asarray(value) for value in self.scaling)
+    return (x.astype(np.float32) - shift) / scale
+
   def steps_per_epoch(self, batch_size: int) -> int:
-    """Whole batches an epoch; what is left over waits for the next shuffle."""
+    """Counts the whole batches of an epoch; the rest of it is left out."""
     if not 0 < batch_size <= self.size:
       raise ValueError(
         "batch_size must be at least 1 and at most the number of examples, got"
@@ -73,28 +128,42 @@ class ArrayData:
     return self.size // batch_size
 
   def order(self, seed: int, epoch: int) -> np.ndarray:
-    """The order of an epoch's examples; int32 of shape `(size,)`."""
-    # In the key, not the counter: streams of near counters overlap.
+    """Draws the order of an epoch's examples: int32 of shape `(size,)`."""
+    # The epoch is part of the key, not of the counter: streams of near
+    # counters overlap.
     rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     return rng.permutation(self.size).astype(np.int32)
 
-  def with_class_weight(self, class_weight: Mapping[int, float]) -> "ArrayData":
-    """The same examples, weighted by the class in y (integers or one-hot)."""
-    x, y, weight = self.arrays
-    factors = _class_factors(y, class_weight)
-    weight = factors if weight is None else weight.reshape(-1) * factors
-    return ArrayData((x, y, weight), self.augment)
+  def with_augment(self, augment: Augment | None) -> "ArrayData":
+    """Returns the same examples with another augmentation."""
+    return self._with(self.parts, augment)
 
-  def batches(self, batch_size: int):
-    """Yields `(x, y, sample_weight)` in the order of the arrays."""
+  def with_class_weight(self, class_weight: Mapping[int, float]) -> "ArrayData":
+    """Returns the same examples, weighted by class.
+
+    Args:
+      class_weight: Class -> weight; classes that are not named weigh 1. The
+        classes are those of y, integers or one-hot. Weights that the examples
+        have already are multiplied.
+    """
+    _, labels, weight = self.arrays
+    factors = _class_factors(labels, class_weight)
+    weight = factors if weight is None else weight.reshape(-1) * factors
+    return self._with((*self.parts[:2], weight), self.augment)
+
+  def _with(self, parts: tuple[Any, ...], augment: Augment | None):
+    if self.scaling is None:
+      return ArrayData(parts, augment)
+    shift, scale = map(float, self.scaling)
+    return ArrayData(parts, augment, scale=scale, shift=shift)
+
+  def batches(self, batch_size: int) -> Iterator[tuple[Any, Any, Any]]:
+    """Yields `(x, y, sample_weight)` in the order of the arrays, x scaled."""
     for first in range(0, self.size, batch_size):
-      part = slice(first, first + batch_size)
-      yield tf.nest.map_structure(
-        lambda a, part=part: None if a is None else a[part], self.arrays
-      )
+      yield self.take(slice(first, first + batch_size))
 
   def batch(self, step: int, batch_size: int, seed: int) -> tuple[Any, ...]:
-    """Returns the batch of a step, in the order of a seed, augmented.
+    """Returns the batch of a step, in the order of a seed, scaled and augmented.
 
     It is the batch on which a `Trainer` trains at that step.
 
@@ -104,24 +173,31 @@ class ArrayData:
     epoch, index = divmod(step, self.steps_per_epoch(batch_size))
     order = _order(self, seed, epoch)
     indices = order[index * batch_size : (index + 1) * batch_size]
-    x, y, weight = tf.nest.map_structure(
-      lambda a: None if a is None else a[indices], self.arrays
-    )
+    x, y, weight = self.take(indices)
     if self.augment is not None:
       first = tf.constant([seed, step - index], tf.int64)
       x = self.augment(x, augmentation.uniforms(batch_size, first, index))
     return (x, y) if weight is None else (x, y, weight)
 
   def fingerprint(self) -> str:
-    """A hash of every example and the augmentation, for run declarations."""
+    """Hashes every example and the augmentation, for run declarations.
+
+    Scaled data has the fingerprint of its scaled values: it does not matter
+    in which form they are held.
+    """
+    x, *others = self.arrays
+    shape = map_arrays(lambda a: a.shape, (x, *others))
     digest = hashlib.blake2b(digest_size=16)
-    shape = tf.nest.map_structure(
-      lambda a: None if a is None else a.shape, self.arrays
-    )
     digest.update(str(shape).encode())
-    for array in self._flat():
-      digest.update(f"{array.dtype.str}{array.shape}".encode())
-      digest.update(np.ascontiguousarray(array).data)
+    if self.scaling is not None:
+      _hash_header(digest, np.dtype(np.float32), x.shape)
+      for first in range(0, self.size, _CHUNK):
+        digest.update(self._scaled(x[first : first + _CHUNK]).data)
+      x = None
+    for array in tf.nest.flatten((x, *others)):
+      if array is not None:
+        _hash_header(digest, array.dtype, array.shape)
+        digest.update(np.ascontiguousarray(array).data)
     augmented = f" {self.augment.__name__}" if self.augment else ""
     return f"{self.size} examples {digest.hexdigest()}{augmented}"
 
@@ -134,8 +210,14 @@ def _order(data: ArrayData, seed: int, epoch: int) -> np.ndarray:
 class StreamData:
   """Batches from tf.data, for data that does not fit in memory.
 
+  Args:
+    make: Returns the batched `tf.data.Dataset` of an epoch, by its number.
+
   Attributes:
-    make: epoch -> batched `tf.data.Dataset`.
+    make: The same function.
+
+  Raises:
+    TypeError: `make` does not return a `tf.data.Dataset`.
   """
 
   def __init__(self, make: Callable[[int], tf.data.Dataset]):
@@ -149,7 +231,7 @@ class StreamData:
     self._steps = int(self._first.cardinality())
 
   def steps_per_epoch(self, batch_size: int | None = None) -> int:
-    """Batches an epoch."""
+    """Counts the batches of an epoch, whatever their size."""
     del batch_size
     if self._steps < 1:
       raise ValueError(
@@ -162,7 +244,7 @@ class StreamData:
   def with_class_weight(
     self, class_weight: Mapping[int, float]
   ) -> "StreamData":
-    """The same batches, weighted by the class in y (integers)."""
+    """Returns the same batches, weighted by the class in y (integers)."""
     table = tf.lookup.StaticHashTable(
       tf.lookup.KeyValueTensorInitializer(
         tf.constant(list(class_weight), tf.int64),
@@ -179,13 +261,16 @@ class StreamData:
 
     return StreamData(lambda epoch: self.make(epoch).map(weigh))
 
-  def batches(self, batch_size: int | None = None):
-    """Yields the batches of the first epoch."""
+  def batches(self, batch_size: int | None = None) -> Iterator[Any]:
+    """Yields the batches of the first epoch, whatever their size."""
     del batch_size
     yield from self._first
 
   def fingerprint(self) -> str:
-    """What a stream's elements look like; their content is not read."""
+    """Describes the shapes and types of the batches, for run declarations.
+
+    The stream itself is not read.
+    """
     return f"{self._steps} batches of {self._first.element_spec}"
 
 
@@ -193,17 +278,17 @@ Data = ArrayData | StreamData
 
 
 def as_data(value: Any) -> Data:
-  """Reads what a caller gave as data.
+  """Makes data of what a caller gave.
 
   Args:
     value: `(x, y)` or `(x, y, sample_weight)` of arrays; a batched
-      `tf.data.Dataset`; or a function of the epoch that returns one. A
-      dataset is read from its beginning in each epoch: if its order is drawn
-      anew each time (`reshuffle_each_iteration`), a resumed run cannot
-      repeat it; a function of the epoch can.
+      `tf.data.Dataset`; a function of the epoch that returns one; or data
+      already. A dataset is read from its beginning in each epoch: if it draws
+      a new order each time (`reshuffle_each_iteration`), a resumed run cannot
+      repeat that order; a function of the epoch can.
 
   Raises:
-    TypeError: it is none of these.
+    TypeError: The value is none of these.
   """
   if isinstance(value, ArrayData | StreamData):
     return value
@@ -220,37 +305,100 @@ def as_data(value: Any) -> Data:
 
 
 def as_triple(batch: Any) -> tuple[Any, Any, Any]:
-  """`(x, y, sample_weight)` of a batch that may have no weights."""
+  """Returns `(x, y, sample_weight)` of a batch that may have no weights."""
   x, y, sample_weight = (*batch, None)[:3]
   return x, y, sample_weight
 
 
-def gather(arrays: Any, indices: tf.Tensor, *, on_host: bool) -> Any:
-  """The examples at `indices`, of nested arrays."""
-  # On the host, only the batch travels to each replica's device.
+def map_arrays(function: Callable[[Any], Any], parts: Any) -> Any:
+  """Applies a function to each array of nested parts; None stays None."""
+  return tf.nest.map_structure(
+    lambda a: None if a is None else function(a), parts
+  )
+
+
+# Inside the training and evaluation programs.
+
+
+def gather(
+  parts: Any, indices: tf.Tensor, scaling: Scaling | None, *, on_host: bool
+) -> tuple[Any, Any, Any]:
+  """Gathers a batch, and scales its x.
+
+  Args:
+    parts: `(x, y, sample_weight)` of all examples.
+    indices: Which examples; int32 of shape `(batch,)`.
+    scaling: Of the data, see `scaled`.
+    on_host: Whether to gather on the CPU, so that only the batch travels to
+      each replica's device.
+  """
   with tf.device("CPU:0" if on_host else None):
-    return tf.nest.map_structure(
-      lambda a: None if a is None else tf.gather(a, indices), arrays
-    )
+    x, y, weight = map_arrays(lambda a: tf.gather(a, indices), parts)
+  return scaled(x, scaling), y, weight
 
 
-def _as_array(value: Any) -> np.ndarray | None:
-  if value is None:
-    return None
-  array = np.asarray(value)
+def scaled(x: Any, scaling: Scaling | None) -> Any:
+  """Computes `(x - shift) / scale` in float32; without scaling, returns x.
+
+  Args:
+    x: A batch.
+    scaling: `(shift, scale)`, which must be arguments of the program: by a
+      constant, compilers do not divide but multiply by its inverse, which
+      gives other bits.
+  """
+  if scaling is None:
+    return x
+  shift, scale = scaling
+  return (tf.cast(x, tf.float32) - shift) / scale
+
+
+def _keep(value: Any) -> Any:
+  """Makes a tensor in the host's memory of an array, or keeps the array."""
+  if isinstance(value, tf.Tensor) and value.dtype != tf.float64:
+    array = value
+  else:
+    array = np.asarray(value)
+    if array.dtype == np.float64:
+      # As Keras does: Python floats are not meant as double precision.
+      array = array.astype(np.float32)
   if not array.ndim:
     raise ValueError(
       f"Data must be arrays, got the number {value!r}. Make lists into arrays"
       " with np.asarray."
     )
-  # As Keras does: Python floats are not meant as double precision.
-  return array.astype(np.float32) if array.dtype == np.float64 else array
+  with tf.device("CPU:0"):
+    tensor = tf.identity(array)
+  if tensor.dtype.as_numpy_dtype != array.dtype:
+    return array  # strings, and numbers of the other byte order
+  return tensor
+
+
+def _scaling_of(x: Any, scale: float | None, shift: float) -> Scaling | None:
+  if scale is None:
+    if shift:
+      raise ValueError(
+        f"shift needs a scale, got shift={shift} alone. Give scale=1.0 too."
+      )
+    return None
+  if tf.nest.is_nested(x):
+    raise ValueError(
+      f"scale needs x to be one array, got a {type(x).__name__}. Use a layer of"
+      " the model instead, such as Rescaling."
+    )
+  if not scale:
+    raise ValueError(f"scale must not be 0, got {scale}.")
+  with tf.device("CPU:0"):
+    return tf.constant(shift, tf.float32), tf.constant(scale, tf.float32)
+
+
+def _hash_header(digest: Any, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+  digest.update(f"{dtype.str}{shape}".encode())
 
 
 def _class_factors(
   y: np.ndarray, class_weight: Mapping[int, float]
 ) -> np.ndarray:
-  """The weight of each example's class, 1 for classes that are not named."""
+  """Returns the weight of each example's class, 1 where it is not named."""
   if not isinstance(y, np.ndarray):
     raise ValueError(
       "class_weight needs one array of classes as the target, got"

@@ -8,7 +8,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_lottery.training.trainer import data as data_lib
+from tf_lottery.training.data import ArrayData
+from tf_lottery.training.data import Data
+from tf_lottery.training.data import Scaling
+from tf_lottery.training.data import as_triple
+from tf_lottery.training.data import map_arrays
+from tf_lottery.training.data import scaled
 
 _BATCH = 1000
 
@@ -17,11 +22,11 @@ class Placement:
   """Puts data where the replicas of a strategy find it.
 
   Args:
-    strategy: a `tf.distribute.Strategy`.
+    strategy: A `tf.distribute.Strategy`.
 
   Attributes:
-    strategy: as given.
-    replicas: how many there are, over all workers.
+    strategy: The same strategy.
+    replicas: The number of its replicas, over all workers.
   """
 
   def __init__(self, strategy: tf.distribute.Strategy):
@@ -30,26 +35,27 @@ class Placement:
     self._on_device = weakref.WeakKeyDictionary()
 
   def replica_id(self) -> tf.Tensor | int:
-    """Which replica this is; to be asked inside `strategy.run`."""
+    """Returns the number of this replica; call it inside `strategy.run`."""
     if self.replicas == 1:
       return 0
     return tf.distribute.get_replica_context().replica_id_in_sync_group
 
-  def put(self, data: data_lib.ArrayData) -> Any:
-    """The arrays as tensors, put on the device once."""
+  def put(self, data: ArrayData) -> Any:
+    """Puts the parts of data on the device, once, and returns them.
+
+    On a CPU they share the memory of `data.parts`. Several replicas read from
+    the host's memory.
+    """
     if data not in self._on_device:
-      device = "CPU:0" if self.replicas > 1 else None
-      with tf.device(device):
-        self._on_device[data] = tf.nest.map_structure(
-          lambda a: None if a is None else tf.convert_to_tensor(a), data.arrays
-        )
+      with tf.device("CPU:0" if self.replicas > 1 else None):
+        self._on_device[data] = map_arrays(tf.identity, data.parts)
     return self._on_device[data]
 
   def distribute(self, dataset: tf.data.Dataset) -> Any:
-    """An iterable whose batches are shared among the replicas.
+    """Shares the batches of a dataset among the replicas.
 
     Raises:
-      ValueError: the batches are not of one size, for several replicas.
+      ValueError: There are several replicas, and batches of several sizes.
     """
     if self.replicas == 1:
       return dataset
@@ -66,8 +72,8 @@ class Evaluator:
   """Evaluates one compiled Keras model by its own loss and metrics.
 
   Args:
-    model: the model.
-    placement: of its strategy.
+    model: The model.
+    placement: Where its data is put.
   """
 
   def __init__(self, model: Any, placement: Placement):
@@ -75,61 +81,59 @@ class Evaluator:
     self._placement = placement
     self._strategy = placement.strategy
     self._metrics_built = False
-    # Not by XLA: its matrix products of large batches are slower on a CPU.
+    # Without XLA, which is no faster: the matrix products take nearly all of
+    # the time, and XLA would compile once for each size of data.
     self._evaluate_all = tf.function(self._all_parts)
     self._evaluate_batch = tf.function(
       self._distributed_batch, reduce_retracing=True
     )
 
-  def build_metrics(self, data: data_lib.Data) -> None:
+  def build_metrics(self, data: Data) -> None:
     """Has Keras make its metrics' variables before anything is traced."""
     if self._metrics_built:
       return
     batches = data.batches(self._placement.replicas)
-    batch = tf.nest.map_structure(
-      lambda a: None if a is None else tf.convert_to_tensor(a),
-      data_lib.as_triple(next(iter(batches))),
-    )
+    batch = map_arrays(tf.convert_to_tensor, as_triple(next(iter(batches))))
     with self._strategy.scope():
       self._strategy.run(self._model.test_step, args=(batch,))
     self._metrics_built = True
 
-  def evaluate(self, data: data_lib.Data) -> dict[str, float]:
-    """The loss and the compiled metrics on all of the data.
+  def evaluate(self, data: Data) -> dict[str, float]:
+    """Computes the loss and the compiled metrics on all of the data.
+
+    Returns:
+      Name -> value, as Keras's `evaluate(return_dict=True)` gives them.
 
     Raises:
-      ValueError: there are fewer examples than replicas.
+      ValueError: There are fewer examples than replicas.
     """
     self.build_metrics(data)
     self._model.reset_metrics()
-    if isinstance(data, data_lib.ArrayData):
+    if isinstance(data, ArrayData):
       if data.size < self._placement.replicas:
         raise ValueError(
           "Data must have an example for each of"
           f" {self._placement.replicas} replicas, got {data.size}."
         )
-      self._evaluate_all(self._placement.put(data))
+      self._evaluate_all(self._placement.put(data), data.scaling)
     else:
       for batch in self._placement.distribute(data.make(0)):
         self._evaluate_batch(batch)
     results = self._model.get_metrics_result()
     return {name: float(value) for name, value in results.items()}
 
-  def _all_parts(self, arrays):
+  def _all_parts(self, arrays: Any, scaling: Scaling | None) -> None:
     """Updates the metrics by equal parts of the data, one a replica."""
     replicas = self._placement.replicas
     size = next(a for a in tf.nest.flatten(arrays) if a is not None).shape[0]
     parts = -(-size // _BATCH) * replicas
 
     def replica_step(index):
-      # int64: part times size is more than int32 holds, of a million examples.
+      # In int64: with a million examples, part times size exceeds int32.
       part = index * replicas + tf.cast(self._placement.replica_id(), tf.int64)
       first, last = part * size // parts, (part + 1) * size // parts
-      self._model.test_step(
-        tf.nest.map_structure(
-          lambda a: None if a is None else a[first:last], arrays
-        )
-      )
+      x, y, weight = map_arrays(lambda a: a[first:last], arrays)
+      self._model.test_step((scaled(x, scaling), y, weight))
 
     def one(index):
       self._strategy.run(replica_step, args=(index,))
@@ -142,5 +146,5 @@ class Evaluator:
       parallel_iterations=1,
     )
 
-  def _distributed_batch(self, batch):
-    self._strategy.run(self._model.test_step, args=(data_lib.as_triple(batch),))
+  def _distributed_batch(self, batch: Any) -> None:
+    self._strategy.run(self._model.test_step, args=(as_triple(batch),))

@@ -15,10 +15,15 @@ import tensorflow as tf
 from tf_lottery import masks
 from tf_lottery import rewinding
 from tf_lottery import wrappers
-from tf_lottery.training.trainer import augmentation
-from tf_lottery.training.trainer import data as data_lib
-from tf_lottery.training.trainer import distribution
-from tf_lottery.training.trainer import evaluation
+from tf_lottery.training import augmentation
+from tf_lottery.training import distribution
+from tf_lottery.training import evaluation
+from tf_lottery.training.data import ArrayData
+from tf_lottery.training.data import Data
+from tf_lottery.training.data import StreamData
+from tf_lottery.training.data import as_data
+from tf_lottery.training.data import as_triple
+from tf_lottery.training.data import gather
 from tf_lottery.weights import Override
 from tf_lottery.weights import Weight
 
@@ -138,7 +143,7 @@ class Trainer:
 
   def train(
     self,
-    data: data_lib.Data,
+    data: Data,
     start: int,
     stop: int,
     *,
@@ -157,7 +162,7 @@ class Trainer:
     Returns:
       The mean loss over these steps, regularisation included.
     """
-    data = data_lib.as_data(data)
+    data = as_data(data)
     self._evaluator.build_metrics(data)
     if batch_size % self._replicas:
       raise ValueError(
@@ -170,7 +175,7 @@ class Trainer:
     while step < stop:
       epoch, first = divmod(step, per_epoch)
       count = min(stop - step, per_epoch - first)
-      if isinstance(data, data_lib.ArrayData):
+      if isinstance(data, ArrayData):
         order = tf.constant(data.order(seed, epoch)[: per_epoch * batch_size])
         order = tf.reshape(order, [per_epoch, batch_size])
         noise = None
@@ -182,9 +187,9 @@ class Trainer:
       step += count
     return total / max(1, stop - start)
 
-  def evaluate(self, data: data_lib.Data) -> dict[str, float]:
+  def evaluate(self, data: Data) -> dict[str, float]:
     """The loss and the compiled metrics on all of the data."""
-    return self._evaluator.evaluate(data_lib.as_data(data))
+    return self._evaluator.evaluate(as_data(data))
 
   @property
   def traces(self) -> int:
@@ -218,16 +223,24 @@ class Trainer:
     # A function among the arguments is traced by itself.
     return float(
       self._stretch_program(
-        arrays, order, first, first + count, data.augment, noise
+        arrays,
+        data.scaling,
+        order,
+        first,
+        first + count,
+        data.augment,
+        noise,
       )
     )
 
-  def _many_steps(self, arrays, order, first, last, augment, noise):
+  def _many_steps(self, arrays, scaling, order, first, last, augment, noise):
     def one(step, total):
       uniforms = None
       if augment is not None:
         uniforms = augmentation.uniforms(order.shape[1], noise, step)
-      loss = self._distributed_step_on(arrays, order[step], augment, uniforms)
+      loss = self._distributed_step_on(
+        arrays, scaling, order[step], augment, uniforms
+      )
       return step + 1, total + loss
 
     _, total = tf.while_loop(
@@ -235,12 +248,15 @@ class Trainer:
     )
     return total
 
-  def _distributed_step_on(self, arrays, indices, augment, uniforms):
+  def _distributed_step_on(self, arrays, scaling, indices, augment, uniforms):
     def replica_step():
       share = indices.shape[0] // self._replicas
       first = self._placement.replica_id() * share
-      x, y, weight = data_lib.gather(
-        arrays, indices[first:][:share], on_host=self._replicas > 1
+      x, y, weight = gather(
+        arrays,
+        indices[first:][:share],
+        scaling,
+        on_host=self._replicas > 1,
       )
       if augment is not None:
         x = augment(x, uniforms[first:][:share])
@@ -265,7 +281,7 @@ class Trainer:
     return tf.cast(loss, tf.float32)
 
   def _loss_and_gradients(self, batch):
-    x, y, sample_weight = data_lib.as_triple(batch)
+    x, y, sample_weight = as_triple(batch)
     variables = [self._keras.raw(v) for v in self.model.trainable_variables]
     with tf.GradientTape() as tape:
       predicted = self._keras.forward(self.model, x)
@@ -319,7 +335,7 @@ class Trainer:
     kinds = {weight.kind for weight in self.binding.report}
     return kinds.isdisjoint(_SLOW_IN_XLA_ON_CPU)
 
-  def _stream(self, data: data_lib.StreamData, epoch, first, count) -> float:
+  def _stream(self, data: StreamData, epoch, first, count) -> float:
     """Trains on batches of an epoch; goes on where it was left, or skips."""
     key = (data, epoch, first)
     position, iterator = self._open_stream
