@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import html.parser
 import json
 import math
@@ -14,6 +15,7 @@ import pytest
 
 from scripts import make_report
 from tests import runs
+from tf_lottery import experiments
 from tf_lottery import masks
 from tf_lottery import report
 from tf_lottery.papers import claims
@@ -516,20 +518,17 @@ def test_replicates_and_controls_that_have_not_begun_are_still_to_come(
   tmp_path,
 ):
   home = runs.write_experiment(tmp_path, replicates=2)
-  declared = {
-    "levels": 2,
-    "control_levels": [],
-    "controls": ["random_reinit", "shuffled_mask"],
-    "reinits": 2,
-    "replicates": 3,
-  }
-  (home / "experiment.json").write_text(json.dumps(declared))
+  declared = experiments.Experiment(
+    levels=2,
+    controls=("random_reinit", "shuffled_mask"),
+    reinits=2,
+    replicates=3,
+  )
+  declared.declare(home)
   (one,) = evidence.gather([tmp_path])
   # Of the third: the dense network, two Levels, two times three controls.
   assert one.unfinished == 1 + 2 + 2 * 3
-  (home / "experiment.json").write_text(
-    json.dumps({**declared, "replicates": 2})
-  )
+  dataclasses.replace(declared, replicates=2).declare(home)
   (one,) = evidence.gather([tmp_path])
   assert one.unfinished == 0
 

@@ -227,7 +227,8 @@ class Experiment:
 
   def declare(self, directory: str | os.PathLike) -> None:
     """Writes `experiment.json` into a directory; `of_run` reads it."""
-    declaration = {"id": self.id, **dataclasses.asdict(self)}
+    derived = {"id": self.id, "trainings": self.trainings}
+    declaration = {**derived, **dataclasses.asdict(self)}
     path = pathlib.Path(directory) / run_directory.EXPERIMENT
     files.write_json(path, declaration)
 
@@ -250,7 +251,8 @@ def of_run(run_dir: str | os.PathLike) -> tuple[Experiment, int]:
       " run directory of find_ticket.py or of a replicate of run_sweep.py; a"
       " model of your own is exported by tf_lottery.export."
     ) from None
-  declared.pop("id", None)
+  for derived in ("id", "trainings"):
+    declared.pop(derived, None)
   try:
     schemas.check(declared, Experiment)
     return Experiment(**declared), replicate or 0

@@ -9,14 +9,12 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
-from tf_lottery import experiments
 from tf_lottery import masks as masks_lib
 from tf_lottery import objective
 from tf_lottery.report import claims
 from tf_lottery.report import records
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
-from tf_lottery.storage.files import FileFormatError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +102,7 @@ class Evidence:
   @functools.cached_property
   def unfinished(self) -> int:
     """The number of trainings that are declared or begun but not finished."""
-    declared = _declared_trainings(self.runs[0])
+    declared = self.runs[0].declared.get("trainings")
     if declared is not None:
       return max(0, declared - sum(trial.done for trial in self.trials))
     begun = sum(not trial.done for trial in self.trials)
@@ -199,15 +197,6 @@ def gather(
     tested = (claims_by_recipe or {}).get(recipe, ())
     found.append(Evidence(name, tuple(runs), tuple(trials), tolerance, tested))
   return found
-
-
-def _declared_trainings(run: records.Run) -> int | None:
-  """Returns how many trainings the experiment of a run declares, if any."""
-  try:
-    experiment, _ = experiments.of_run(run.path)
-  except (FileNotFoundError, FileFormatError):
-    return None  # of a user's own search, or of another version
-  return experiment.trainings
 
 
 def layer_classes(runs: Sequence[records.Run]) -> list[str]:

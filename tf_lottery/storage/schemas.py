@@ -88,19 +88,11 @@ class Experiment(TypedDict, total=False):
 
   Attributes:
     id: the name of the experiment.
-    levels: how often to prune.
-    controls: the names of the controls.
-    control_levels: which Levels have controls; if empty, all of them.
-    reinits: how many random reinitialisations each ticket gets.
-    replicates: how many seeds.
+    trainings: how many Rounds all replicates have together.
   """
 
   id: str
-  levels: Count
-  controls: list[str]
-  control_levels: list[Count]
-  reinits: Count
-  replicates: Count
+  trainings: Count
 
 
 def parse(content: str | bytes, schema: Any = Any) -> Any:

@@ -163,7 +163,7 @@ class ArrayData:
       yield self.take(slice(first, first + batch_size))
 
   def batch(self, step: int, batch_size: int, seed: int) -> tuple[Any, ...]:
-    """Returns the batch of a step, in the order of a seed, scaled and augmented.
+    """Returns the batch of a step in the order of a seed, scaled, augmented.
 
     It is the batch on which a `Trainer` trains at that step.
 
