@@ -4,8 +4,8 @@ Reference: Frankle and Carbin, "The Lottery Ticket Hypothesis", arXiv
 1803.03635.
 """
 
-from tf_lottery.compaction import CompactionReport
-from tf_lottery.compaction import compact
+from tf_lottery.export.compaction import CompactionReport
+from tf_lottery.export.compaction import compact
 from tf_lottery.files import FileFormatError
 from tf_lottery.levels import SearchResult
 from tf_lottery.masks import Mask

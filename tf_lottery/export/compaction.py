@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tf_lottery import channels
 from tf_lottery import wrappers
+from tf_lottery.export import channels
 from tf_lottery.export import signatures
 from tf_lottery.export import verification
 
