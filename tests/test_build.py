@@ -230,7 +230,7 @@ def _dependencies(source: str) -> dict[str, int]:
 
 def _rule(source: str) -> str:
   folder, _, name = source.rpartition("/")
-  if folder == "tests" and name.startswith("test_"):
+  if source.startswith("tests/") and name.startswith("test_"):
     return "py_test"
   is_script = folder == "scripts" and name != "__init__.py"
   return "py_binary" if is_script else "py_library"

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests import exported
+from tests.export import sparse_models
 from tf_lottery import export
 from tf_lottery.export import csr
 
@@ -50,7 +50,7 @@ def test_indices_take_the_smallest_type(shape, dtype):
 
 @settings(max_examples=12, deadline=None)
 @given(
-  blocks=exported.architectures(),
+  blocks=sparse_models.architectures(),
   density=st.sampled_from([0.5, 0.2, 0.05, 0.0]),
   dtype=st.sampled_from(["float32", "float16"]),
   layout=st.sampled_from(["auto", "sparse"]),
@@ -59,7 +59,7 @@ def test_indices_take_the_smallest_type(shape, dtype):
 def test_any_small_network_is_computed_by_its_tflite_file(
   tmp_path_factory, blocks, density, dtype, layout, library
 ):
-  model = exported.prune(exported.build(library, blocks), density)
+  model = sparse_models.prune(sparse_models.build(library, blocks), density)
   path = tmp_path_factory.mktemp("export") / "a.tflite"
   report = export.to_tflite(model, path, dtype=dtype, layout=layout)
   x = np.random.default_rng(3).normal(size=(5, 16, 16, 2)).astype(np.float32)
@@ -72,14 +72,14 @@ def test_any_small_network_is_computed_by_its_tflite_file(
 
 @settings(max_examples=8, deadline=None)
 @given(
-  blocks=exported.architectures(),
+  blocks=sparse_models.architectures(),
   density=st.sampled_from([0.5, 0.2, 0.05, 0.0]),
   library=st.sampled_from([keras, tf_keras]),
 )
 def test_any_small_network_is_computed_by_its_saved_model(
   tmp_path_factory, blocks, density, library
 ):
-  model = exported.prune(exported.build(library, blocks), density)
+  model = sparse_models.prune(sparse_models.build(library, blocks), density)
   path = tmp_path_factory.mktemp("export") / "a"
   report = export.to_saved_model(model, path)
   for difference in report.differences:

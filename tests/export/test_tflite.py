@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 
 import tf_lottery
-from tests import exported
+from tests.export import sparse_models
 from tf_lottery import export
 from tf_lottery.export import flatbuffer
 from tf_lottery.export import quiet
@@ -29,7 +29,7 @@ def encodings(report):
 @DTYPES
 @pytest.mark.parametrize("density", [0.5, 0.1, 0.02, 0.001, 0.0])
 def test_odd_widths_are_right_at_every_density(tmp_path, density, dtype):
-  model = exported.mlp(keras, density, (785, 364, 363, 362, 361, 10))
+  model = sparse_models.mlp(keras, density, (785, 364, 363, 362, 361, 10))
   path = tmp_path / "model.tflite"
   report = export.to_tflite(model, path, dtype=dtype)
   assert path.stat().st_size == report.file_bytes
@@ -58,7 +58,7 @@ def test_every_weight_of_odd_widths_reaches_the_output(
     f"out_{width}": keras.layers.Dense(width)(one)
     for width, one in zip(widths, inputs, strict=True)
   }
-  model = exported.prune(keras.Model(inputs, outputs), density)
+  model = sparse_models.prune(keras.Model(inputs, outputs), density)
   report = export.to_tflite(model, tmp_path / "a", dtype=dtype, layout=layout)
   limit = {"float32": 1e-5, "float16": 1e-3}[dtype]
   assert max(d.relative for d in report.differences) <= limit
@@ -86,7 +86,9 @@ def test_every_weight_of_odd_widths_reaches_the_output(
 
 @LIBRARIES
 @DTYPES
-@pytest.mark.parametrize("make", [exported.convolutional, exported.many_ended])
+@pytest.mark.parametrize(
+  "make", [sparse_models.convolutional, sparse_models.many_ended]
+)
 def test_convolutions_shared_layers_and_several_ends(
   tmp_path, library, dtype, make
 ):
@@ -97,7 +99,7 @@ def test_convolutions_shared_layers_and_several_ends(
 
 @LIBRARIES
 def test_the_table_names_the_layers_of_the_model(tmp_path, library):
-  model = exported.convolutional(library, 0.05)
+  model = sparse_models.convolutional(library, 0.05)
   report = export.to_tflite(model, tmp_path / "a")
   names = {layer.name for layer in model.layers}
   assert {row.name.partition("/")[0] for row in report.weights} <= names
@@ -116,7 +118,7 @@ def test_the_table_names_the_layers_of_the_model(tmp_path, library):
 
 
 def test_few_weights_run_on_the_sparse_kernel_and_more_are_densified(tmp_path):
-  model = exported.mlp(keras, 0.05, (64, 120, 60))
+  model = sparse_models.mlp(keras, 0.05, (64, 120, 60))
   kernel = model.layers[1].kernel
   half = np.random.default_rng(0).random(kernel.shape) < 0.5
   kernel.assign(half * np.ones(kernel.shape))
@@ -134,7 +136,9 @@ def test_few_weights_run_on_the_sparse_kernel_and_more_are_densified(tmp_path):
 
 
 def test_blocks_of_four_inputs_take_one_index(tmp_path):
-  model = tf_lottery.lottery_prune(exported.mlp(keras, 1.0, (64, 80, 50, 10)))
+  model = tf_lottery.lottery_prune(
+    sparse_models.mlp(keras, 1.0, (64, 80, 50, 10))
+  )
   tf_lottery.prune_and_rewind(model, 0.1, pattern="block_1x4")
   report = export.to_tflite(model, tmp_path / "a")
   by_name = {row.shape: row for row in report.weights}
@@ -145,12 +149,12 @@ def test_blocks_of_four_inputs_take_one_index(tmp_path):
 
 
 def test_what_gains_nothing_stays_dense(tmp_path):
-  model = exported.mlp(keras, 0.9, (64, 80, 10))
+  model = sparse_models.mlp(keras, 0.9, (64, 80, 10))
   report = export.to_tflite(model, tmp_path / "a")
   assert {row.reason for row in report.weights} == {
     "sparse would save less than 5 %"
   }
-  model = exported.mlp(keras, 1.0, (64, 80, 10))
+  model = sparse_models.mlp(keras, 1.0, (64, 80, 10))
   report = export.to_tflite(model, tmp_path / "b")
   assert {row.reason for row in report.weights} == {"nothing is pruned"}
   assert "Speed: that of a dense file." in str(report)
@@ -160,7 +164,7 @@ def test_a_transposed_convolution_in_float16_stays_dense(tmp_path):
   """XNNPACK computes it wrongly behind DENSIFY: if not, the rule may go."""
   layer = keras.layers.Conv2DTranspose(16, 3)
   model = keras.Sequential([keras.Input((8, 8, 16)), layer])
-  exported.prune(model, 0.05)
+  sparse_models.prune(model, 0.05)
   report = export.to_tflite(model, tmp_path / "a", dtype="float16")
   assert report.weights[0].encoding == "dense"
   report = export.to_tflite(model, tmp_path / "b", dtype="float32")
@@ -175,7 +179,7 @@ def test_a_model_without_prunable_layers_passes(tmp_path):
 
 
 def test_several_signatures_share_their_weights(tmp_path):
-  model = exported.mlp(keras, 0.05, (80, 200, 10))
+  model = sparse_models.mlp(keras, 0.05, (80, 200, 10))
 
   @tf.function(input_signature=[tf.TensorSpec((None, 80), tf.float32, "x")])
   def embed(x):
@@ -213,7 +217,7 @@ def test_subclassed_models_say_what_they_take_by_examples(tmp_path, library):
   model = Model()
   x = np.random.default_rng(0).normal(size=(5, 40)).astype(np.float32)
   model(x)
-  exported.prune(model, 0.1)
+  sparse_models.prune(model, 0.1)
   with pytest.raises(ValueError, match="does not say what it takes"):
     export.to_tflite(model, tmp_path / "a")
   report = export.to_tflite(model, tmp_path / "a", inputs=x)
@@ -222,7 +226,7 @@ def test_subclassed_models_say_what_they_take_by_examples(tmp_path, library):
 
 @LIBRARIES
 def test_a_lottery_ready_model_is_exported_and_not_changed(tmp_path, library):
-  model = exported.mlp(library, 1.0, (64, 80, 10))
+  model = sparse_models.mlp(library, 1.0, (64, 80, 10))
   model = tf_lottery.lottery_prune(model)
   mask = tf_lottery.prune_and_rewind(model, 0.1)
   report = export.to_tflite(model, tmp_path / "a")
@@ -235,7 +239,7 @@ def test_a_lottery_ready_model_is_exported_and_not_changed(tmp_path, library):
 
 def test_a_ticket_is_exported_with_its_architecture(tmp_path):
   def make_model():
-    return exported.mlp(keras, 1.0, (64, 80, 10))
+    return sparse_models.mlp(keras, 1.0, (64, 80, 10))
 
   model = tf_lottery.lottery_prune(make_model())
   tf_lottery.prune_and_rewind(model, 0.1)
@@ -265,7 +269,7 @@ def test_a_fixed_batch_size_takes_any_number_of_examples(tmp_path, batch):
   model = keras.Sequential(
     [keras.Input((20,), batch_size=batch), keras.layers.Dense(60)]
   )
-  exported.prune(model, 0.05)
+  sparse_models.prune(model, 0.05)
   x = np.random.default_rng(0).normal(size=(10, 20)).astype(np.float32)
   for arguments in (
     {"inputs": x},
@@ -283,7 +287,7 @@ def test_a_fixed_batch_size_takes_any_number_of_examples(tmp_path, batch):
 
 
 def test_weights_of_one_size_are_told_apart(tmp_path):
-  model = exported.mlp(keras, 1.0, (40, 40, 40, 40))
+  model = sparse_models.mlp(keras, 1.0, (40, 40, 40, 40))
   names = [f"{layer.name}/kernel" for layer in model.layers]
   report = export.to_tflite(model, tmp_path / "a")
   assert sorted(row.name for row in report.weights) == sorted(names)
@@ -296,7 +300,7 @@ def test_weights_of_one_size_are_told_apart(tmp_path):
 
 
 def test_a_directory_is_not_replaced_by_a_file(tmp_path):
-  model = exported.mlp(keras, 0.5, (8, 4, 2))
+  model = sparse_models.mlp(keras, 0.5, (8, 4, 2))
   for name, write in (
     ("a.tflite", export.to_tflite),
     ("a.keras", export.to_keras),
@@ -309,7 +313,7 @@ def test_a_directory_is_not_replaced_by_a_file(tmp_path):
 
 
 def test_int8_stays_dense_and_says_what_gzip_makes_of_it(tmp_path):
-  model = exported.mlp(keras, 0.05, (64, 200, 100, 10))
+  model = sparse_models.mlp(keras, 0.05, (64, 200, 100, 10))
   x = np.random.default_rng(0).normal(size=(64, 64))
   ranges = export.to_tflite(model, tmp_path / "a", dtype="int8")
   full = export.to_tflite(
@@ -345,14 +349,14 @@ def test_int8_stays_dense_and_says_what_gzip_makes_of_it(tmp_path):
   ],
 )
 def test_bad_arguments_are_refused(tmp_path, arguments, message):
-  model = exported.mlp(keras, 0.5, (8, 4, 2))
+  model = sparse_models.mlp(keras, 0.5, (8, 4, 2))
   with pytest.raises(ValueError, match=message):
     export.to_tflite(model, tmp_path / "a", **arguments)
   assert not list(tmp_path.iterdir())
 
 
 def test_pruned_weights_that_grew_are_refused(tmp_path):
-  model = tf_lottery.lottery_prune(exported.mlp(keras, 1.0, (8, 4, 2)))
+  model = tf_lottery.lottery_prune(sparse_models.mlp(keras, 1.0, (8, 4, 2)))
   tf_lottery.prune_and_rewind(model, 0.5)
   model.layers[0].kernel.assign(np.ones((8, 4)))
   with pytest.raises(RuntimeError, match=r"pruned entries of .* are not zero"):
@@ -372,7 +376,7 @@ def test_a_file_that_computes_something_else_is_not_written(
     make_sparse(model, weight, rows, direct)
 
   monkeypatch.setattr(flatbuffer, "make_sparse", wrong)
-  model = exported.mlp(keras, 0.1, (64, 80, 10))
+  model = sparse_models.mlp(keras, 0.1, (64, 80, 10))
   with pytest.raises(
     export.ExportError, match="Output 'output_0' of 'serving_default' must be"
   ):
