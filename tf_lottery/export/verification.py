@@ -41,7 +41,7 @@ def compare(
         f" {sorted(got[signature])} under {runtime}."
       )
     for name, value in outputs.items():
-      if value.dtype.kind == "f" and np.isnan(value).any():
+      if _is_number(value) and np.isnan(np.float64(value)).any():
         raise ExportError(
           f"Output {name!r} of {signature!r} must be numbers, and the Keras"
           " model itself gives NaN. Look for NaN in its weights, and in the"
@@ -68,7 +68,7 @@ def difference(expected: np.ndarray, got: np.ndarray) -> tuple[float, float]:
   """
   if np.shape(expected) != np.shape(got):
     return np.inf, 1.0
-  if expected.dtype.kind not in "fiub":
+  if not _is_number(expected):
     return (0.0 if np.array_equal(expected, got) else np.inf), 1.0
   expected, got = np.float64(expected), np.float64(got)
   finite = np.isfinite(expected)
@@ -76,6 +76,11 @@ def difference(expected: np.ndarray, got: np.ndarray) -> tuple[float, float]:
     return np.inf, 1.0
   distance = np.abs(expected[finite] - got[finite]).max(initial=0.0)
   return float(distance), float(np.abs(expected[finite]).max(initial=0.0))
+
+
+def _is_number(array: np.ndarray) -> bool:
+  # Not by `dtype.kind`, which is "V" for bfloat16.
+  return np.can_cast(array.dtype, np.float64)
 
 
 def only_input(inputs: Mapping[str, Any]) -> tuple[str, Any]:
