@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from tests.export import sparse_models
 from tf_lottery import export
-from tf_lottery.export import csr
+from tf_lottery.export import tflite_csr
 
 # Relative to the largest magnitude in the output.
 LIMITS = {"float32": 1e-5, "float16": 1e-3}
@@ -29,9 +29,9 @@ LIMITS = {"float32": 1e-5, "float16": 1e-3}
 def test_compressed_rows_come_back(array, block):
   if array.shape[-1] % block:
     with pytest.raises(ValueError, match="multiple of 4 columns, got"):
-      csr.compress(array, block)
+      tflite_csr.compress(array, block)
     return
-  rows = csr.compress(array, block)
+  rows = tflite_csr.compress(array, block)
   assert np.array_equal(rows.expand(), array)
   assert rows.values.size
 
@@ -43,7 +43,7 @@ def test_compressed_rows_come_back(array, block):
 def test_indices_take_the_smallest_type(shape, dtype):
   array = np.zeros(shape, np.float32)
   array[:, -1] = 1
-  rows = csr.compress(array)
+  rows = tflite_csr.compress(array)
   assert rows.indices.dtype == dtype
   assert np.array_equal(rows.expand(), array)
 

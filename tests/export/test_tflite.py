@@ -11,10 +11,10 @@ import tf_keras
 import tf_lottery
 from tests.export import sparse_models
 from tf_lottery import export
-from tf_lottery.export import flatbuffer
 from tf_lottery.export import quiet
 from tf_lottery.export import runtimes
 from tf_lottery.export import signatures
+from tf_lottery.export import tflite_flatbuffer
 from tf_lottery.export import verification
 
 LIBRARIES = pytest.mark.parametrize("library", [keras, tf_keras])
@@ -369,13 +369,13 @@ def test_a_file_that_computes_something_else_is_not_written(
   """A weight goes wrong on its way: what was there before stays."""
   path = tmp_path / "model.tflite"
   path.write_bytes(b"what was there")
-  make_sparse = flatbuffer.make_sparse
+  make_sparse = tflite_flatbuffer.make_sparse
 
   def wrong(model, weight, rows, direct):
     rows.values[0] += 0.5
     make_sparse(model, weight, rows, direct)
 
-  monkeypatch.setattr(flatbuffer, "make_sparse", wrong)
+  monkeypatch.setattr(tflite_flatbuffer, "make_sparse", wrong)
   model = sparse_models.mlp(keras, 0.1, (64, 80, 10))
   with pytest.raises(
     export.ExportError, match="Output 'output_0' of 'serving_default' must be"

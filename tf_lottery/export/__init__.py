@@ -21,16 +21,16 @@ import tensorflow as tf
 from tf_lottery import files
 from tf_lottery import tickets
 from tf_lottery import wrappers
-from tf_lottery.export import advice
-from tf_lottery.export import encoding
-from tf_lottery.export import flatbuffer
-from tf_lottery.export import names
 from tf_lottery.export import quiet
 from tf_lottery.export import runtimes
 from tf_lottery.export import saved_model
 from tf_lottery.export import signatures as signatures_lib
 from tf_lottery.export import tflite
+from tf_lottery.export import tflite_advice
+from tf_lottery.export import tflite_encoding
+from tf_lottery.export import tflite_flatbuffer
 from tf_lottery.export import verification
+from tf_lottery.export import weight_names
 from tf_lottery.export.prediction import predict
 from tf_lottery.export.reports import Difference
 from tf_lottery.export.reports import ExportReport
@@ -112,11 +112,11 @@ def to_tflite(
   if representative_data is not None:
     calibration = signatures_lib.named(model, representative_data)
   converted = tflite.convert(offered, dtype, calibration, _resources(model))
-  file = flatbuffer.read(converted)
-  finder = names.Finder(wrappers.bind(model))
+  file = tflite_flatbuffer.read(converted)
+  finder = weight_names.Finder(wrappers.bind(model))
   form = "dense" if dtype == "int8" else layout
-  weights = encoding.encode(file, form, finder)
-  content = flatbuffer.write(file)
+  weights = tflite_encoding.encode(file, form, finder)
+  content = tflite_flatbuffer.write(file)
   differences = _compare(
     offered,
     lambda examples: runtimes.run(content, examples),
@@ -135,8 +135,8 @@ def to_tflite(
     differences=differences,
     examples=_count(offered),
     notes=(
-      *advice.on_int8(dtype, calibration),
-      *advice.on_speed(file, weights),
+      *tflite_advice.on_int8(dtype, calibration),
+      *tflite_advice.on_speed(file, weights),
     ),
   )
 
@@ -187,7 +187,7 @@ def to_saved_model(
   if isinstance(carry_ticket, tickets.Ticket):
     ticket = carry_ticket
   offered = signatures_lib.of_model(model, inputs, signatures)
-  finder = names.Finder(wrappers.bind(model))
+  finder = weight_names.Finder(wrappers.bind(model))
   with files.replacing(path) as temporary:
     with quiet.quiet():
       weights = saved_model.write(
@@ -285,7 +285,7 @@ def _check_tflite(
   dtype: str, layout: str, has_representative_data: bool
 ) -> None:
   _check_choice("dtype", dtype, tflite.DTYPES)
-  _check_choice("layout", layout, encoding.LAYOUTS)
+  _check_choice("layout", layout, tflite_encoding.LAYOUTS)
   if dtype == "int8" and layout == "sparse":
     raise ValueError(
       "layout='sparse' must not be asked for with dtype='int8': by default"

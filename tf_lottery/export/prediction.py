@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from tf_lottery import wrappers
-from tf_lottery.export import flatbuffer
 from tf_lottery.export import quiet
 from tf_lottery.export import runtimes
 from tf_lottery.export import saved_model
+from tf_lottery.export import tflite_flatbuffer
 
 
 def predict(
@@ -45,7 +45,7 @@ def predict(
     )
   if path.is_dir():
     answer = saved_model.caller(path)
-  elif flatbuffer.is_file(path):
+  elif tflite_flatbuffer.is_file(path):
     answer = runtimes.caller(path.read_bytes())
   elif zipfile.is_zipfile(path):
     answer = wrappers.load_any(path).predict_on_batch

@@ -19,9 +19,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lottery import coding
-from tf_lottery.export import encoding
 from tf_lottery.export import reports
 from tf_lottery.export import signatures as signatures_lib
+from tf_lottery.export import tflite_encoding
 from tf_lottery.export import verification
 
 # Arrays of at most so many bytes are smaller as constants of the graph: a
@@ -177,7 +177,7 @@ def _why_dense(value: np.ndarray) -> str:
     return "not a weight that is pruned"
   _, code = coding.smallest(value != 0)
   stored = code.nbytes + np.count_nonzero(value) * value.itemsize
-  if stored + _RESOURCE_BYTES > encoding.WORTH * value.nbytes:
+  if stored + _RESOURCE_BYTES > tflite_encoding.WORTH * value.nbytes:
     return "sparse would save less than 5 %"
   return ""
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from tensorflow.lite.python import schema_py_generated as schema
 
-from tf_lottery.export import flatbuffer
 from tf_lottery.export import reports
+from tf_lottery.export import tflite_flatbuffer
 
 # XNNPACK's sparse inference wants more than two thirds of zeros.
 _XNNPACK_DENSITY = 1 / 3
@@ -40,7 +40,7 @@ def on_speed(
       " compressed rows: less memory, and faster than dense at batch 1 on a"
       " CPU where few weights are left; not so at larger batches."
     )
-  convolutions = flatbuffer.convolutions(model)
+  convolutions = tflite_flatbuffer.convolutions(model)
   if convolutions and any(row.density < 1 for row in weights):
     missing = _missing_for_xnnpack(convolutions, weights)
     verdict = (
@@ -58,7 +58,7 @@ def on_speed(
 
 
 def _missing_for_xnnpack(
-  convolutions: Sequence[flatbuffer.Convolution],
+  convolutions: Sequence[tflite_flatbuffer.Convolution],
   weights: Sequence[reports.WeightReport],
 ) -> list[str]:
   """The conditions of XNNPACK's sparse inference that a file does not meet.

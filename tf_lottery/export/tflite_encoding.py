@@ -6,9 +6,9 @@ import gzip
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
-from tf_lottery.export import csr
-from tf_lottery.export import flatbuffer
 from tf_lottery.export import reports
+from tf_lottery.export import tflite_csr
+from tf_lottery.export import tflite_flatbuffer
 
 LAYOUTS = ("auto", "dense", "sparse")
 # What is kept may be so much of the dense bytes, or it does not pay.
@@ -19,7 +19,7 @@ _OVERHEAD = 256
 # and of blocks, are used; above, a weight is densified. By
 # `scripts/benchmark.py --suite=export`, at batch 1, single entries are faster
 # than dense at 5 %, and slower at 10 %; blocks are faster at 10 %.
-_DIRECT_DENSITY = {1: 0.07, csr.BLOCK: 0.2}
+_DIRECT_DENSITY = {1: 0.07, tflite_csr.BLOCK: 0.2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Choice:
 
   encoding: str
   reason: str
-  rows: csr.CompressedRows | None = None
+  rows: tflite_csr.CompressedRows | None = None
   direct: bool = False
 
 
-def choose(weight: flatbuffer.Weight, layout: str) -> Choice:
+def choose(weight: tflite_flatbuffer.Weight, layout: str) -> Choice:
   """The form of a weight under a layout; see `to_tflite`."""
   obstacle = _obstacle(weight)
   if layout == "dense" or obstacle:
@@ -59,7 +59,7 @@ def choose(weight: flatbuffer.Weight, layout: str) -> Choice:
   return Choice(f"{name}, sparse kernel", "smaller, in memory too", rows, True)
 
 
-def _obstacle(weight: flatbuffer.Weight) -> str:
+def _obstacle(weight: tflite_flatbuffer.Weight) -> str:
   """Why a weight must stay dense; empty when it need not."""
   if weight.array.dtype == np.int8:
     return "int8: LiteRT refuses it sparse; gzip the file"
@@ -76,13 +76,13 @@ def _obstacle(weight: flatbuffer.Weight) -> str:
   return ""
 
 
-def _compress(array: np.ndarray) -> csr.CompressedRows:
+def _compress(array: np.ndarray) -> tflite_csr.CompressedRows:
   """Entries or blocks, whichever takes fewer bytes."""
-  rows = csr.compress(array)
+  rows = tflite_csr.compress(array)
   # The kernels for blocks go wrong on other widths, and on halves.
-  if array.shape[-1] % csr.BLOCK or array.dtype != np.float32:
+  if array.shape[-1] % tflite_csr.BLOCK or array.dtype != np.float32:
     return rows
-  blocks = csr.compress(array, csr.BLOCK)
+  blocks = tflite_csr.compress(array, tflite_csr.BLOCK)
   return blocks if blocks.nbytes < rows.nbytes else rows
 
 
@@ -100,16 +100,16 @@ def encode(
     What was done with each weight.
   """
   rows = []
-  for weight in list(flatbuffer.weights(model)):
+  for weight in list(tflite_flatbuffer.weights(model)):
     choice = choose(weight, layout)
     if choice.rows is not None:
-      flatbuffer.make_sparse(model, weight, choice.rows, choice.direct)
+      tflite_flatbuffer.make_sparse(model, weight, choice.rows, choice.direct)
     rows.append(_report(weight, choice, names))
   return rows
 
 
 def _report(
-  weight: flatbuffer.Weight, choice: Choice, names: reports.Names
+  weight: tflite_flatbuffer.Weight, choice: Choice, names: reports.Names
 ) -> reports.WeightReport:
   stored = choice.rows
   parts = (

@@ -15,7 +15,7 @@ import flatbuffers
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
-from tf_lottery.export import csr
+from tf_lottery.export import tflite_csr
 
 _IDENTIFIER = b"TFL3"
 _OPERATORS = schema.BuiltinOperator
@@ -227,7 +227,10 @@ def convolutions(model: schema.ModelT) -> list[Convolution]:
 
 
 def make_sparse(
-  model: schema.ModelT, weight: Weight, rows: csr.CompressedRows, direct: bool
+  model: schema.ModelT,
+  weight: Weight,
+  rows: tflite_csr.CompressedRows,
+  direct: bool,
 ) -> None:
   """Stores a weight as compressed rows.
 
@@ -297,7 +300,7 @@ def _operator_code(model: schema.ModelT, code: int, version: int) -> int:
   return len(model.operatorCodes) - 1
 
 
-def _sparsity(rows: csr.CompressedRows) -> schema.SparsityParametersT:
+def _sparsity(rows: tflite_csr.CompressedRows) -> schema.SparsityParametersT:
   rank = len(rows.shape)
   dimensions = [
     schema.DimensionMetadataT(format=_FORMATS.DENSE, denseSize=size)
