@@ -29,6 +29,7 @@ ROOMS = (
     "prunable",
     "rundir",
     "schedules",
+    "text_table",
   ),
   (
     "wrappers",
