@@ -58,6 +58,7 @@ ROOMS = (
     "export",
     "export.channels",
     "export.compaction",
+    "export.layer_calls",
     "export.prediction",
     "export.quiet",
     "export.reports",

@@ -27,7 +27,7 @@ def flattened_branches(library, *images):
 BARRIERS = {
   "norm after flatten": (
     lambda layers: [layers.Flatten(), layers.BatchNormalization()],
-    "it normalises what Flatten made",
+    "it normalises the output of Flatten",
   ),
   "norm of another axis": (
     lambda layers: [layers.BatchNormalization(axis=1), layers.Flatten()],
@@ -148,6 +148,6 @@ def test_other_axes_and_sums_are_barriers(library):
   reasons = " ".join(report.left_alone.values())
   for reason in (
     "it normalises another axis than the last",
-    "it adds what has other channels",
+    "it adds tensors with different channels",
   ):
     assert reason in reasons

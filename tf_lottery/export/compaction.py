@@ -1,81 +1,85 @@
-"""Smaller dense models: units and channels that no longer matter, taken out."""
+"""Makes a smaller dense model that computes the same as a sparse one."""
 
 import dataclasses
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from tf_lottery import text_table
 from tf_lottery import wrappers
-from tf_lottery.export import channels
 from tf_lottery.export import signatures
 from tf_lottery.export import verification
+from tf_lottery.export.channels import ChannelGraph
+from tf_lottery.export.layer_calls import LayerCall
+from tf_lottery.export.layer_calls import classify
 
-# What slicing and folding may change, by the order in which sums are taken.
+# The largest relative difference that is accepted. The smaller model takes
+# sums in another order, which matters more in half precision.
 _TOLERANCE = 1e-4
 _TOLERANCE_OF_HALVES = 3e-2
+# The argument of a layer that sets the number of its channels.
+_SIZE_ARGUMENT = {"dense": "units", "conv": "filters"}
 
 
 @dataclasses.dataclass(frozen=True)
 class CompactionReport:
-  """What `compact` took out. Printing it shows a table.
+  """What `compact` removed. Printing it shows a table.
 
   Attributes:
-    units: layer -> units or channels before and after.
-    parameters: of the whole model, before and after.
-    left_alone: layer -> why none of its units went, or why some stay that only
-      give a constant.
+    units: Layer -> its number of units or channels, before and after.
+    parameters: The number of parameters of the whole model, before and after.
+    left_alone: Layer -> why it keeps all units, or some that are constant.
   """
 
-  units: dict[str, tuple[int, int]]
+  units: Mapping[str, tuple[int, int]]
   parameters: tuple[int, int]
-  left_alone: dict[str, str]
+  left_alone: Mapping[str, str]
 
   def __str__(self) -> str:
-    before, after = self.parameters
-    width = max(map(len, self.units), default=0)
-    lines = [
-      f"{name.ljust(width)}  {then:6,} -> {now:6,}"
-      + (
-        f"  left alone: {self.left_alone[name]}"
-        if name in self.left_alone
-        else ""
-      )
-      for name, (then, now) in self.units.items()
+    rows = [
+      (name, f"{before:,}", f"{after:,}", self.left_alone.get(name, ""))
+      for name, (before, after) in self.units.items()
     ]
-    lines.append(
+    header = ("layer", "units", "left", "why units stay")
+    before, after = self.parameters
+    return (
+      f"{text_table.render(header, rows, '<>><')}\n"
       f"{before:,} -> {after:,} parameters, {before / max(after, 1):.2f} times"
       " fewer."
     )
-    return "\n".join(lines)
 
 
 def compact(model: Any, *, inputs: Any = None) -> tuple[Any, CompactionReport]:
-  """A smaller dense model that computes the same.
+  """Makes a smaller dense model that computes the same.
 
-  Takes out units of Dense layers and channels of Conv2D layers whose outgoing
-  weights are all zero, and those whose incoming weights are: these are constant
-  and go into the biases behind them, except where zeros pad them or there is no
-  bias. It looks through BatchNormalization, activations, pooling,
-  DepthwiseConv2D, Flatten and Add; whatever else it meets keeps its channels,
-  as Concatenate, nested models and layers that are called twice do. On tickets
-  of single weights it pays, for dense runtimes, from about 98 % of zeros on; on
-  those of `pattern="channel"` at any density.
+  It removes units of Dense layers and channels of Conv2D layers if all their
+  outgoing weights are zero, or all their incoming weights. In the latter case
+  they are constant, and the constant is added to the biases of the next
+  layers. They stay if a next layer has no bias, or pads with zeros.
+
+  Channels are followed through BatchNormalization, activations, pooling,
+  DepthwiseConv2D, Flatten and Add. Other layers keep the channels of their
+  inputs, as do Concatenate, nested models and layers that are called twice.
+
+  All dense runtimes gain from this: with a ticket of single weights from about
+  98 % of zeros on, and with one of `pattern="channel"` at any density.
 
   Args:
-    model: a Sequential or functional Keras model of either generation,
+    model: A Sequential or functional Keras model of either generation,
       lottery-ready or plain. It is not changed.
-    inputs: examples on which both are compared; see `export.to_tflite`.
+    inputs: Examples on which both models are compared; see
+      `export.to_tflite`.
 
   Returns:
-    The new model, plain and not compiled, and what was done.
+    The new model, which is plain and not compiled, and a report.
 
   Raises:
-    ValueError: the model is a subclassed one.
-    RuntimeError: the smaller model would compute something else. So it seems
-      too of a tf_keras model that draws at random at inference.
+    ValueError: The model is a subclassed one.
+    RuntimeError: The smaller model computes something else. This is also
+      raised for a tf_keras model that draws random numbers at inference.
 
   Example:
   ```python
@@ -85,70 +89,70 @@ def compact(model: Any, *, inputs: Any = None) -> tuple[Any, CompactionReport]:
   ```
   """
   binding = wrappers.bind(model)
-  wrappers.graph(model)  # refuses models that have none
+  wrappers.graph(model)  # refuses subclassed models
   binding.check_held()
-  plain = _plain(model) if binding.is_ready else model
-  nodes, outputs = _nodes(plain)
-  network = channels.Network(nodes, outputs)
-  network.shrink()
-  small = wrappers.rebuild(plain, _new_sizes(network))
-  for node in nodes:
-    if node.weights:
-      small.get_layer(node.name).set_weights(_sliced(node, network))
+  plain = _plain_copy(model) if binding.is_ready else model
+  calls, outputs = _calls(plain)
+  graph = ChannelGraph(calls, outputs)
+  graph.shrink()
+  small = wrappers.rebuild(plain, _new_sizes(graph))
+  for call in calls:
+    if call.weights:
+      small.get_layer(call.name).set_weights(_sliced(call, graph))
   _check_same(model, small, inputs)
-  return small, _report(network, model, small)
+  return small, _report(graph, _count(model), _count(small))
 
 
-def _plain(model: Any) -> Any:
-  """A copy without what the lottery adds."""
-  with tempfile.NamedTemporaryFile(suffix=".keras") as file:
-    model.save(file.name)
-    return wrappers.strip_lottery(wrappers.load(model, file.name))
+def _plain_copy(model: Any) -> Any:
+  """A copy of a lottery-ready model, without masks and initial weights."""
+  copy = wrappers.rebuild(model, {})
+  wrappers.bind(copy).write(wrappers.bind(model).read())
+  return wrappers.strip_lottery(copy)
 
 
-def _nodes(model: Any) -> tuple[list[channels.Node], list[int]]:
-  calls, outputs = wrappers.graph(model)
-  counts = Counter(id(layer) for layer, *_ in calls)
-  nodes = []
-  for layer, inputs, output, shapes in calls:
-    node = channels.Node(layer, inputs, output, shapes)
+def _calls(model: Any) -> tuple[list[LayerCall], list[int]]:
+  """The calls of a model's layers, and the ids of its outputs."""
+  graph, outputs = wrappers.graph(model)
+  counts = Counter(id(layer) for layer, *_ in graph)
+  calls = []
+  for layer, inputs, output, shapes in graph:
+    call = LayerCall(layer, inputs, output, shapes)
     if hasattr(layer, "get_weights"):  # Keras 3's operations have none
-      node.weights = [np.array(weight) for weight in layer.get_weights()]
-    node.kind, node.reason = channels.classify(node, counts[id(layer)])
-    nodes.append(node)
-  return nodes, outputs
+      call.weights = [np.array(weight) for weight in layer.get_weights()]
+    call.kind, call.reason = classify(call, counts[id(layer)])
+    calls.append(call)
+  return calls, outputs
 
 
-def _new_sizes(network: channels.Network) -> dict[str, dict[str, int]]:
-  """Layer -> what changes in its configuration."""
-  argument = {"dense": "units", "conv": "filters"}
+def _new_sizes(graph: ChannelGraph) -> dict[str, dict[str, int]]:
+  """Layer -> the change of its configuration."""
   return {
-    node.name: {
-      argument[node.kind]: int(network.groups[node.output].kept.sum())
+    call.name: {
+      _SIZE_ARGUMENT[call.kind]: int(graph.groups[call.output].kept.sum())
     }
-    for node in network.nodes
-    if node.kind in argument
+    for call in graph.calls
+    if call.has_kernel
   }
 
 
-def _sliced(node: channels.Node, network: channels.Network) -> list[np.ndarray]:
-  """A layer's weights for the channels that are left."""
-  if node.kind == "other":
-    return node.weights
-  kept = network.groups[node.output].kept
-  if node.kind == "depthwise":
-    kernel, *bias = node.weights
+def _sliced(call: LayerCall, graph: ChannelGraph) -> Sequence[np.ndarray]:
+  """The weights of a layer for the channels that are left."""
+  if call.kind == "other":
+    return call.weights
+  kept = graph.groups[call.output].kept
+  if call.kind == "channelwise":
+    return [vector[kept] for vector in call.weights]
+  kernel, *bias = call.weights
+  if call.kind == "depthwise":
     return [kernel[:, :, kept], *(vector[kept] for vector in bias)]
-  if node.kind == "channelwise":
-    return [vector[kept] for vector in node.weights]
-  kernel, *bias = node.weights
-  before = network.groups[node.inputs[0]]
+  before = graph.groups[call.inputs[0]]
   places = kernel.shape[-2] // before.size
   rows = np.tile(before.kept, places)
   return [kernel[..., rows, :][..., kept], *(vector[kept] for vector in bias)]
 
 
 def _check_same(model: Any, small: Any, inputs: Any) -> None:
+  """Raises RuntimeError if the smaller model computes something else."""
   whole = signatures.of_model(model, inputs)[signatures.DEFAULT]
   part = signatures.of_model(small, inputs)[signatures.DEFAULT]
   expected = whole.compute(whole.examples)
@@ -166,22 +170,23 @@ def _check_same(model: Any, small: Any, inputs: Any) -> None:
       )
 
 
-def _report(
-  network: channels.Network, model: Any, small: Any
-) -> CompactionReport:
-  producers = [n for n in network.nodes if n.kind in ("dense", "conv")]
-  groups = {node.name: network.groups[node.output] for node in producers}
+def _report(graph: ChannelGraph, before: int, after: int) -> CompactionReport:
+  groups = {
+    call.name: graph.groups[call.output]
+    for call in graph.calls
+    if call.has_kernel
+  }
   return CompactionReport(
     units={n: (g.size, int(g.kept.sum())) for n, g in groups.items()},
-    parameters=(sum(_sizes(model)), sum(_sizes(small))),
+    parameters=(before, after),
     left_alone={
       name: reason
       for name, group in groups.items()
-      if (reason := group.obstacle or network.stuck(group))
+      if (reason := group.obstacle or graph.why_kept(group))
     },
   )
 
 
-def _sizes(model: Any) -> Iterator[int]:
-  for weight in wrappers.bind(model).report:
-    yield weight.size
+def _count(model: Any) -> int:
+  """The number of parameters of a model."""
+  return sum(weight.size for weight in wrappers.bind(model).report)
