@@ -13,7 +13,7 @@ import tf_keras
 import tf_lottery
 from tests.export import sparse_models
 from tf_lottery import export
-from tf_lottery.export import saved_model
+from tf_lottery.export import saved_model_weights
 
 LIBRARIES = pytest.mark.parametrize("library", [keras, tf_keras])
 MAKERS = pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_one_that_computes_something_else_is_not_put_in_place(
   export.to_saved_model(model, path)
   before = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
   monkeypatch.setattr(
-    saved_model, "_places_of_gaps", lambda code: tf.where(code < 250)
+    saved_model_weights, "_places_of_gaps", lambda code: tf.where(code < 250)
   )
   with pytest.raises(export.ExportError, match="Nothing was written"):
     export.to_saved_model(model, path)

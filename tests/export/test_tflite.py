@@ -123,11 +123,10 @@ def test_few_weights_run_on_the_sparse_kernel_and_more_are_densified(tmp_path):
   half = np.random.default_rng(0).random(kernel.shape) < 0.5
   kernel.assign(half * np.ones(kernel.shape))
   report = export.to_tflite(model, tmp_path / "a")
-  sparse, half = (
-    row.encoding for row in sorted(report.weights, key=lambda row: row.density)
-  )
-  assert sparse == "CSR, sparse kernel"
-  assert half == "CSR + DENSIFY"
+  sparse, half = sorted(report.weights, key=lambda row: row.density)
+  assert (sparse.encoding, sparse.sparse_kernel) == ("CSR, sparse kernel", True)
+  assert (half.encoding, half.sparse_kernel) == ("CSR + DENSIFY", False)
+  assert "Speed: 1 fully connected layer(s)" in str(report)
   everywhere = export.to_tflite(model, tmp_path / "b", layout="sparse")
   assert set(encodings(everywhere).values()) == {"CSR, sparse kernel"}
   nowhere = export.to_tflite(model, tmp_path / "c", layout="dense")
@@ -196,7 +195,7 @@ def test_several_signatures_share_their_weights(tmp_path):
   x = np.random.default_rng(0).normal(size=(3, 80)).astype(np.float32)
   content = (tmp_path / "b").read_bytes()
   with quiet.quiet():
-    runs = list(runtimes.run(content, {"embed": {"x": x}}))
+    runs = list(runtimes.run_tflite(content, {"embed": {"x": x}}))
   for _, outputs in runs:
     assert np.allclose(
       outputs["embed"]["embedding"], model.layers[0](x), atol=1e-5
@@ -218,7 +217,7 @@ def test_subclassed_models_say_what_they_take_by_examples(tmp_path, library):
   x = np.random.default_rng(0).normal(size=(5, 40)).astype(np.float32)
   model(x)
   sparse_models.prune(model, 0.1)
-  with pytest.raises(ValueError, match="does not say what it takes"):
+  with pytest.raises(ValueError, match="does not declare its inputs"):
     export.to_tflite(model, tmp_path / "a")
   report = export.to_tflite(model, tmp_path / "a", inputs=x)
   assert report.file_bytes < report.dense_bytes
@@ -343,7 +342,7 @@ def test_int8_stays_dense_and_says_what_gzip_makes_of_it(tmp_path):
     ({"inputs": [np.zeros((1, 8))] * 2}, "each of the model's 1 inputs, got 2"),
     (
       {"inputs": np.zeros((1, 9))},
-      r"must have the shape \(None, 8\), or be more",
+      r"examples of shape \(None, 8\), at least 1 at a time, got \(1, 9\)",
     ),
     ({"signatures": {"f": len}}, "'f' must be a tf.function with an input_sig"),
   ],
@@ -371,9 +370,9 @@ def test_a_file_that_computes_something_else_is_not_written(
   path.write_bytes(b"what was there")
   make_sparse = tflite_flatbuffer.make_sparse
 
-  def wrong(model, weight, rows, direct):
+  def wrong(model, weight, rows, sparse_kernel):
     rows.values[0] += 0.5
-    make_sparse(model, weight, rows, direct)
+    make_sparse(model, weight, rows, sparse_kernel)
 
   monkeypatch.setattr(tflite_flatbuffer, "make_sparse", wrong)
   model = sparse_models.mlp(keras, 0.1, (64, 80, 10))

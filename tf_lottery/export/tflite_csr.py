@@ -1,16 +1,16 @@
-"""TFLite's sparse form of a weight: compressed rows, of entries or blocks.
+"""Compresses the rows of a weight, in the sparse form of TFLite (CSR).
 
-All dimensions but the last are dense; along the last only what is kept is
-stored. `segments[r]:segments[r + 1]` are row r's places in `indices`, the
-columns that are kept, and in `values`.
+All dimensions but the last are dense. Along the last dimension, entries or
+blocks of entries that are zero are left out. Row `r` has its columns at
+`indices[segments[r]:segments[r + 1]]`, and its entries at the same places of
+`values`.
 """
 
 import dataclasses
-import math
 
 import numpy as np
 
-# TFLite's fast kernel takes blocks of so many consecutive inputs.
+# TFLite's fast kernel takes blocks of this many consecutive inputs.
 BLOCK = 4
 
 
@@ -19,11 +19,11 @@ class CompressedRows:
   """A weight in TFLite's sparse form.
 
   Attributes:
-    shape: of the dense weight.
-    block: how many consecutive entries of a row one index stands for, 1 or 4.
-    segments: where each row begins and ends; one longer than there are rows.
-    indices: the columns that are kept, in blocks.
-    values: the kept entries, row after row.
+    shape: The shape of the dense weight.
+    block: How many consecutive entries of a row have one index, 1 or 4.
+    segments: Where each row begins in `indices`, and where the last one ends.
+    indices: The columns of the kept blocks, row after row, counted in blocks.
+    values: The entries of the kept blocks, row after row.
   """
 
   shape: tuple[int, ...]
@@ -33,49 +33,46 @@ class CompressedRows:
   values: np.ndarray
 
   @property
+  def arrays(self) -> list[np.ndarray]:
+    """The arrays that a file stores."""
+    return [self.segments, self.indices, self.values]
+
+  @property
   def nbytes(self) -> int:
-    """Bytes of values and indices together."""
-    return self.segments.nbytes + self.indices.nbytes + self.values.nbytes
-
-  def expand(self) -> np.ndarray:
-    """The dense weight."""
-    columns = self.shape[-1] // self.block
-    rows = math.prod(self.shape[:-1])
-    dense = np.zeros((rows, columns, self.block), self.values.dtype)
-    row = np.repeat(np.arange(rows), np.diff(self.segments.astype(np.int64)))
-    dense[row, self.indices] = self.values.reshape(-1, self.block)
-    return dense.reshape(self.shape)
+    """The size of all arrays in bytes."""
+    return sum(array.nbytes for array in self.arrays)
 
 
-def compress(array: np.ndarray, block: int = 1) -> CompressedRows:
-  """Stores what is not zero; of blocks, those with any entry not zero.
+def compress(weight: np.ndarray, block: int = 1) -> CompressedRows:
+  """Leaves out the zeros of a weight, or the blocks of nothing but zeros.
 
-  A weight of nothing but zeros keeps its first entry: TFLite takes a tensor
-  without bytes for one that is computed.
+  A weight of nothing but zeros keeps its first block, because TFLite takes a
+  tensor without bytes for one that is computed.
 
   Args:
-    array: of at least one dimension, and a multiple of `block` columns.
+    weight: An array of at least one dimension. The number of its columns must
+      be a multiple of `block`.
     block: 1 or 4.
 
   Raises:
-    ValueError: the columns cannot be divided into blocks.
+    ValueError: The columns cannot be divided into blocks.
 
   >>> compress(np.array([[0, 5, 0], [0, 0, 0], [7, 0, 8]])).indices
   array([1, 0, 2], dtype=uint8)
   """
-  columns = array.shape[-1]
+  columns = weight.shape[-1]
   if columns % block:
     raise ValueError(
       f"Blocks of {block} need a multiple of {block} columns, got {columns}."
     )
-  blocks = array.reshape(-1, columns // block, block)
+  blocks = weight.reshape(-1, columns // block, block)
   kept = (blocks != 0).any(-1)
   if not kept.any():
     kept[:1, :1] = True
   rows, indices = np.nonzero(kept)
   segments = np.searchsorted(rows, np.arange(len(blocks) + 1))
   return CompressedRows(
-    array.shape,
+    weight.shape,
     block,
     _smallest_type(segments),
     _smallest_type(indices),
@@ -84,7 +81,7 @@ def compress(array: np.ndarray, block: int = 1) -> CompressedRows:
 
 
 def _smallest_type(numbers: np.ndarray) -> np.ndarray:
-  """As one of the three types that TFLite stores indices in."""
+  """Casts to the smallest of the types in which TFLite stores indices."""
   highest = numbers.max(initial=0)
   for dtype in (np.uint8, np.uint16):
     if highest <= np.iinfo(dtype).max:

@@ -1,25 +1,25 @@
-"""Which form each weight of a TFLite file takes, and why."""
+"""Chooses a form for each weight of a TFLite file, and stores it so."""
 
 import dataclasses
-import gzip
 
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
-from tf_lottery.export import reports
 from tf_lottery.export import tflite_csr
 from tf_lottery.export import tflite_flatbuffer
+from tf_lottery.export.exportable import saves_enough
+from tf_lottery.export.reports import WeightReport
+from tf_lottery.export.weight_names import WeightNames
 
 LAYOUTS = ("auto", "dense", "sparse")
-# What is kept may be so much of the dense bytes, or it does not pay.
-WORTH = 0.95
-# Sparsity parameters, a tensor and an operator, in a file.
+# One more sparse weight adds about this many bytes to a file, for its sparsity
+# parameters, a tensor and an operator.
 _OVERHEAD = 256
-# Up to these densities TFLite's kernels for compressed rows, of single entries
-# and of blocks, are used; above, a weight is densified. By
-# `scripts/benchmark.py --suite=export`, at batch 1, single entries are faster
-# than dense at 5 %, and slower at 10 %; blocks are faster at 10 %.
-_DIRECT_DENSITY = {1: 0.07, tflite_csr.BLOCK: 0.2}
+# Block size -> the highest density at which TFLite's sparse kernel is used.
+# Above, the kernel is slower than a dense one: by `scripts/benchmark.py
+# --suite=export`, at batch size 1, single entries are faster at 5 % and slower
+# at 10 %, and blocks are faster at 10 %.
+_KERNEL_DENSITY = {1: 0.07, tflite_csr.BLOCK: 0.2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,40 +27,46 @@ class Choice:
   """The form of one weight.
 
   Attributes:
-    encoding: for people, e.g. `"CSR"`.
-    reason: why this one.
-    rows: the weight compressed; None: it stays dense.
-    direct: whether operators read the rows, without DENSIFY.
+    encoding: The name of the form, for reports.
+    reason: Why the weight has this form.
+    rows: The compressed weight, or None if the weight stays dense.
+    sparse_kernel: Whether operators compute with the compressed rows. If not,
+      a DENSIFY operator makes the weight dense first.
   """
 
   encoding: str
   reason: str
   rows: tflite_csr.CompressedRows | None = None
-  direct: bool = False
+  sparse_kernel: bool = False
 
 
-def choose(weight: tflite_flatbuffer.Weight, layout: str) -> Choice:
-  """The form of a weight under a layout; see `to_tflite`."""
+def choose(weight: tflite_flatbuffer.FileWeight, layout: str) -> Choice:
+  """Chooses the form of one weight.
+
+  Args:
+    weight: A weight of the file.
+    layout: `"auto"`, `"dense"` or `"sparse"`; see `to_tflite`.
+  """
   obstacle = _obstacle(weight)
   if layout == "dense" or obstacle:
     return Choice("dense", obstacle or "the file is dense")
   rows = _compress(weight.array)
-  dense_bytes = weight.array.nbytes
-  if layout == "auto" and rows.nbytes + _OVERHEAD > WORTH * dense_bytes:
+  if layout == "auto" and not saves_enough(
+    rows.nbytes + _OVERHEAD, weight.array.nbytes
+  ):
     return Choice("dense", "sparse would save less than 5 %")
   name = "CSR" if rows.block == 1 else f"CSR of 1x{rows.block} blocks"
-  stored = rows.values.size / weight.array.size
   if not all(use.has_sparse_kernel for use in weight.uses):
     return Choice(f"{name} + DENSIFY", "smaller", rows)
-  limit = _DIRECT_DENSITY[rows.block]
-  if layout == "auto" and stored > limit:
+  limit = _KERNEL_DENSITY[rows.block]
+  if layout == "auto" and rows.values.size > limit * weight.array.size:
     reason = f"smaller; the sparse kernel is slow above {limit:.0%} stored"
     return Choice(f"{name} + DENSIFY", reason, rows)
   return Choice(f"{name}, sparse kernel", "smaller, in memory too", rows, True)
 
 
-def _obstacle(weight: tflite_flatbuffer.Weight) -> str:
-  """Why a weight must stay dense; empty when it need not."""
+def _obstacle(weight: tflite_flatbuffer.FileWeight) -> str:
+  """Why a weight must stay dense, or an empty text."""
   if weight.array.dtype == np.int8:
     return "int8: LiteRT refuses it sparse; gzip the file"
   others = sorted({use.name for use in weight.uses if not use.is_weight})
@@ -77,9 +83,9 @@ def _obstacle(weight: tflite_flatbuffer.Weight) -> str:
 
 
 def _compress(array: np.ndarray) -> tflite_csr.CompressedRows:
-  """Entries or blocks, whichever takes fewer bytes."""
+  """Compresses single entries or blocks, whichever takes fewer bytes."""
   rows = tflite_csr.compress(array)
-  # The kernels for blocks go wrong on other widths, and on halves.
+  # The kernels for blocks compute other widths, and float16, wrongly.
   if array.shape[-1] % tflite_csr.BLOCK or array.dtype != np.float32:
     return rows
   blocks = tflite_csr.compress(array, tflite_csr.BLOCK)
@@ -87,45 +93,36 @@ def _compress(array: np.ndarray) -> tflite_csr.CompressedRows:
 
 
 def encode(
-  model: schema.ModelT, layout: str, names: reports.Names
-) -> list[reports.WeightReport]:
+  model: schema.ModelT, layout: str, names: WeightNames
+) -> list[WeightReport]:
   """Stores each weight of a file in the form that suits it.
 
   Args:
-    model: the file, changed in place.
-    layout: `"auto"`, `"dense"` or `"sparse"`.
-    names: gives a weight the name that the Keras model has for it.
+    model: The file. It is changed in place.
+    layout: `"auto"`, `"dense"` or `"sparse"`; see `to_tflite`.
+    names: The names of the Keras model's weights.
 
   Returns:
-    What was done with each weight.
+    How each weight is stored.
   """
-  rows = []
+  reports = []
   for weight in list(tflite_flatbuffer.weights(model)):
     choice = choose(weight, layout)
+    stored = [weight.array]
     if choice.rows is not None:
-      tflite_flatbuffer.make_sparse(model, weight, choice.rows, choice.direct)
-    rows.append(_report(weight, choice, names))
-  return rows
-
-
-def _report(
-  weight: tflite_flatbuffer.Weight, choice: Choice, names: reports.Names
-) -> reports.WeightReport:
-  stored = choice.rows
-  parts = (
-    [weight.array]
-    if stored is None
-    else [stored.segments, stored.indices, stored.values]
-  )
-  content = b"".join(part.tobytes() for part in parts)
-  return reports.WeightReport(
-    name=names(weight.array) or weight.name,
-    used_by=", ".join(sorted({use.name for use in weight.uses})),
-    shape=weight.array.shape,
-    density=float(np.count_nonzero(weight.array) / weight.array.size),
-    encoding=choice.encoding,
-    reason=choice.reason,
-    dense_bytes=weight.array.nbytes,
-    stored_bytes=len(content),
-    gzip_bytes=len(gzip.compress(content, 9, mtime=0)),
-  )
+      stored = choice.rows.arrays
+      tflite_flatbuffer.make_sparse(
+        model, weight, choice.rows, choice.sparse_kernel
+      )
+    reports.append(
+      WeightReport.of(
+        names.of_array(weight.array) or weight.name,
+        weight.array,
+        stored,
+        choice.encoding,
+        choice.reason,
+        used_by=", ".join(sorted({use.name for use in weight.uses})),
+        sparse_kernel=choice.sparse_kernel,
+      )
+    )
+  return reports

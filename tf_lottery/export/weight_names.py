@@ -1,52 +1,56 @@
-"""Which weight of the Keras model an array in a file is."""
+"""Finds the name that a weight of an exported file has in the Keras model."""
 
+import functools
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from tf_lottery.export import reports
-from tf_lottery.wrappers import binding as binding_lib
+from tf_lottery.wrappers.binding import Binding
 
-# From Keras's order of dimensions to TFLite's: dense kernels and those of
-# convolutions, transposed convolutions; depthwise ones keep theirs.
+# TFLite stores the dimensions of a Keras weight in one of these orders. Those
+# with two dimensions are dense kernels. Those with four are kernels of
+# convolutions, transposed convolutions and depthwise convolutions.
 _ORDERS = ((0, 1), (1, 0), (3, 0, 1, 2), (2, 0, 1, 3), (0, 1, 2, 3))
 
 
-class Finder:
-  """Names arrays of a file as the Keras model does.
-
-  The converter renames weights, and folds scales into them: then the places
-  of the zeros still tell which one it is.
+class WeightNames:
+  """The names of a model's weights, found by variable or by values.
 
   Args:
-    binding: of the model.
+    binding: The binding of the model.
   """
 
-  def __init__(self, binding: binding_lib.Binding):
+  def __init__(self, binding: Binding):
     self._binding = binding
-    self._weights = binding.read()
-    # Of a distributed variable a function sees one replica.
-    self._names = {
-      id(one): binding.report[key].name
-      for key, variable in binding.variables.items()
-      for one in getattr(variable, "values", (variable,))
-    }
 
-  def __call__(self, array: np.ndarray) -> str | None:
-    """`layer/role` of the weight that has these values, or else its zeros."""
+  def of_array(self, array: np.ndarray) -> str | None:
+    """Finds the weight that has these values, or else the same zeros.
+
+    The converter renames weights, and multiplies them by the scales of batch
+    normalisation. The places of the zeros remain.
+
+    Args:
+      array: A weight of a TFLite file.
+
+    Returns:
+      `layer/role`, or None if no weight fits.
+    """
     wanted = array.ravel()
     candidates = [
       (key, flat)
-      for key, value in self._weights.items()
+      for key, value in self._values.items()
       if value.size == array.size
       for flat in _orders(value)
     ]
     for key, flat in candidates:
       if np.array_equal(flat.astype(wanted.dtype), wanted):
         return self._binding.report[key].name
-    # Quantisation may add zeros; most that are there were there before.
+    # Quantisation may add zeros, so the weight with the most zeros in common
+    # is taken.
     zeros = {
       key: np.count_nonzero(flat == 0)
       for key, flat in candidates
@@ -56,17 +60,30 @@ class Finder:
       return self._binding.report[max(zeros, key=zeros.get)].name
     return None
 
+  def of_variable(self, variable: tf.Variable) -> str:
+    """`layer/role` of a variable of the model, or else its own name."""
+    return self._by_variable.get(id(variable), variable.name.partition(":")[0])
+
   def in_order(
-    self, rows: Iterable[reports.WeightReport]
+    self, weights: Iterable[reports.WeightReport]
   ) -> tuple[reports.WeightReport, ...]:
-    """Rows in the order of the model; those it has no name for come last."""
+    """Sorts weights as the model has them, and unknown names last."""
     places = {w.name: i for i, w in enumerate(self._binding.report)}
     last = len(places)
-    return tuple(sorted(rows, key=lambda row: places.get(row.name, last)))
+    return tuple(sorted(weights, key=lambda w: places.get(w.name, last)))
 
-  def of_variable(self, variable: tf.Variable) -> str:
-    """`layer/role` of a variable of the model, or its own name."""
-    return self._names.get(id(variable), variable.name.partition(":")[0])
+  @functools.cached_property
+  def _values(self) -> Mapping[str, np.ndarray]:
+    return self._binding.read()
+
+  @functools.cached_property
+  def _by_variable(self) -> Mapping[int, str]:
+    return {
+      id(replica): self._binding.report[key].name
+      for key, variable in self._binding.variables.items()
+      # A traced function sees one replica of a distributed variable.
+      for replica in getattr(variable, "values", (variable,))
+    }
 
 
 def _orders(value: np.ndarray) -> Iterator[np.ndarray]:
