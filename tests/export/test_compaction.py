@@ -97,7 +97,7 @@ def test_dead_units_go_and_constant_ones_are_folded(library):
   assert second.get_weights()[0].tolist() == [[1, -1]]
   assert second.get_weights()[1].tolist() == [0.25 + 2 * 0.5, 0.5 + 4 * 0.5]
   header, *rows, total = str(report).splitlines()
-  assert header.split() == ["layer", "units", "left", "why", "units", "stay"]
+  assert header.split() == ["layer", "before", "after", "why", "units", "stay"]
   assert [row.split(maxsplit=3) for row in rows] == [
     [names[0], "4", "1"],
     [names[1], "2", "2", "it is an output of the model"],

@@ -333,7 +333,7 @@ def test_int8_stays_dense_and_says_what_gzip_makes_of_it(tmp_path):
     ({"layout": "csr"}, "layout must be one of .* got 'csr'"),
     (
       {"dtype": "int8", "layout": "sparse"},
-      "layout='sparse' must not be asked for with dtype='int8'",
+      "layout must be 'auto' or 'dense' for dtype='int8', got 'sparse'",
     ),
     (
       {"representative_data": np.zeros((1, 8))},

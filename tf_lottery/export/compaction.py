@@ -15,6 +15,7 @@ from tf_lottery.export import verification
 from tf_lottery.export.channels import ChannelGraph
 from tf_lottery.export.layer_calls import LayerCall
 from tf_lottery.export.layer_calls import classify
+from tf_lottery.wrappers.binding import Binding
 
 # The largest relative difference that is accepted. The smaller model takes
 # sums in another order, which matters more in half precision.
@@ -43,7 +44,7 @@ class CompactionReport:
       (name, f"{before:,}", f"{after:,}", self.left_alone.get(name, ""))
       for name, (before, after) in self.units.items()
     ]
-    header = ("layer", "units", "left", "why units stay")
+    header = ("layer", "before", "after", "why units stay")
     before, after = self.parameters
     return (
       f"{text_table.render(header, rows, '<>><')}\n"
@@ -58,7 +59,8 @@ def compact(model: Any, *, inputs: Any = None) -> tuple[Any, CompactionReport]:
   It removes units of Dense layers and channels of Conv2D layers if all their
   outgoing weights are zero, or all their incoming weights. In the latter case
   they are constant, and the constant is added to the biases of the next
-  layers. They stay if a next layer has no bias, or pads with zeros.
+  layers. If a next layer has no bias, or pads with zeros, constants other than
+  zero stay.
 
   Channels are followed through BatchNormalization, activations, pooling,
   DepthwiseConv2D, Flatten and Add. Other layers keep the channels of their
@@ -78,8 +80,11 @@ def compact(model: Any, *, inputs: Any = None) -> tuple[Any, CompactionReport]:
 
   Raises:
     ValueError: The model is a subclassed one.
-    RuntimeError: The smaller model computes something else. This is also
-      raised for a tf_keras model that draws random numbers at inference.
+    TypeError: Layers of a lottery-ready tf_keras model have classes or
+      activations of your own that are not registered with Keras.
+    RuntimeError: A mask is held, and pruned weights are not zero. Or the
+      smaller model computes something else, as it seems to do for a tf_keras
+      model that draws random numbers at inference.
 
   Example:
   ```python
@@ -91,7 +96,9 @@ def compact(model: Any, *, inputs: Any = None) -> tuple[Any, CompactionReport]:
   binding = wrappers.bind(model)
   wrappers.graph(model)  # refuses subclassed models
   binding.check_held()
-  plain = _plain_copy(model) if binding.is_ready else model
+  plain = model
+  if binding.is_ready:
+    plain = _plain_copy(model, binding.read())
   calls, outputs = _calls(plain)
   graph = ChannelGraph(calls, outputs)
   graph.shrink()
@@ -100,13 +107,14 @@ def compact(model: Any, *, inputs: Any = None) -> tuple[Any, CompactionReport]:
     if call.weights:
       small.get_layer(call.name).set_weights(_sliced(call, graph))
   _check_same(model, small, inputs)
-  return small, _report(graph, _count(model), _count(small))
+  parameters = (_count(binding), _count(wrappers.bind(small)))
+  return small, _report(graph, parameters)
 
 
-def _plain_copy(model: Any) -> Any:
+def _plain_copy(model: Any, values: Mapping[str, np.ndarray]) -> Any:
   """A copy of a lottery-ready model, without masks and initial weights."""
   copy = wrappers.rebuild(model, {})
-  wrappers.bind(copy).write(wrappers.bind(model).read())
+  wrappers.bind(copy).write(values)
   return wrappers.strip_lottery(copy)
 
 
@@ -164,13 +172,15 @@ def _check_same(model: Any, small: Any, inputs: Any) -> None:
     difference, scale = verification.difference(value, got[name])
     if not difference <= tolerance * scale:
       raise RuntimeError(
-        f"compact() must not change what the model computes, and {name!r}"
-        f" differs by {difference:.2e} where it is at most {scale:.2e}. Keep"
-        " the model as it is, and report this one."
+        f"compact() must not change what the model computes, and output"
+        f" {name!r} differs by {difference:.2e}, where its largest magnitude is"
+        f" {scale:.2e}. Keep using the original model, and report this error."
       )
 
 
-def _report(graph: ChannelGraph, before: int, after: int) -> CompactionReport:
+def _report(
+  graph: ChannelGraph, parameters: tuple[int, int]
+) -> CompactionReport:
   groups = {
     call.name: graph.groups[call.output]
     for call in graph.calls
@@ -178,7 +188,7 @@ def _report(graph: ChannelGraph, before: int, after: int) -> CompactionReport:
   }
   return CompactionReport(
     units={n: (g.size, int(g.kept.sum())) for n, g in groups.items()},
-    parameters=(before, after),
+    parameters=parameters,
     left_alone={
       name: reason
       for name, group in groups.items()
@@ -187,6 +197,6 @@ def _report(graph: ChannelGraph, before: int, after: int) -> CompactionReport:
   )
 
 
-def _count(model: Any) -> int:
+def _count(binding: Binding) -> int:
   """The number of parameters of a model."""
-  return sum(weight.size for weight in wrappers.bind(model).report)
+  return sum(weight.size for weight in binding.report)

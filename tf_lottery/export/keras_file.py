@@ -66,8 +66,8 @@ def _load(model: Any, path: pathlib.Path) -> Any:
     return wrappers.load(model, path)
   except TypeError as error:
     raise ExportError(
-      f"Keras cannot load its own file of {model.name!r}: register the classes"
-      " of your own with @keras.saving.register_keras_serializable(). Nothing"
+      f"Keras cannot load its own file of {model.name!r}: register your own"
+      " classes with @keras.saving.register_keras_serializable(). Nothing"
       f" was written. {str(error)[:300]}"
     ) from error
 

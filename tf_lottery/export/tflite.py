@@ -120,8 +120,8 @@ def _check(dtype: str, layout: str, has_representative_data: bool) -> None:
   check_choice("layout", layout, tflite_encoding.LAYOUTS)
   if dtype == "int8" and layout == "sparse":
     raise ValueError(
-      "layout='sparse' must not be asked for with dtype='int8': by default"
-      " LiteRT refuses sparse int8. Use layout='auto' and gzip the file."
+      "layout must be 'auto' or 'dense' for dtype='int8', got 'sparse': by"
+      " default LiteRT refuses sparse int8. Use 'auto' and gzip the file."
     )
   if has_representative_data and dtype != "int8":
     raise ValueError(

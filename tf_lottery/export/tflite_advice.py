@@ -42,21 +42,21 @@ def on_speed(
   notes = []
   if count := sum(weight.sparse_kernel for weight in weights):
     notes.append(
-      f"Speed: {count} fully connected layer(s) are computed from"
-      " compressed rows: less memory, and faster than dense at batch 1 on a"
-      " CPU where few weights are left; not so at larger batches."
+      f"Speed: {count} fully connected layer(s) compute with compressed rows,"
+      " which takes less memory. At batch size 1 on a CPU they are faster than"
+      " dense layers if few weights are left; at larger batch sizes they are"
+      " not."
     )
   convolutions = list(_convolutions(model))
   if convolutions and any(weight.density < 1 for weight in weights):
     missing = _missing_for_xnnpack(convolutions, weights)
     verdict = (
-      f"none: {'; '.join(missing)}"
+      f"does not run the convolutions sparsely: {'; '.join(missing)}"
       if missing
-      else "expected: all conditions are met"
+      else "may run the convolutions sparsely, and faster"
     )
     notes.append(
-      "Speed: on ARM, XNNPACK may run the convolutions sparsely; gain"
-      f" {verdict}. On x86 it runs them densely."
+      f"Speed: on ARM, XNNPACK {verdict}. On x86 it runs them densely."
     )
   return notes or ["Speed: that of a dense file."]
 

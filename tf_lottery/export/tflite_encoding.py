@@ -68,7 +68,7 @@ def choose(weight: tflite_flatbuffer.FileWeight, layout: str) -> Choice:
 def _obstacle(weight: tflite_flatbuffer.FileWeight) -> str:
   """Why a weight must stay dense, or an empty text."""
   if weight.array.dtype == np.int8:
-    return "int8: LiteRT refuses it sparse; gzip the file"
+    return "LiteRT refuses sparse int8; gzip the file"
   others = sorted({use.name for use in weight.uses if not use.is_weight})
   if others:
     return f"used by {', '.join(others)}"

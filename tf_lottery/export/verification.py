@@ -54,8 +54,8 @@ def compare(
       distance, scale = difference(value, got[signature][name])
       if not distance <= tolerance * scale:  # NaN too
         raise ExportError(
-          f"Output {name!r} of {signature!r} must be the Keras model's within"
-          f" a relative difference of {tolerance:g}, got"
+          f"Output {name!r} of {signature!r} must be within a relative"
+          f" difference of {tolerance:g} of the Keras model's, got"
           f" {distance / scale if scale else np.inf:.2e} ({distance:.2e}"
           f" absolute) under {runtime}. Nothing was written. If that is good"
           " enough, raise tolerance=."
