@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+from tf_lottery import text_table
+
 # What the keys of random states begin with, of dropout and the like.
 RANDOM_STATE = "random/"
 
@@ -210,8 +212,7 @@ class PrunableReport(Sequence[Weight]):
     return tuple(weight for weight in self if weight.prunable)
 
   def __str__(self) -> str:
-    rows = [("weight", "shape", "prunable", "because")]
-    rows += [
+    rows = [
       (
         weight.name,
         "x".join(map(str, weight.shape)) or "scalar",
@@ -220,14 +221,8 @@ class PrunableReport(Sequence[Weight]):
       )
       for weight in self
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [
-      "  ".join(
-        cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)
-      )
-      for row in rows
-    ]
+    header = ["weight", "shape", "prunable", "because"]
+    table = text_table.render(header, rows, "<<<<")
     pruned = sum(weight.size for weight in self.prunable)
     total = sum(weight.size for weight in self)
-    lines.append(f"{pruned:,} of {total:,} parameters are prunable.")
-    return "\n".join(lines)
+    return f"{table}\n{pruned:,} of {total:,} parameters are prunable."

@@ -14,7 +14,7 @@ from tf_lottery import experiments
 from tf_lottery import export
 from tf_lottery.papers import datasets
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 TINY = experiments.Experiment(data="digits", steps=300, levels=3, rate=0.6)
 
 

@@ -1,4 +1,4 @@
-"""TensorFlow's converter, loaders and interpreters, without their chatter."""
+"""Keeps the output of TensorFlow's converter and runtimes off the terminal."""
 
 import contextlib
 import os
@@ -11,35 +11,35 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[Callable[[], str]]:
-  """Holds back what the process prints, from Python and from C++.
+  """Holds back all output of the process, from Python and from C++.
 
-  Also what its other threads print meanwhile.
+  This includes the output of other threads.
 
   Yields:
-    A function that returns what was printed.
+    A function that returns the end of the output so far.
   """
   with tempfile.TemporaryFile("w+b") as file:
 
-    def said() -> str:
+    def output() -> str:
       _flush()
       file.seek(0)
       return file.read().decode(errors="replace")[-4000:]
 
-    kept = {}
+    terminals = {}
     _flush()
     for descriptor in (1, 2):
-      kept[descriptor] = os.dup(descriptor)
+      terminals[descriptor] = os.dup(descriptor)
       os.dup2(file.fileno(), descriptor)
     try:
       with warnings.catch_warnings():
-        # tf.lite.Interpreter warns that it is to give way to LiteRT's.
+        # tf.lite.Interpreter warns that LiteRT will replace it.
         warnings.simplefilter("ignore")
-        yield said
+        yield output
     finally:
       _flush()
-      for descriptor, original in kept.items():
-        os.dup2(original, descriptor)
-        os.close(original)
+      for descriptor, terminal in terminals.items():
+        os.dup2(terminal, descriptor)
+        os.close(terminal)
 
 
 def _flush() -> None:

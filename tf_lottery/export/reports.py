@@ -1,31 +1,33 @@
-"""What an export did, weight by weight, and how far it is from the model."""
+"""What the exporters return: how each weight is stored, sizes, differences."""
 
 import dataclasses
+import gzip
 import pathlib
-from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 
-# The name of the Keras weight that an array of a file is, or None.
-Names = Callable[[np.ndarray], str | None]
+from tf_lottery import text_table
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightReport:
-  """One weight of an exported file.
+  """How an exported file stores one weight.
 
   Attributes:
-    name: `layer/role`, as in the Keras model; where it is not found there
-      (folded, fused), the name in the file.
-    used_by: the operators that take it.
-    shape: in the file.
-    density: fraction that is not zero, in [0, 1].
-    encoding: the form in which it is stored.
-    reason: why in this form.
-    dense_bytes: what it takes as a dense array.
-    stored_bytes: what it takes in the file.
-    gzip_bytes: what it takes in the file after gzip.
+    name: `layer/role` of the weight in the Keras model. If it is not found
+      there, because layers were fused, its name in the file.
+    used_by: The operators of a TFLite file that use the weight.
+    shape: The shape in the file.
+    density: The fraction of entries that are not zero, in [0, 1].
+    encoding: The form in which it is stored, e.g. `"dense"` or `"CSR"`.
+    reason: Why it has this form.
+    dense_bytes: Its size as a dense array.
+    stored_bytes: Its size in the file.
+    gzip_bytes: Its size in the file after gzip.
+    sparse_kernel: Whether TFLite computes with the stored form itself, so that
+      the weight is never dense in memory.
   """
 
   name: str
@@ -37,17 +39,49 @@ class WeightReport:
   dense_bytes: int
   stored_bytes: int
   gzip_bytes: int
+  sparse_kernel: bool = False
+
+  @classmethod
+  def of(
+    cls,
+    name: str,
+    weight: np.ndarray,
+    stored: Sequence[np.ndarray],
+    encoding: str,
+    reason: str,
+    *,
+    used_by: str = "",
+    sparse_kernel: bool = False,
+  ) -> "WeightReport":
+    """Measures a weight, and the arrays that a file stores for it.
+
+    `weight` is the dense array and `stored` the arrays in the file. The other
+    arguments become attributes.
+    """
+    content = b"".join(array.tobytes() for array in stored)
+    return cls(
+      name=name,
+      used_by=used_by,
+      shape=weight.shape,
+      density=float(np.count_nonzero(weight) / weight.size),
+      encoding=encoding,
+      reason=reason,
+      dense_bytes=weight.nbytes,
+      stored_bytes=len(content),
+      gzip_bytes=gzip_bytes(content),
+      sparse_kernel=sparse_kernel,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-  """How far the outputs of a file are from the model's, under one runtime.
+  """How far the outputs of a file are from the model's under one runtime.
 
   Attributes:
-    runtime: what ran the file.
-    absolute: largest difference of two numbers.
-    relative: largest difference over the largest magnitude that the model
-      gives in that output.
+    runtime: The program that ran the file.
+    absolute: The largest difference of two numbers.
+    relative: The largest ratio of a difference to the largest magnitude in
+      the same output of the model.
   """
 
   runtime: str
@@ -57,20 +91,20 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class ExportReport:
-  """What was written, and what was checked. Printing it shows a table.
+  """What an export wrote, and how it was checked. Printing it shows tables.
 
   Attributes:
-    path: where it lies.
+    path: The file or directory.
     format: `"tflite"`, `"saved_model"` or `"keras"`.
-    dtype: of the weights.
-    file_bytes: all of it on disk.
-    gzip_bytes: the same after gzip, as an app store or a web server sends it.
-    dense_bytes: the same with every weight dense.
-    signatures: name -> inputs and outputs, for people.
-    weights: one row a weight.
-    differences: one row a runtime.
-    examples: how many both were asked.
-    notes: on speed, and what else is to know.
+    dtype: The dtype of the weights.
+    file_bytes: The size on disk, of all files together.
+    gzip_bytes: The size after gzip, as app stores and web servers send it.
+    dense_bytes: The size that it would have with all weights dense.
+    signatures: Name -> inputs and outputs, as text.
+    weights: How each weight is stored. Empty for `"keras"`.
+    differences: The differences from the model, one for each runtime.
+    examples: The number of examples on which they were measured.
+    notes: Sentences about speed and other things to know.
   """
 
   path: pathlib.Path
@@ -86,45 +120,47 @@ class ExportReport:
   notes: tuple[str, ...]
 
   def __str__(self) -> str:
-    lines = [
+    parts = [
       f"{self.path} ({self.format}, {self.dtype}): {self.file_bytes:,} bytes,"
       f" {self.gzip_bytes:,} after gzip; with dense weights"
-      f" {self.dense_bytes:,}.",
-      "",
+      f" {self.dense_bytes:,}."
     ]
     if self.weights:
-      lines += [*_table(self.weights), ""]
-    lines += [f"{name}: {text}" for name, text in self.signatures.items()]
-    lines += [
-      f"On {self.examples} examples it differs from the model by at most"
-      f" {d.absolute:.1e}, relative {d.relative:.1e}, under {d.runtime}."
-      for d in self.differences
-    ]
-    return "\n".join([*lines, *self.notes])
+      parts.append(_table_of_weights(self.weights))
+    parts.append(
+      "\n".join(f"{name}: {text}" for name, text in self.signatures.items())
+    )
+    parts.append(
+      f"Largest differences from the model on {self.examples} examples:\n"
+      + _table_of_differences(self.differences)
+    )
+    return "\n\n".join([*parts, "\n".join(self.notes)])
 
 
-def _table(weights: tuple[WeightReport, ...]) -> list[str]:
-  """Rows of text, in the order of the file."""
-  rows = [("weight", "density", "dense", "stored", "gzip", "encoding")]
-  rows += [
+def gzip_bytes(content: bytes) -> int:
+  """The size of some content after gzip."""
+  return len(gzip.compress(content, 9, mtime=0))
+
+
+def _table_of_weights(weights: Sequence[WeightReport]) -> str:
+  rows = [
     (
-      row.name,
-      f"{row.density:.2%}",
-      f"{row.dense_bytes:,}",
-      f"{row.stored_bytes:,}",
-      f"{row.gzip_bytes:,}",
-      f"{row.encoding} ({row.reason})",
+      weight.name,
+      f"{weight.density:.2%}",
+      f"{weight.dense_bytes:,}",
+      f"{weight.stored_bytes:,}",
+      f"{weight.gzip_bytes:,}",
+      f"{weight.encoding} ({weight.reason})",
     )
-    for row in weights
+    for weight in weights
   ]
-  widths = [max(len(row[i]) for row in rows) for i in range(5)]
-  return [
-    "  ".join(
-      [
-        row[0].ljust(widths[0]),
-        *(cell.rjust(w) for cell, w in zip(row[1:5], widths[1:], strict=True)),
-        row[5],
-      ]
-    )
-    for row in rows
+  header = ("weight", "density", "dense", "stored", "gzip", "encoding")
+  return text_table.render(header, rows, "<>>>><")
+
+
+def _table_of_differences(differences: Sequence[Difference]) -> str:
+  rows = [
+    (each.runtime, f"{each.absolute:.1e}", f"{each.relative:.1e}")
+    for each in differences
   ]
+  return text_table.render(("runtime", "absolute", "relative"), rows, "<>>")

@@ -1,4 +1,4 @@
-"""What an exported model can be asked: named functions of named tensors."""
+"""Traces the functions that an exported file offers, and finds their inputs."""
 
 import dataclasses
 import re
@@ -10,31 +10,36 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+# The name of the signature that runs the whole model.
 DEFAULT = "serving_default"
-# What stands for dimensions that may have any size.
+# Arrays by the name of the input or output that they belong to.
+Tensors = Mapping[str, np.ndarray]
+# Random examples: how many, and the size of other dimensions of any size.
 _EXAMPLES = 4
-# Of examples that are given, so many are compared.
-_GIVEN = 100
 _ANY_SIZE = 16
+# At most this many of the caller's examples are compared.
+_GIVEN = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-  """One function that a file will offer.
+  """One function that an exported file offers.
 
   Attributes:
-    function: traced; takes tensors by name and returns a dictionary.
-    examples: input name -> array, to compare the file with the model on.
-    compute: the live model on such a dictionary.
+    function: The traced function. It takes tensors by name, and returns a
+      dictionary of tensors.
+    examples: Input name -> array. On these, the file is compared with the
+      model.
+    compute: Runs the live model on such a dictionary.
   """
 
   function: Any
-  examples: Mapping[str, np.ndarray]
-  compute: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+  examples: Tensors
+  compute: Callable[[Tensors], dict[str, np.ndarray]]
 
   @property
   def batch_size(self) -> int | None:
-    """How many examples it takes at once; None for any number."""
+    """The fixed number of examples in a batch, or None for any number."""
     specs = self.function.structured_input_signature[1].values()
     return next(iter(specs)).shape[0]
 
@@ -52,18 +57,21 @@ def _describe(specs: Mapping[str, Any]) -> str:
 def of_model(
   model: Any, inputs: Any = None, functions: Mapping[str, Any] | None = None
 ) -> dict[str, Signature]:
-  """The signatures of a Keras model.
+  """Traces the model itself, and the further functions that a file offers.
 
   Args:
-    model: of either generation, built.
-    inputs: examples, as the model takes them: an array, or a list or
-      dictionary of arrays. Defaults to numbers drawn at random.
-    functions: more signatures: name -> a `tf.function` over the model, with
-      an `input_signature`, that returns a tensor or a dictionary.
+    model: A built Keras model of either generation.
+    inputs: Examples in the structure that the model takes: an array, or a
+      list or dictionary of arrays. Defaults to random numbers.
+    functions: Name -> a `tf.function` that uses the model, has an
+      `input_signature`, and returns a tensor or a dictionary of tensors.
+
+  Returns:
+    Name -> signature. The model itself is `"serving_default"`.
 
   Raises:
-    ValueError: what the model takes is not known, or a function has no
-      `input_signature`.
+    ValueError: The model does not declare its inputs, `inputs` do not fit
+      them, or a function has no `input_signature`.
   """
   signatures = {DEFAULT: _default(model, inputs)}
   for name, function in (functions or {}).items():
@@ -72,15 +80,15 @@ def of_model(
 
 
 def named(model: Any, inputs: Any) -> dict[str, np.ndarray]:
-  """Examples as the model takes them, by the names of the default signature.
+  """Names examples as the default signature names its inputs.
 
   Args:
-    model: as in `of_model`.
-    inputs: an array, or a list or dictionary of arrays. A dictionary goes by
-      name where the model takes a list.
+    model: A built Keras model of either generation.
+    inputs: An array, or a list or dictionary of arrays. If the model takes a
+      list, a dictionary is matched by the names of the inputs.
 
   Raises:
-    ValueError: an input is missing, unknown, or of another shape.
+    ValueError: An input is missing, is unknown, or has another shape.
   """
   specs = _specs(model, inputs)
   flat = tf.nest.flatten(specs)
@@ -106,25 +114,27 @@ def named(model: Any, inputs: Any) -> dict[str, np.ndarray]:
 
 def _checked(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
   value = np.asarray(value)
-  fixed = spec.shape[0] or 1
-  if not spec.shape[1:].is_compatible_with(value.shape[1:]) or (
-    value.ndim != spec.shape.rank or len(value) < fixed
+  smallest_batch = spec.shape[0] or 1
+  if (
+    value.ndim != spec.shape.rank
+    or not spec.shape[1:].is_compatible_with(value.shape[1:])
+    or len(value) < smallest_batch
   ):
     raise ValueError(
-      f"Examples of {name!r} must have the shape {spec.shape}, or be more of"
-      f" them, got {value.shape}."
+      f"Input {name!r} takes examples of shape {spec.shape}, at least"
+      f" {smallest_batch} at a time, got {value.shape}."
     )
   return value.astype(spec.dtype.as_numpy_dtype)
 
 
 def _specs(model: Any, inputs: Any) -> Any:
-  """What the model takes, nested as it takes it."""
+  """The specs of the model's inputs, in the structure that the model takes."""
   structure = _input_structure(model)
   if structure is not None:
     return tf.nest.map_structure(_spec_of_tensor, structure)
   if inputs is None:
     raise ValueError(
-      f"The model {model.name!r} does not say what it takes, as subclassed"
+      f"The model {model.name!r} does not declare its inputs, as subclassed"
       " models do not. Give examples by inputs=."
     )
   return tf.nest.map_structure(_spec_of_examples, inputs)
@@ -138,16 +148,16 @@ def _default(model: Any, inputs: Any) -> Signature:
   def call(**tensors):
     ordered = [tensors[name] for name in names]
     outputs = model(tf.nest.pack_sequence_as(specs, ordered), training=False)
-    return _named(outputs)
+    return _named_outputs(outputs)
 
   by_name = dict(zip(names, flat, strict=True))
   if inputs is None:
-    return _traced(call, by_name, _drawn(by_name))
+    return _trace(call, by_name, _random_examples(by_name))
   examples = {
     name: value[: by_name[name].shape[0] or _GIVEN]
     for name, value in named(model, inputs).items()
   }
-  return _traced(call, by_name, examples)
+  return _trace(call, by_name, examples)
 
 
 def _of_function(name: str, function: Any) -> Signature:
@@ -162,16 +172,16 @@ def _of_function(name: str, function: Any) -> Signature:
 
   def call(**tensors):
     ordered = [tensors[name] for name in names]
-    return _named(function(*tf.nest.pack_sequence_as(specs, ordered)))
+    return _named_outputs(function(*tf.nest.pack_sequence_as(specs, ordered)))
 
   by_name = dict(zip(names, flat, strict=True))
-  return _traced(call, by_name, _drawn(by_name))
+  return _trace(call, by_name, _random_examples(by_name))
 
 
-def _traced(
+def _trace(
   call: Callable[..., dict[str, tf.Tensor]],
   specs: Mapping[str, tf.TensorSpec],
-  examples: Mapping[str, np.ndarray],
+  examples: Tensors,
 ) -> Signature:
   function = tf.function(call, autograph=False).get_concrete_function(
     **{
@@ -188,13 +198,12 @@ def _traced(
 
 
 def _input_structure(model: Any) -> Any:
-  """The symbolic inputs as the model takes them; None if it has none."""
+  """The symbolic inputs in the structure that the model takes, or None."""
   try:
-    structure = model.input
-  except AttributeError:  # a Keras 3 Sequential
-    structure = getattr(model, "inputs", None)
-    structure = structure[0] if structure else None
-  return structure
+    return model.input
+  except AttributeError:  # of a subclassed model, or a Keras 3 Sequential
+    inputs = getattr(model, "inputs", None)
+    return inputs[0] if inputs else None
 
 
 def _spec_of_tensor(tensor: Any) -> tf.TensorSpec:
@@ -209,10 +218,10 @@ def _spec_of_examples(array: Any) -> tf.TensorSpec:
 
 
 def _unique(names: Sequence[str | None]) -> list[str]:
-  """Valid names of arguments, none twice.
+  """Turns names into valid Python arguments that are all different.
 
-  Names that Keras makes up count what was made before in the process: a
-  number stands for those, the same in every process.
+  The automatic names of Keras count all layers of the process. They become
+  `input_0`, `input_1`, ..., which are the same in every process.
   """
   unique: list[str] = []
   for index, name in enumerate(names):
@@ -225,18 +234,20 @@ def _unique(names: Sequence[str | None]) -> list[str]:
   return unique
 
 
-def _named(outputs: Any) -> dict[str, tf.Tensor]:
-  """The outputs by their own keys, or else by number."""
+def _named_outputs(outputs: Any) -> dict[str, tf.Tensor]:
+  """The outputs under their own keys, or `output_0`, `output_1`, ..."""
   if not isinstance(outputs, Mapping):
     flat = tf.nest.flatten(outputs)
     outputs = {f"output_{index}": value for index, value in enumerate(flat)}
   return {str(key): tf.identity(value) for key, value in outputs.items()}
 
 
-def _drawn(specs: Mapping[str, tf.TensorSpec]) -> dict[str, np.ndarray]:
-  """Numbers at random: normal ones, and of integers 0 and 1 alone.
+def _random_examples(
+  specs: Mapping[str, tf.TensorSpec],
+) -> dict[str, np.ndarray]:
+  """Draws normal numbers for floats, and zeros and ones for integers.
 
-  Those are within any vocabulary.
+  Zero and one are valid indices of any vocabulary.
   """
   rng = np.random.default_rng(0)
   examples = {}

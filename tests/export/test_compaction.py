@@ -9,14 +9,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 import tf_lottery
-from tests import exported
+from tests.export import sparse_models
 
 LIBRARIES = pytest.mark.parametrize("library", [keras, tf_keras])
 
 
 def convolutional(library):
   layers = library.layers
-  return exported.sequential(
+  return sparse_models.sequential(
     library,
     (14, 14, 3),
     layers.Conv2D(16, 3, activation="relu"),
@@ -50,11 +50,11 @@ def residual(library):
 
 
 MODELS = {
-  "dense": lambda library: exported.mlp(library, 1.0, (60, 50, 40, 10)),
+  "dense": lambda library: sparse_models.mlp(library, 1.0, (60, 50, 40, 10)),
   "convolutional": convolutional,
   "residual": residual,
-  "many_ended": lambda library: exported.many_ended(library, 1.0),
-  "other layers": lambda library: exported.convolutional(library, 1.0),
+  "many_ended": lambda library: sparse_models.many_ended(library, 1.0),
+  "other layers": lambda library: sparse_models.convolutional(library, 1.0),
 }
 
 
@@ -62,10 +62,10 @@ MODELS = {
 @pytest.mark.parametrize("density", [0.1, 0.05, 0.02, 0.001])
 @pytest.mark.parametrize("name", ["dense", "convolutional", "residual"])
 def test_random_tickets_compute_the_same(library, name, density):
-  model = exported.prune(MODELS[name](library), density)
+  model = sparse_models.prune(MODELS[name](library), density)
   before = tf_lottery.bind(model).read()
   small, report = tf_lottery.compact(model)
-  exported.check_same(model, small, model.inputs[0].shape[1:])
+  sparse_models.check_same(model, small, model.inputs[0].shape[1:])
   assert report.parameters[1] < 0.9 * report.parameters[0]
   assert small.count_params() == report.parameters[1]
   after = tf_lottery.bind(model).read()
@@ -75,7 +75,7 @@ def test_random_tickets_compute_the_same(library, name, density):
 @LIBRARIES
 def test_dead_units_go_and_constant_ones_are_folded(library):
   layers = library.layers
-  model = exported.sequential(
+  model = sparse_models.sequential(
     library, (3,), layers.Dense(4, "relu"), layers.Dense(2)
   )
   # Unit 0 works; 1 leads nowhere; 2 is relu(0.5); 3 is relu(-1) = 0.
@@ -96,16 +96,20 @@ def test_dead_units_go_and_constant_ones_are_folded(library):
   assert first.get_weights()[0].tolist() == [[1], [2], [3]]
   assert second.get_weights()[0].tolist() == [[1, -1]]
   assert second.get_weights()[1].tolist() == [0.25 + 2 * 0.5, 0.5 + 4 * 0.5]
-  assert "     4 ->      1" in str(report)
-  assert "26 -> 8 parameters, 3.25 times fewer." in str(report)
-  assert "     2 ->      2  left alone: the model gives it out" in str(report)
+  header, *rows, total = str(report).splitlines()
+  assert header.split() == ["layer", "before", "after", "why", "units", "stay"]
+  assert [row.split(maxsplit=3) for row in rows] == [
+    [names[0], "4", "1"],
+    [names[1], "2", "2", "it is an output of the model"],
+  ]
+  assert total == "26 -> 8 parameters, 3.25 times fewer."
 
 
 @LIBRARIES
 def test_a_constant_is_not_folded_where_zeros_surround_it(library):
   layers = library.layers
   for padding, units in (("valid", 1), ("same", 2)):
-    model = exported.sequential(
+    model = sparse_models.sequential(
       library,
       (6, 6, 1),
       layers.Conv2D(2, 1),
@@ -117,13 +121,13 @@ def test_a_constant_is_not_folded_where_zeros_surround_it(library):
     assert report.units[first] == (2, units)
     reason = f"1 constant, but {second} pads with zeros"
     assert report.left_alone.get(first, "") == ("" if units == 1 else reason)
-    exported.check_same(model, small, (6, 6, 1))
+    sparse_models.check_same(model, small, (6, 6, 1))
 
 
 @LIBRARIES
 def test_a_1x1_convolution_pads_nothing(library):
   layers = library.layers
-  model = exported.sequential(
+  model = sparse_models.sequential(
     library,
     (5, 5, 1),
     layers.Conv2D(2, 1),
@@ -132,13 +136,13 @@ def test_a_1x1_convolution_pads_nothing(library):
   model.layers[0].set_weights([np.array([[[[1, 0]]]]), np.array([0.0, 2.0])])
   small, report = tf_lottery.compact(model)
   assert report.units[model.layers[0].name] == (2, 1)
-  exported.check_same(model, small, (5, 5, 1))
+  sparse_models.check_same(model, small, (5, 5, 1))
 
 
 @LIBRARIES
 def test_a_layer_without_bias_takes_no_constant(library):
   layers = library.layers
-  model = exported.sequential(
+  model = sparse_models.sequential(
     library, (3,), layers.Dense(4), layers.Dense(2, use_bias=False)
   )
   kernel, _ = model.layers[0].get_weights()
@@ -149,17 +153,19 @@ def test_a_layer_without_bias_takes_no_constant(library):
   first, second = (layer.name for layer in model.layers)
   assert report.units[first] == (4, 3)
   assert report.left_alone[first] == f"1 constant, but {second} has no bias"
-  exported.check_same(model, small, (3,))
+  sparse_models.check_same(model, small, (3,))
 
 
 @LIBRARIES
 def test_one_unit_stays_where_none_matters(library):
   layers = library.layers
-  model = exported.sequential(library, (3,), layers.Dense(4), layers.Dense(2))
+  model = sparse_models.sequential(
+    library, (3,), layers.Dense(4), layers.Dense(2)
+  )
   model.layers[1].set_weights([np.zeros((4, 2)), np.array([1.0, 2.0])])
   small, report = tf_lottery.compact(model)
   assert report.units[model.layers[0].name] == (4, 1)
-  exported.check_same(model, small, (3,))
+  sparse_models.check_same(model, small, (3,))
 
 
 @LIBRARIES
@@ -178,7 +184,7 @@ def test_branches_that_meet_lose_the_same_channels(library):
   one.set_weights([kernel, bias])
   small, report = tf_lottery.compact(model)
   assert report.units[one.name] == report.units[two.name] == (6, 4)
-  exported.check_same(model, small, (5,))
+  sparse_models.check_same(model, small, (5,))
 
 
 @LIBRARIES
@@ -194,13 +200,13 @@ def test_a_sum_by_the_operator_is_as_good_as_the_layer(library):
   small, report = tf_lottery.compact(model)
   assert report.units[one.name] == report.units[two.name] == (6, 4)
   assert report.parameters == (86, 58)
-  exported.check_same(model, small, (5,))
+  sparse_models.check_same(model, small, (5,))
 
 
 @LIBRARIES
 @pytest.mark.parametrize("name", ["many_ended", "other layers"])
 def test_what_is_not_understood_is_left_alone_and_named(library, name):
-  model = exported.prune(MODELS[name](library), 0.02)
+  model = sparse_models.prune(MODELS[name](library), 0.02)
   small, report = tf_lottery.compact(model)
   reasons = " ".join(report.left_alone.values())
   reason = {
@@ -209,14 +215,14 @@ def test_what_is_not_understood_is_left_alone_and_named(library, name):
   }[name]
   assert reason in reasons
   if name == "other layers":
-    exported.check_same(model, small, (12, 12, 3))
+    sparse_models.check_same(model, small, (12, 12, 3))
     assert report.parameters[1] < report.parameters[0]
 
 
 @LIBRARIES
 @pytest.mark.parametrize("name", ["dense", "residual"])
 def test_a_compiled_model_stays_so_and_the_new_one_is_not(library, name):
-  model = exported.prune(MODELS[name](library), 0.02)
+  model = sparse_models.prune(MODELS[name](library), 0.02)
   model.compile("sgd", lambda y, got: (got - y) ** 2)
   small, _ = tf_lottery.compact(model)
   assert model.optimizer is not None
@@ -227,7 +233,7 @@ def test_a_compiled_model_stays_so_and_the_new_one_is_not(library, name):
 
 @LIBRARIES
 def test_a_lottery_ready_model_gives_a_plain_one(library):
-  model = exported.mlp(library, 1.0, (30, 40, 30, 10))
+  model = sparse_models.mlp(library, 1.0, (30, 40, 30, 10))
   model.compile("adam", "sparse_categorical_crossentropy")
   model = tf_lottery.lottery_prune(model)
   mask = tf_lottery.prune_and_rewind(model, 0.5, pattern="channel")
@@ -235,20 +241,56 @@ def test_a_lottery_ready_model_gives_a_plain_one(library):
   assert not tf_lottery.bind(small).is_ready
   assert tf_lottery.bind(model).mask == mask
   assert report.parameters[1] < 0.7 * report.parameters[0]
-  exported.check_same(model, small, (30,))
+  sparse_models.check_same(model, small, (30,))
+
+
+def ready(library, *layers):
+  """A lottery-ready model that is pruned by channels, with such layers."""
+  model = sparse_models.sequential(
+    library,
+    (6,),
+    library.layers.Dense(9, "relu"),
+    *layers,
+    library.layers.Dense(8, "relu"),
+    library.layers.Dense(3),
+  )
+  model = tf_lottery.lottery_prune(model)
+  tf_lottery.prune_and_rewind(model, 0.5, pattern="channel")
+  return model
+
+
+@LIBRARIES
+def test_a_lottery_ready_model_may_have_lambdas(library):
+  model = ready(library, library.layers.Lambda(lambda x: 2 * x))
+  small, report = tf_lottery.compact(model)
+  assert report.parameters[1] < report.parameters[0]
+  assert tf_lottery.bind(model).is_ready
+  tf_lottery.bind(model).check_held()
+  sparse_models.check_same(model, small, (6,))
+
+
+def test_a_lottery_ready_model_may_have_classes_that_are_not_registered():
+  class Double(keras.layers.Dense):
+    def call(self, inputs):
+      return 2 * super().call(inputs)
+
+  model = ready(keras, Double(7), keras.layers.Dense(5, lambda x: x + 1))
+  small, report = tf_lottery.compact(model)
+  assert report.parameters[1] < report.parameters[0]
+  sparse_models.check_same(model, small, (6,))
 
 
 @LIBRARIES
 def test_mixed_precision_stays(library):
   layers = library.layers
-  model = exported.sequential(
+  model = sparse_models.sequential(
     library,
     (20,),
     layers.Dense(40, "relu", dtype="mixed_bfloat16"),
     layers.Dense(40, "relu", dtype="mixed_bfloat16"),
     layers.Dense(3, dtype="float32"),
   )
-  exported.prune(model, 0.05)
+  sparse_models.prune(model, 0.05)
   small, report = tf_lottery.compact(model)
   assert report.parameters[1] < 0.2 * report.parameters[0]
   assert [layer.compute_dtype for layer in small.layers] == [
@@ -257,7 +299,7 @@ def test_mixed_precision_stays(library):
     "float32",
   ]
   assert small.layers[0].kernel.dtype == "float32"
-  exported.check_same(model, small, (20,), 3e-2)
+  sparse_models.check_same(model, small, (20,), 3e-2)
 
 
 @LIBRARIES
@@ -278,16 +320,16 @@ def test_subclassed_models_are_refused(library):
 
 @settings(max_examples=15, deadline=None)
 @given(
-  blocks=exported.architectures(),
+  blocks=sparse_models.architectures(),
   density=st.floats(0, 0.6),
   library=st.sampled_from([keras, tf_keras]),
   seed=st.integers(0, 99),
 )
 def test_any_small_network_computes_the_same(blocks, density, library, seed):
-  model = exported.build(library, blocks)
-  exported.prune(model, density, seed)
+  model = sparse_models.build(library, blocks)
+  sparse_models.prune(model, density, seed)
   small, _ = tf_lottery.compact(model)
-  exported.check_same(model, small, model.inputs[0].shape[1:])
+  sparse_models.check_same(model, small, model.inputs[0].shape[1:])
 
 
 def branching(library, blocks):
@@ -334,6 +376,6 @@ def branching(library, blocks):
 def test_any_branching_network_computes_the_same(
   blocks, density, library, seed
 ):
-  model = exported.prune(branching(library, blocks), density, seed)
+  model = sparse_models.prune(branching(library, blocks), density, seed)
   small, _ = tf_lottery.compact(model)
-  exported.check_same(model, small, (7, 7, 2))
+  sparse_models.check_same(model, small, (7, 7, 2))

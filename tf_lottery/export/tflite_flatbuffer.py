@@ -1,9 +1,9 @@
-"""TFLite's flatbuffer: the weights in it, and how one is made sparse.
+"""Finds the weights in a TFLite file, and stores them in sparse form.
 
-A sparse weight takes one of two ways. *Densified*: a DENSIFY operator expands
-it when the interpreter is prepared, and what follows sees the dense weight.
-*Direct*: the operator reads the compressed rows; of TFLite's kernels that is
-FULLY_CONNECTED, from version 8 on.
+A sparse weight is used in one of two ways. Either a DENSIFY operator makes it
+dense when the interpreter is prepared, and the operators that follow use the
+dense weight. Or operators compute with the compressed rows; TFLite has such a
+sparse kernel for FULLY_CONNECTED, from version 8 of that operator.
 """
 
 import dataclasses
@@ -15,23 +15,22 @@ import flatbuffers
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
-from tf_lottery.export import csr
+from tf_lottery.export import tflite_csr
 
 _IDENTIFIER = b"TFL3"
 _OPERATORS = schema.BuiltinOperator
-_FORMATS = schema.DimensionType
-_NAMES = {
+_KINDS = {
   code: name
   for name, code in vars(_OPERATORS).items()
   if not name.startswith("_")
 }
-# Where an operator takes its weight, for those that may follow a DENSIFY.
+# Operators that can use a densified weight -> the input that is the weight.
 _WEIGHT_INPUT = {
-  _OPERATORS.FULLY_CONNECTED: 1,
-  _OPERATORS.CONV_2D: 1,
-  _OPERATORS.DEPTHWISE_CONV_2D: 1,
-  _OPERATORS.TRANSPOSE_CONV: 1,
-  _OPERATORS.GATHER: 0,  # embeddings
+  "FULLY_CONNECTED": 1,
+  "CONV_2D": 1,
+  "DEPTHWISE_CONV_2D": 1,
+  "TRANSPOSE_CONV": 1,
+  "GATHER": 0,  # embeddings
 }
 _SPARSE_FULLY_CONNECTED = 8
 _DTYPES = {
@@ -48,13 +47,14 @@ _INDEX_VECTORS = {
 
 @dataclasses.dataclass(frozen=True)
 class Use:
-  """One operator that takes a weight, in a file or behind a DEQUANTIZE.
+  """One use of a weight by an operator.
 
   Attributes:
-    operator: the operator, as the file has it.
-    name: of its kind, e.g. `"CONV_2D"`.
-    is_weight: whether it takes the weight as such, in the place for it.
-    is_direct: whether the weight is its own input: no DEQUANTIZE between.
+    operator: The operator.
+    name: The kind of the operator, e.g. `"CONV_2D"`, or `"an output"`.
+    is_weight: Whether the operator takes it at the place for its weight.
+    is_direct: Whether the weight itself is the operator's input. In float16 it
+      is not, because a DEQUANTIZE lies between.
   """
 
   operator: schema.OperatorT
@@ -64,25 +64,20 @@ class Use:
 
   @property
   def has_sparse_kernel(self) -> bool:
-    """Whether TFLite could run it on compressed rows."""
-    options = self.operator.builtinOptions
-    return (
-      self.name == "FULLY_CONNECTED"
-      and self.is_direct
-      and options.weightsFormat == 0
-    )
+    """Whether TFLite can compute the operator with compressed rows."""
+    return self.name == "FULLY_CONNECTED" and self.is_direct
 
 
 @dataclasses.dataclass(frozen=True)
-class Weight:
-  """A constant of a file that operators compute with.
+class FileWeight:
+  """A constant of a TFLite file that operators use.
 
   Attributes:
-    name: of its tensor.
-    array: its values.
-    tensors: `(subgraph, index of the tensor)`; several share one buffer where
-      several signatures use a weight.
-    uses: the operators that take it.
+    name: The name of its tensor.
+    array: Its values.
+    tensors: Each tensor as a subgraph and an index in it. Signatures that use
+      the same weight have a tensor each, and share the values.
+    uses: The uses of all these tensors.
   """
 
   name: str
@@ -92,18 +87,18 @@ class Weight:
 
 
 def is_file(path: pathlib.Path) -> bool:
-  """Whether a file is one of TFLite's, by what it holds."""
+  """Whether a file is a TFLite file, by its first bytes."""
   with open(path, "rb") as file:
     return file.read(8)[4:] == _IDENTIFIER
 
 
 def read(content: bytes) -> schema.ModelT:
-  """The file as objects."""
+  """Parses the content of a file."""
   return schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
 
 
 def write(model: schema.ModelT) -> bytes:
-  """The objects as a file, each buffer aligned as the converter does it."""
+  """Builds the content of a file."""
   model.buffers = [_AlignedBuffer(b.data) for b in model.buffers]
   builder = flatbuffers.Builder(1 << 16)
   builder.Finish(model.Pack(builder), _IDENTIFIER)
@@ -111,7 +106,10 @@ def write(model: schema.ModelT) -> bytes:
 
 
 class _AlignedBuffer(schema.BufferT):
-  """The schema asks for 16 bytes, and its generated Python forgets it."""
+  """A buffer aligned to 16 bytes.
+
+  The schema asks for the alignment, and the generated Python code forgets it.
+  """
 
   def Pack(self, builder):
     if self.data is not None:
@@ -120,7 +118,7 @@ class _AlignedBuffer(schema.BufferT):
 
 
 class _SharedSparsity(schema.SparsityParametersT):
-  """Written once, however many tensors it belongs to."""
+  """Sparsity parameters that are written once for several tensors."""
 
   written = (None, None)
 
@@ -130,8 +128,8 @@ class _SharedSparsity(schema.SparsityParametersT):
     return self.written[1]
 
 
-def weights(model: schema.ModelT) -> Iterator[Weight]:
-  """Yields the file's constants of two dimensions or more, each once."""
+def weights(model: schema.ModelT) -> Iterator[FileWeight]:
+  """Yields each constant of a file that has two dimensions or more, once."""
   tensors: dict[int, list[tuple[schema.SubGraphT, int]]] = {}
   for subgraph in model.subgraphs:
     for index, tensor in enumerate(subgraph.tensors):
@@ -147,7 +145,7 @@ def weights(model: schema.ModelT) -> Iterator[Weight]:
     data = np.frombuffer(
       bytes(model.buffers[buffer].data), _DTYPES[tensor.type]
     )
-    yield Weight(
+    yield FileWeight(
       tensor.name.decode(),
       data.reshape(tensor.shape),
       tuple(places),
@@ -156,87 +154,46 @@ def weights(model: schema.ModelT) -> Iterator[Weight]:
 
 
 def _uses(model: schema.ModelT, subgraph: schema.SubGraphT) -> list[list[Use]]:
-  """For each tensor of a subgraph the operators that take it."""
+  """Lists the uses of each tensor of a subgraph."""
   uses: list[list[Use]] = [[] for _ in subgraph.tensors]
-  # Backwards, so that what follows a DEQUANTIZE is known when it is met.
+  # Backwards, so that the uses of a DEQUANTIZE's output are known before it.
   for operator in reversed(subgraph.operators):
-    code = _code(model, operator)
+    kind = kind_of(model, operator)
     for place, index in enumerate(operator.inputs):
       if index < 0:  # an optional input that is absent
         continue
-      is_weight = _WEIGHT_INPUT.get(code) == place
-      if code == _OPERATORS.DEQUANTIZE:
-        behind = uses[operator.outputs[0]]
+      if kind == "DEQUANTIZE":
         uses[index] += [
-          dataclasses.replace(use, is_direct=False) for use in behind
+          dataclasses.replace(use, is_direct=False)
+          for use in uses[operator.outputs[0]]
         ]
       else:
-        uses[index].append(Use(operator, _NAMES[code], is_weight, True))
+        is_weight = _WEIGHT_INPUT.get(kind) == place
+        uses[index].append(Use(operator, kind, is_weight, True))
   for index in subgraph.outputs:
     uses[index].append(Use(schema.OperatorT(), "an output", False, True))
   return uses
 
 
-def _code(model: schema.ModelT, operator: schema.OperatorT) -> int:
-  entry = model.operatorCodes[operator.opcodeIndex]
-  # Old files have the first only, which cannot hold codes above 127.
-  return max(entry.deprecatedBuiltinCode, entry.builtinCode)
-
-
-@dataclasses.dataclass(frozen=True)
-class Convolution:
-  """One convolution of a file.
-
-  Attributes:
-    kernel: height and width.
-    stride: the same.
-    channels: of its input.
-    is_depthwise: whether each channel has its own filter.
-  """
-
-  kernel: tuple[int, int]
-  stride: tuple[int, int]
-  channels: int
-  is_depthwise: bool
-
-  def __str__(self) -> str:
-    (height, width), (down, right) = self.kernel, self.stride
-    return (
-      f"{height}x{width} with stride {down}x{right} on {self.channels} channels"
-    )
-
-
-def convolutions(model: schema.ModelT) -> list[Convolution]:
-  """The convolutions of a file, in the order in which they run."""
-  found = []
-  for subgraph in model.subgraphs:
-    for operator in subgraph.operators:
-      code = _code(model, operator)
-      if code in (_OPERATORS.CONV_2D, _OPERATORS.DEPTHWISE_CONV_2D):
-        options = operator.builtinOptions
-        _, height, width, channels = subgraph.tensors[operator.inputs[1]].shape
-        found.append(
-          Convolution(
-            (int(height), int(width)),
-            (options.strideH, options.strideW),
-            int(channels),
-            code == _OPERATORS.DEPTHWISE_CONV_2D,
-          )
-        )
-  return found
+def kind_of(model: schema.ModelT, operator: schema.OperatorT) -> str:
+  """The name of an operator's kind, e.g. `"CONV_2D"`."""
+  return _KINDS[model.operatorCodes[operator.opcodeIndex].builtinCode]
 
 
 def make_sparse(
-  model: schema.ModelT, weight: Weight, rows: csr.CompressedRows, direct: bool
+  model: schema.ModelT,
+  weight: FileWeight,
+  rows: tflite_csr.CompressedRows,
+  sparse_kernel: bool,
 ) -> None:
   """Stores a weight as compressed rows.
 
   Args:
-    model: the file, changed in place.
-    weight: one of its `weights`.
-    rows: the same weight, compressed.
-    direct: whether its operators read the rows; otherwise a DENSIFY precedes
-      them.
+    model: The file. It is changed in place.
+    weight: One of its `weights`.
+    rows: The same weight, compressed.
+    sparse_kernel: Whether its operators compute with the rows. If not, a
+      DENSIFY operator is put before them.
   """
   sparsity = _sparsity(rows)
   for subgraph, index in weight.tensors:
@@ -245,9 +202,9 @@ def make_sparse(
       rows.values.tobytes(), np.uint8
     )
     tensor.sparsity = sparsity
-    if not direct:
+    if not sparse_kernel:
       _densify(model, subgraph, index)
-  if direct:
+  if sparse_kernel:
     code = _operator_code(
       model, _OPERATORS.FULLY_CONNECTED, _SPARSE_FULLY_CONNECTED
     )
@@ -258,12 +215,12 @@ def make_sparse(
 def _densify(
   model: schema.ModelT, subgraph: schema.SubGraphT, index: int
 ) -> None:
-  """Puts a DENSIFY between a sparse tensor and all that take it."""
+  """Puts a DENSIFY operator between a sparse tensor and its uses."""
   sparse = subgraph.tensors[index]
   dense = schema.TensorT(
     shape=sparse.shape,
     type=sparse.type,
-    buffer=0,  # by convention the empty one
+    buffer=0,  # the empty buffer of every file
     name=sparse.name + b"/dense",
     hasRank=sparse.hasRank,
   )
@@ -285,7 +242,7 @@ def _densify(
 
 
 def _operator_code(model: schema.ModelT, code: int, version: int) -> int:
-  """The index of an operator's code in the file; added where it is missing."""
+  """The index of an operator's code in a file, which is added if missing."""
   for index, entry in enumerate(model.operatorCodes):
     if (entry.builtinCode, entry.version) == (code, version):
       return index
@@ -297,17 +254,18 @@ def _operator_code(model: schema.ModelT, code: int, version: int) -> int:
   return len(model.operatorCodes) - 1
 
 
-def _sparsity(rows: csr.CompressedRows) -> schema.SparsityParametersT:
+def _sparsity(rows: tflite_csr.CompressedRows) -> schema.SparsityParametersT:
+  """The sparsity parameters of a tensor: all but its values."""
   rank = len(rows.shape)
   dimensions = [
-    schema.DimensionMetadataT(format=_FORMATS.DENSE, denseSize=size)
+    schema.DimensionMetadataT(format=schema.DimensionType.DENSE, denseSize=size)
     for size in rows.shape[:-1]
   ]
   segments_type, segments = _index_vector(rows.segments)
   indices_type, indices = _index_vector(rows.indices)
   dimensions.append(
     schema.DimensionMetadataT(
-      format=_FORMATS.SPARSE_CSR,
+      format=schema.DimensionType.SPARSE_CSR,
       arraySegmentsType=segments_type,
       arraySegments=segments,
       arrayIndicesType=indices_type,
@@ -316,7 +274,9 @@ def _sparsity(rows: csr.CompressedRows) -> schema.SparsityParametersT:
   )
   if rows.block > 1:
     dimensions.append(
-      schema.DimensionMetadataT(format=_FORMATS.DENSE, denseSize=rows.block)
+      schema.DimensionMetadataT(
+        format=schema.DimensionType.DENSE, denseSize=rows.block
+      )
     )
   return _SharedSparsity(
     traversalOrder=np.arange(len(dimensions), dtype=np.int32),

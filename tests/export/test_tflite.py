@@ -9,12 +9,12 @@ import tensorflow as tf
 import tf_keras
 
 import tf_lottery
-from tests import exported
+from tests.export import sparse_models
 from tf_lottery import export
-from tf_lottery.export import flatbuffer
 from tf_lottery.export import quiet
 from tf_lottery.export import runtimes
 from tf_lottery.export import signatures
+from tf_lottery.export import tflite_flatbuffer
 from tf_lottery.export import verification
 
 LIBRARIES = pytest.mark.parametrize("library", [keras, tf_keras])
@@ -29,7 +29,7 @@ def encodings(report):
 @DTYPES
 @pytest.mark.parametrize("density", [0.5, 0.1, 0.02, 0.001, 0.0])
 def test_odd_widths_are_right_at_every_density(tmp_path, density, dtype):
-  model = exported.mlp(keras, density, (785, 364, 363, 362, 361, 10))
+  model = sparse_models.mlp(keras, density, (785, 364, 363, 362, 361, 10))
   path = tmp_path / "model.tflite"
   report = export.to_tflite(model, path, dtype=dtype)
   assert path.stat().st_size == report.file_bytes
@@ -58,7 +58,7 @@ def test_every_weight_of_odd_widths_reaches_the_output(
     f"out_{width}": keras.layers.Dense(width)(one)
     for width, one in zip(widths, inputs, strict=True)
   }
-  model = exported.prune(keras.Model(inputs, outputs), density)
+  model = sparse_models.prune(keras.Model(inputs, outputs), density)
   report = export.to_tflite(model, tmp_path / "a", dtype=dtype, layout=layout)
   limit = {"float32": 1e-5, "float16": 1e-3}[dtype]
   assert max(d.relative for d in report.differences) <= limit
@@ -86,7 +86,9 @@ def test_every_weight_of_odd_widths_reaches_the_output(
 
 @LIBRARIES
 @DTYPES
-@pytest.mark.parametrize("make", [exported.convolutional, exported.many_ended])
+@pytest.mark.parametrize(
+  "make", [sparse_models.convolutional, sparse_models.many_ended]
+)
 def test_convolutions_shared_layers_and_several_ends(
   tmp_path, library, dtype, make
 ):
@@ -97,7 +99,7 @@ def test_convolutions_shared_layers_and_several_ends(
 
 @LIBRARIES
 def test_the_table_names_the_layers_of_the_model(tmp_path, library):
-  model = exported.convolutional(library, 0.05)
+  model = sparse_models.convolutional(library, 0.05)
   report = export.to_tflite(model, tmp_path / "a")
   names = {layer.name for layer in model.layers}
   assert {row.name.partition("/")[0] for row in report.weights} <= names
@@ -116,16 +118,15 @@ def test_the_table_names_the_layers_of_the_model(tmp_path, library):
 
 
 def test_few_weights_run_on_the_sparse_kernel_and_more_are_densified(tmp_path):
-  model = exported.mlp(keras, 0.05, (64, 120, 60))
+  model = sparse_models.mlp(keras, 0.05, (64, 120, 60))
   kernel = model.layers[1].kernel
   half = np.random.default_rng(0).random(kernel.shape) < 0.5
   kernel.assign(half * np.ones(kernel.shape))
   report = export.to_tflite(model, tmp_path / "a")
-  sparse, half = (
-    row.encoding for row in sorted(report.weights, key=lambda row: row.density)
-  )
-  assert sparse == "CSR, sparse kernel"
-  assert half == "CSR + DENSIFY"
+  sparse, half = sorted(report.weights, key=lambda row: row.density)
+  assert (sparse.encoding, sparse.sparse_kernel) == ("CSR, sparse kernel", True)
+  assert (half.encoding, half.sparse_kernel) == ("CSR + DENSIFY", False)
+  assert "Speed: 1 fully connected layer(s)" in str(report)
   everywhere = export.to_tflite(model, tmp_path / "b", layout="sparse")
   assert set(encodings(everywhere).values()) == {"CSR, sparse kernel"}
   nowhere = export.to_tflite(model, tmp_path / "c", layout="dense")
@@ -134,7 +135,9 @@ def test_few_weights_run_on_the_sparse_kernel_and_more_are_densified(tmp_path):
 
 
 def test_blocks_of_four_inputs_take_one_index(tmp_path):
-  model = tf_lottery.lottery_prune(exported.mlp(keras, 1.0, (64, 80, 50, 10)))
+  model = tf_lottery.lottery_prune(
+    sparse_models.mlp(keras, 1.0, (64, 80, 50, 10))
+  )
   tf_lottery.prune_and_rewind(model, 0.1, pattern="block_1x4")
   report = export.to_tflite(model, tmp_path / "a")
   by_name = {row.shape: row for row in report.weights}
@@ -145,12 +148,12 @@ def test_blocks_of_four_inputs_take_one_index(tmp_path):
 
 
 def test_what_gains_nothing_stays_dense(tmp_path):
-  model = exported.mlp(keras, 0.9, (64, 80, 10))
+  model = sparse_models.mlp(keras, 0.9, (64, 80, 10))
   report = export.to_tflite(model, tmp_path / "a")
   assert {row.reason for row in report.weights} == {
     "sparse would save less than 5 %"
   }
-  model = exported.mlp(keras, 1.0, (64, 80, 10))
+  model = sparse_models.mlp(keras, 1.0, (64, 80, 10))
   report = export.to_tflite(model, tmp_path / "b")
   assert {row.reason for row in report.weights} == {"nothing is pruned"}
   assert "Speed: that of a dense file." in str(report)
@@ -160,7 +163,7 @@ def test_a_transposed_convolution_in_float16_stays_dense(tmp_path):
   """XNNPACK computes it wrongly behind DENSIFY: if not, the rule may go."""
   layer = keras.layers.Conv2DTranspose(16, 3)
   model = keras.Sequential([keras.Input((8, 8, 16)), layer])
-  exported.prune(model, 0.05)
+  sparse_models.prune(model, 0.05)
   report = export.to_tflite(model, tmp_path / "a", dtype="float16")
   assert report.weights[0].encoding == "dense"
   report = export.to_tflite(model, tmp_path / "b", dtype="float32")
@@ -175,7 +178,7 @@ def test_a_model_without_prunable_layers_passes(tmp_path):
 
 
 def test_several_signatures_share_their_weights(tmp_path):
-  model = exported.mlp(keras, 0.05, (80, 200, 10))
+  model = sparse_models.mlp(keras, 0.05, (80, 200, 10))
 
   @tf.function(input_signature=[tf.TensorSpec((None, 80), tf.float32, "x")])
   def embed(x):
@@ -192,7 +195,7 @@ def test_several_signatures_share_their_weights(tmp_path):
   x = np.random.default_rng(0).normal(size=(3, 80)).astype(np.float32)
   content = (tmp_path / "b").read_bytes()
   with quiet.quiet():
-    runs = list(runtimes.run(content, {"embed": {"x": x}}))
+    runs = list(runtimes.run_tflite(content, {"embed": {"x": x}}))
   for _, outputs in runs:
     assert np.allclose(
       outputs["embed"]["embedding"], model.layers[0](x), atol=1e-5
@@ -213,8 +216,8 @@ def test_subclassed_models_say_what_they_take_by_examples(tmp_path, library):
   model = Model()
   x = np.random.default_rng(0).normal(size=(5, 40)).astype(np.float32)
   model(x)
-  exported.prune(model, 0.1)
-  with pytest.raises(ValueError, match="does not say what it takes"):
+  sparse_models.prune(model, 0.1)
+  with pytest.raises(ValueError, match="does not declare its inputs"):
     export.to_tflite(model, tmp_path / "a")
   report = export.to_tflite(model, tmp_path / "a", inputs=x)
   assert report.file_bytes < report.dense_bytes
@@ -222,7 +225,7 @@ def test_subclassed_models_say_what_they_take_by_examples(tmp_path, library):
 
 @LIBRARIES
 def test_a_lottery_ready_model_is_exported_and_not_changed(tmp_path, library):
-  model = exported.mlp(library, 1.0, (64, 80, 10))
+  model = sparse_models.mlp(library, 1.0, (64, 80, 10))
   model = tf_lottery.lottery_prune(model)
   mask = tf_lottery.prune_and_rewind(model, 0.1)
   report = export.to_tflite(model, tmp_path / "a")
@@ -235,7 +238,7 @@ def test_a_lottery_ready_model_is_exported_and_not_changed(tmp_path, library):
 
 def test_a_ticket_is_exported_with_its_architecture(tmp_path):
   def make_model():
-    return exported.mlp(keras, 1.0, (64, 80, 10))
+    return sparse_models.mlp(keras, 1.0, (64, 80, 10))
 
   model = tf_lottery.lottery_prune(make_model())
   tf_lottery.prune_and_rewind(model, 0.1)
@@ -265,7 +268,7 @@ def test_a_fixed_batch_size_takes_any_number_of_examples(tmp_path, batch):
   model = keras.Sequential(
     [keras.Input((20,), batch_size=batch), keras.layers.Dense(60)]
   )
-  exported.prune(model, 0.05)
+  sparse_models.prune(model, 0.05)
   x = np.random.default_rng(0).normal(size=(10, 20)).astype(np.float32)
   for arguments in (
     {"inputs": x},
@@ -283,7 +286,7 @@ def test_a_fixed_batch_size_takes_any_number_of_examples(tmp_path, batch):
 
 
 def test_weights_of_one_size_are_told_apart(tmp_path):
-  model = exported.mlp(keras, 1.0, (40, 40, 40, 40))
+  model = sparse_models.mlp(keras, 1.0, (40, 40, 40, 40))
   names = [f"{layer.name}/kernel" for layer in model.layers]
   report = export.to_tflite(model, tmp_path / "a")
   assert sorted(row.name for row in report.weights) == sorted(names)
@@ -296,7 +299,7 @@ def test_weights_of_one_size_are_told_apart(tmp_path):
 
 
 def test_a_directory_is_not_replaced_by_a_file(tmp_path):
-  model = exported.mlp(keras, 0.5, (8, 4, 2))
+  model = sparse_models.mlp(keras, 0.5, (8, 4, 2))
   for name, write in (
     ("a.tflite", export.to_tflite),
     ("a.keras", export.to_keras),
@@ -309,7 +312,7 @@ def test_a_directory_is_not_replaced_by_a_file(tmp_path):
 
 
 def test_int8_stays_dense_and_says_what_gzip_makes_of_it(tmp_path):
-  model = exported.mlp(keras, 0.05, (64, 200, 100, 10))
+  model = sparse_models.mlp(keras, 0.05, (64, 200, 100, 10))
   x = np.random.default_rng(0).normal(size=(64, 64))
   ranges = export.to_tflite(model, tmp_path / "a", dtype="int8")
   full = export.to_tflite(
@@ -330,7 +333,7 @@ def test_int8_stays_dense_and_says_what_gzip_makes_of_it(tmp_path):
     ({"layout": "csr"}, "layout must be one of .* got 'csr'"),
     (
       {"dtype": "int8", "layout": "sparse"},
-      "layout='sparse' must not be asked for with dtype='int8'",
+      "layout must be 'auto' or 'dense' for dtype='int8', got 'sparse'",
     ),
     (
       {"representative_data": np.zeros((1, 8))},
@@ -339,20 +342,20 @@ def test_int8_stays_dense_and_says_what_gzip_makes_of_it(tmp_path):
     ({"inputs": [np.zeros((1, 8))] * 2}, "each of the model's 1 inputs, got 2"),
     (
       {"inputs": np.zeros((1, 9))},
-      r"must have the shape \(None, 8\), or be more",
+      r"examples of shape \(None, 8\), at least 1 at a time, got \(1, 9\)",
     ),
     ({"signatures": {"f": len}}, "'f' must be a tf.function with an input_sig"),
   ],
 )
 def test_bad_arguments_are_refused(tmp_path, arguments, message):
-  model = exported.mlp(keras, 0.5, (8, 4, 2))
+  model = sparse_models.mlp(keras, 0.5, (8, 4, 2))
   with pytest.raises(ValueError, match=message):
     export.to_tflite(model, tmp_path / "a", **arguments)
   assert not list(tmp_path.iterdir())
 
 
 def test_pruned_weights_that_grew_are_refused(tmp_path):
-  model = tf_lottery.lottery_prune(exported.mlp(keras, 1.0, (8, 4, 2)))
+  model = tf_lottery.lottery_prune(sparse_models.mlp(keras, 1.0, (8, 4, 2)))
   tf_lottery.prune_and_rewind(model, 0.5)
   model.layers[0].kernel.assign(np.ones((8, 4)))
   with pytest.raises(RuntimeError, match=r"pruned entries of .* are not zero"):
@@ -365,14 +368,14 @@ def test_a_file_that_computes_something_else_is_not_written(
   """A weight goes wrong on its way: what was there before stays."""
   path = tmp_path / "model.tflite"
   path.write_bytes(b"what was there")
-  make_sparse = flatbuffer.make_sparse
+  make_sparse = tflite_flatbuffer.make_sparse
 
-  def wrong(model, weight, rows, direct):
+  def wrong(model, weight, rows, sparse_kernel):
     rows.values[0] += 0.5
-    make_sparse(model, weight, rows, direct)
+    make_sparse(model, weight, rows, sparse_kernel)
 
-  monkeypatch.setattr(flatbuffer, "make_sparse", wrong)
-  model = exported.mlp(keras, 0.1, (64, 80, 10))
+  monkeypatch.setattr(tflite_flatbuffer, "make_sparse", wrong)
+  model = sparse_models.mlp(keras, 0.1, (64, 80, 10))
   with pytest.raises(
     export.ExportError, match="Output 'output_0' of 'serving_default' must be"
   ):

@@ -11,13 +11,14 @@ import tensorflow as tf
 import tf_keras
 
 import tf_lottery
-from tests import exported
+from tests.export import sparse_models
 from tf_lottery import export
-from tf_lottery.export import saved_model
+from tf_lottery.export import saved_model_weights
 
 LIBRARIES = pytest.mark.parametrize("library", [keras, tf_keras])
 MAKERS = pytest.mark.parametrize(
-  "make", [exported.mlp, exported.convolutional, exported.many_ended]
+  "make",
+  [sparse_models.mlp, sparse_models.convolutional, sparse_models.many_ended],
 )
 
 # Run where none of our code can be imported.
@@ -50,7 +51,7 @@ def test_both_loaders_compute_what_the_model_does(
 
 def test_its_size_follows_the_density(tmp_path):
   for density in (0.5, 0.1, 0.02):
-    model = exported.mlp(keras, density, (784, 300, 100, 10))
+    model = sparse_models.mlp(keras, density, (784, 300, 100, 10))
     report = export.to_saved_model(model, tmp_path / str(density))
     weights = 266200
     code = 1.01 * density if density < 0.125 else 1 / 8
@@ -63,14 +64,14 @@ def test_its_size_follows_the_density(tmp_path):
 
 def test_bits_and_gaps_are_chosen_by_density(tmp_path):
   for density, encoding in ((0.4, "bits"), (0.05, "gaps"), (1.0, "dense")):
-    model = exported.mlp(keras, density, (100, 100, 100))
+    model = sparse_models.mlp(keras, density, (100, 100, 100))
     report = export.to_saved_model(model, tmp_path / encoding)
     assert {row.encoding for row in report.weights} == {encoding}
     assert report.weights[0].name == f"{model.layers[0].name}/kernel"
 
 
 def test_a_server_needs_no_python_of_ours(tmp_path):
-  model = exported.mlp(keras, 0.1, (20, 60, 10))
+  model = sparse_models.mlp(keras, 0.1, (20, 60, 10))
   export.to_saved_model(model, tmp_path / "a")
   x = np.random.default_rng(0).normal(size=(7, 20)).astype(np.float32)
   np.save(tmp_path / "x.npy", x)
@@ -82,7 +83,7 @@ def test_a_server_needs_no_python_of_ours(tmp_path):
 
 
 def test_two_of_them_in_one_process_keep_their_weights(tmp_path):
-  models = [exported.mlp(keras, d, (20, 60, 10)) for d in (0.1, 0.2)]
+  models = [sparse_models.mlp(keras, d, (20, 60, 10)) for d in (0.1, 0.2)]
   for index, model in enumerate(models):
     export.to_saved_model(model, tmp_path / str(index))
   loaded = [tf.saved_model.load(str(tmp_path / n)) for n in ("0", "1", "0")]
@@ -93,7 +94,7 @@ def test_two_of_them_in_one_process_keep_their_weights(tmp_path):
 
 
 def test_batches_of_any_size_and_several_signatures(tmp_path):
-  model = exported.many_ended(keras, 0.1)
+  model = sparse_models.many_ended(keras, 0.1)
 
   @tf.function(input_signature=[tf.TensorSpec((None, 30), tf.float32, "x")])
   def first(x):
@@ -120,7 +121,9 @@ def test_batches_of_any_size_and_several_signatures(tmp_path):
 
 @LIBRARIES
 def test_it_carries_the_ticket_bit_for_bit(tmp_path, library):
-  model = tf_lottery.lottery_prune(exported.mlp(library, 1.0, (64, 80, 10)))
+  model = tf_lottery.lottery_prune(
+    sparse_models.mlp(library, 1.0, (64, 80, 10))
+  )
   tf_lottery.prune_and_rewind(model, 0.1)
   ticket = tf_lottery.Ticket.from_model(model, found="here")
   report = export.to_saved_model(model, tmp_path / "a", carry_ticket=ticket)
@@ -138,7 +141,7 @@ def test_it_carries_the_ticket_bit_for_bit(tmp_path, library):
 
 
 def test_a_plain_model_has_no_ticket_to_carry(tmp_path):
-  model = exported.mlp(keras, 0.1, (20, 60, 10))
+  model = sparse_models.mlp(keras, 0.1, (20, 60, 10))
   report = export.to_saved_model(model, tmp_path / "a")
   assert "carries no ticket: the model stores no initial" in str(report)
 
@@ -149,7 +152,7 @@ def test_lookup_tables_go_along(tmp_path, library):
   inputs = library.Input((3,), dtype="string", name="words")
   hidden = library.layers.Embedding(4, 200)(words(inputs))
   outputs = library.layers.Dense(2)(library.layers.Flatten()(hidden))
-  model = exported.prune(library.Model(inputs, outputs), 0.05)
+  model = sparse_models.prune(library.Model(inputs, outputs), 0.05)
   x = np.array([["yes", "no", "maybe"]])
   with pytest.raises(ValueError, match="No examples can be drawn for 'words'"):
     export.to_saved_model(model, tmp_path / "a")
@@ -161,7 +164,7 @@ def test_mixed_precision_and_double_precision(tmp_path):
   for dtype in ("mixed_bfloat16", "float64"):
     keras.config.set_dtype_policy(dtype)
     try:
-      model = exported.mlp(keras, 0.1, (40, 80, 10))
+      model = sparse_models.mlp(keras, 0.1, (40, 80, 10))
     finally:
       keras.config.set_dtype_policy("float32")
     report = export.to_saved_model(model, tmp_path / dtype, tolerance=1e-2)
@@ -170,7 +173,7 @@ def test_mixed_precision_and_double_precision(tmp_path):
 
 
 def test_only_a_saved_model_is_replaced(tmp_path):
-  model = exported.mlp(keras, 0.1, (64, 200, 10))
+  model = sparse_models.mlp(keras, 0.1, (64, 200, 10))
   (tmp_path / "mine").mkdir()
   (tmp_path / "mine" / "thesis.txt").write_text("years of work")
   with pytest.raises(ValueError, match="path must be free or hold a SavedMod"):
@@ -183,7 +186,7 @@ def test_only_a_saved_model_is_replaced(tmp_path):
 
 
 def test_a_link_is_followed(tmp_path):
-  model = exported.mlp(keras, 0.1, (64, 200, 10))
+  model = sparse_models.mlp(keras, 0.1, (64, 200, 10))
   first = export.to_saved_model(model, tmp_path / "v1")
   (tmp_path / "current").symlink_to("v1")
   second = export.to_saved_model(model, tmp_path / "current", layout="dense")
@@ -196,11 +199,11 @@ def test_one_that_computes_something_else_is_not_put_in_place(
   tmp_path, monkeypatch
 ):
   path = tmp_path / "a"
-  model = exported.mlp(keras, 0.1, (20, 60, 10))
+  model = sparse_models.mlp(keras, 0.1, (20, 60, 10))
   export.to_saved_model(model, path)
   before = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
   monkeypatch.setattr(
-    saved_model, "_places_of_gaps", lambda code: tf.where(code < 250)
+    saved_model_weights, "_places_of_gaps", lambda code: tf.where(code < 250)
   )
   with pytest.raises(export.ExportError, match="Nothing was written"):
     export.to_saved_model(model, path)
@@ -211,7 +214,7 @@ def test_one_that_computes_something_else_is_not_put_in_place(
 
 @LIBRARIES
 def test_a_keras_file_is_plain(tmp_path, library):
-  model = exported.mlp(library, 1.0, (64, 80, 10))
+  model = sparse_models.mlp(library, 1.0, (64, 80, 10))
   model.compile("adam", "sparse_categorical_crossentropy")
   model = tf_lottery.lottery_prune(model)
   mask = tf_lottery.prune_and_rewind(model, 0.1)
@@ -231,7 +234,7 @@ def test_a_keras_file_is_plain(tmp_path, library):
 
 
 def test_predict_knows_a_file_by_what_it_holds(tmp_path):
-  model = exported.mlp(keras, 0.1, (20, 60, 10))
+  model = sparse_models.mlp(keras, 0.1, (20, 60, 10))
   x = np.random.default_rng(0).normal(size=(7, 20)).astype(np.float32)
   export.to_tflite(model, tmp_path / "a")
   export.to_saved_model(model, tmp_path / "b")
@@ -246,12 +249,12 @@ def test_predict_knows_a_file_by_what_it_holds(tmp_path):
     export.predict(tmp_path / "a", x[:0])
   with pytest.raises(FileNotFoundError, match="no exported file"):
     export.predict(tmp_path / "e", x)
-  export.to_saved_model(exported.many_ended(keras, 0.1), tmp_path / "f")
+  export.to_saved_model(sparse_models.many_ended(keras, 0.1), tmp_path / "f")
   with pytest.raises(ValueError, match=r"one input, got \['in_30', 'in_31'\]"):
     export.predict(tmp_path / "f", x)
 
 
 def test_a_name_that_is_no_directory_yet_is_made(tmp_path):
   path = pathlib.Path(tmp_path / "new" / "below" / "a.tflite")
-  export.to_tflite(exported.mlp(keras, 0.1, (20, 60, 10)), path)
+  export.to_tflite(sparse_models.mlp(keras, 0.1, (20, 60, 10)), path)
   assert path.is_file()

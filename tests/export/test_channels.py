@@ -5,7 +5,7 @@ import pytest
 import tf_keras
 
 import tf_lottery
-from tests import exported
+from tests.export import sparse_models
 
 LIBRARIES = pytest.mark.parametrize("library", [keras, tf_keras])
 
@@ -27,7 +27,7 @@ def flattened_branches(library, *images):
 BARRIERS = {
   "norm after flatten": (
     lambda layers: [layers.Flatten(), layers.BatchNormalization()],
-    "it normalises what Flatten made",
+    "it normalises the output of Flatten",
   ),
   "norm of another axis": (
     lambda layers: [layers.BatchNormalization(axis=1), layers.Flatten()],
@@ -64,12 +64,12 @@ def test_channels_stay_before_what_may_mix_them(library, name):
   for layer in behind(layers):
     x = layer(x)
   model = library.Model(inputs, layers.Dense(3)(layers.Dense(8, "relu")(x)))
-  exported.prune(model, 0.05)
+  sparse_models.prune(model, 0.05)
   small, report = tf_lottery.compact(model)
   assert report.units[first.name] == (5, 5)
   assert reason in report.left_alone[first.name]
   assert report.parameters[1] < report.parameters[0]
-  exported.check_same(model, small, (4, 4, 2))
+  sparse_models.check_same(model, small, (4, 4, 2))
 
 
 @LIBRARIES
@@ -85,13 +85,13 @@ def test_sums_of_flattened_images_need_the_same_channels(library):
     model.layers[-1].set_weights([kernel, bias])
     small, report = tf_lottery.compact(model)
     assert (report.parameters[1] < report.parameters[0]) is smaller
-    exported.check_same(model, small, (4, 4, 2))
+    sparse_models.check_same(model, small, (4, 4, 2))
 
 
 @LIBRARIES
 def test_activations_may_be_layers_and_functions(library):
   layers = library.layers
-  model = exported.sequential(
+  model = sparse_models.sequential(
     library,
     (6,),
     layers.Dense(9, activation=layers.LeakyReLU()),
@@ -99,12 +99,12 @@ def test_activations_may_be_layers_and_functions(library):
     layers.Dense(7, activation=lambda x: x + 1),
     layers.Dense(2),
   )
-  exported.prune(model, 0.1)
+  sparse_models.prune(model, 0.1)
   small, report = tf_lottery.compact(model)
   kept = [after for _, after in report.units.values()]
   assert kept[0] < 9
   assert kept[1:] == [8, 7, 2]
-  exported.check_same(model, small, (6,))
+  sparse_models.check_same(model, small, (6,))
 
 
 @LIBRARIES
@@ -112,22 +112,24 @@ def test_inputs_may_be_numbers(library):
   layers = library.layers
   inputs = library.Input(())
   x = layers.Dense(8, "relu")(layers.Reshape((1,))(inputs))
-  model = exported.prune(library.Model(inputs, layers.Dense(2)(x)), 0.3)
+  model = sparse_models.prune(library.Model(inputs, layers.Dense(2)(x)), 0.3)
   small, report = tf_lottery.compact(model)
   assert report.parameters[1] < report.parameters[0]
-  exported.check_same(model, small, ())
+  sparse_models.check_same(model, small, ())
 
 
 @LIBRARIES
 def test_nested_models_keep_their_channels(library):
   layers = library.layers
-  inner = exported.sequential(library, (8,), layers.Dense(7), layers.Dense(6))
+  inner = sparse_models.sequential(
+    library, (8,), layers.Dense(7), layers.Dense(6)
+  )
   first = layers.Dense(8)
-  model = exported.sequential(library, (5,), first, inner, layers.Dense(3))
-  exported.prune(model, 0.1)
+  model = sparse_models.sequential(library, (5,), first, inner, layers.Dense(3))
+  sparse_models.prune(model, 0.1)
   small, report = tf_lottery.compact(model)
   assert "Sequential are not understood" in report.left_alone[first.name]
-  exported.check_same(model, small, (5,))
+  sparse_models.check_same(model, small, (5,))
 
 
 @LIBRARIES
@@ -140,12 +142,12 @@ def test_other_axes_and_sums_are_barriers(library):
   flat = layers.Flatten()(layers.Conv2D(2, 1)(x))
   added = layers.Add()([flat, layers.Dense(32)(layers.Flatten()(inputs))])
   model = library.Model(inputs, layers.Dense(3)(added))
-  exported.prune(model, 0.05)
+  sparse_models.prune(model, 0.05)
   small, report = tf_lottery.compact(model)
-  exported.check_same(model, small, (4, 4, 3))
+  sparse_models.check_same(model, small, (4, 4, 3))
   reasons = " ".join(report.left_alone.values())
   for reason in (
     "it normalises another axis than the last",
-    "it adds what has other channels",
+    "it adds tensors with different channels",
   ):
     assert reason in reasons
