@@ -6,7 +6,8 @@ import tf_keras
 
 from tf_lottery import masks
 from tf_lottery.training import augmentation
-from tf_lottery.training import data as data_lib
+from tf_lottery.training.data import ArrayData
+from tf_lottery.training.data import as_data
 from tf_lottery.training.trainer import Trainer
 
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
@@ -70,7 +71,7 @@ def test_training_lowers_the_loss_and_keeps_pruned_weights_zero(
   library, strategy
 ):
   trainer = Trainer(lambda: dense_model(library), strategy=strategy)
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   before = trainer.evaluate(data)
   mask = masks.Mask.random(trainer.binding.shapes, 0.5, seed=0)
   _, weights = leg(trainer, data, stop=80, mask=mask)
@@ -86,7 +87,7 @@ def test_training_lowers_the_loss_and_keeps_pruned_weights_zero(
 def test_metrics_are_those_of_keras_evaluate(library, strategy):
   x, y = examples(1003)  # more than an evaluation batch, and odd
   trainer = Trainer(lambda: dense_model(library), strategy=strategy)
-  ours = trainer.evaluate(data_lib.as_data((x, y)))
+  ours = trainer.evaluate(as_data((x, y)))
   plain = dense_model(library)
   plain.set_weights(trainer.model.get_weights())
   expected = plain.evaluate(x, y, verbose=0, return_dict=True)
@@ -104,7 +105,7 @@ def test_two_replicas_equal_one_device(library, rule):
   }[rule]
   x, y = examples()
   weight = np.linspace(0.1, 2, len(y)).astype(np.float32)
-  data = data_lib.as_data((x, y, weight))
+  data = as_data((x, y, weight))
   results = []
   for strategy in STRATEGIES:
     trainer = Trainer(
@@ -119,7 +120,7 @@ def test_the_step_is_the_one_that_keras_makes(library):
   """One epoch of ours in the order of `fit` gives the weights of `fit`."""
   x, y = examples()
   trainer = Trainer(lambda: dense_model(library))
-  data = data_lib.as_data((x, y))
+  data = as_data((x, y))
   dense = masks.Mask.ones(trainer.binding.shapes)
   _, ours = leg(trainer, data, stop=8, mask=dense)
   trainer.binding.write(trainer.initial.weights)
@@ -133,7 +134,7 @@ def test_the_step_is_the_one_that_keras_makes(library):
 
 def test_one_trace_serves_all_masks_seeds_and_stretches(library, strategy):
   trainer = Trainer(lambda: dense_model(library), strategy=strategy)
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   for seed, stop in ((0, 24), (1, 7), (2, 13)):
     snapshot = trainer.draw_snapshot(seed)
     mask = masks.Mask.random(trainer.binding.shapes, 0.9 - seed / 4, seed)
@@ -150,7 +151,7 @@ def test_going_on_from_a_snapshot_is_bit_identical(
   trainer = Trainer(
     lambda: dense_model(library, dropout=dropout), strategy=strategy, jit=jit
   )
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   mask = masks.Mask.random(trainer.binding.shapes, 0.5, seed=0)
   leg(trainer, data, stop=11, mask=mask)
   snapshot = trainer.capture(11, optimizer=True)
@@ -165,7 +166,7 @@ def test_going_on_from_a_snapshot_is_bit_identical(
 
 
 def test_another_trainer_of_the_same_seed_is_bit_identical(library):
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   first, second = (
     Trainer(lambda: dense_model(library, dropout=0.3), seed=4) for _ in range(2)
   )
@@ -180,7 +181,7 @@ def test_seeds_give_other_weights_and_other_orders(library):
   np.testing.assert_array_equal(
     trainer.draw(4)[key], trainer.initial.weights[key]
   )
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   weights = [leg(trainer, data)[1]]
   trainer.restore(
     trainer.initial, masks.Mask.random(trainer.binding.shapes, 0.5, 0), 0
@@ -196,7 +197,7 @@ def test_the_learning_rate_schedule_goes_on_at_the_step(library):
   trainer = Trainer(
     lambda: dense_model(library, optimizer=library.optimizers.SGD(schedule))
   )
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   dense = masks.Mask.ones(trainer.binding.shapes)
   _, moved = leg(trainer, data, 0, 4, mask=dense)
   assert np.any(moved["0/kernel"] != trainer.initial.weights["0/kernel"])
@@ -212,7 +213,7 @@ def test_a_fresh_optimizer_remembers_nothing_and_a_kept_one_does(library):
     library, optimizer=library.optimizers.SGD(0.05, momentum=0.9)
   )
   trainer = Trainer(make)
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   dense = masks.Mask.ones(trainer.binding.shapes)
   leg(trainer, data, stop=9, mask=dense)
   with_slots = trainer.capture(9, optimizer=True)
@@ -234,7 +235,7 @@ def test_clipping_sees_the_norm_of_the_sparse_network(library):
   mask = masks.Mask.random(trainer.binding.shapes, 0.3, seed=0)
   trainer.restore(trainer.initial, mask, 0)
   before = trainer.binding.read()
-  trainer.train(data_lib.as_data((x, y)), 0, 1, batch_size=12, seed=5)
+  trainer.train(as_data((x, y)), 0, 1, batch_size=12, seed=5)
   after = trainer.binding.read()
   step = np.sqrt(sum(np.sum((after[k] - before[k]) ** 2) for k in before))
   assert step == pytest.approx(1e-3, rel=1e-3)
@@ -258,7 +259,7 @@ def test_dict_inputs_and_several_outputs(library):
   x = {"a": rng.normal(size=(24, 3)), "b": rng.normal(size=(24, 2))}
   y = {"p": rng.normal(size=(24, 2)), "q": rng.normal(size=(24, 1))}
   trainer = Trainer(make)
-  data = data_lib.as_data((x, y))
+  data = as_data((x, y))
   before = trainer.evaluate(data)["loss"]
   leg(trainer, data, stop=20)
   assert trainer.evaluate(data)["loss"] < before
@@ -266,7 +267,7 @@ def test_dict_inputs_and_several_outputs(library):
 
 def test_a_stream_equals_the_arrays_in_the_same_order(library, strategy):
   x, y = examples()
-  arrays = data_lib.as_data((x, y))
+  arrays = as_data((x, y))
 
   def epoch(number):
     order = arrays.order(5, number)
@@ -274,7 +275,7 @@ def test_a_stream_equals_the_arrays_in_the_same_order(library, strategy):
     return dataset.batch(12, drop_remainder=True)
 
   results = []
-  for data in (arrays, data_lib.as_data(epoch)):
+  for data in (arrays, as_data(epoch)):
     trainer = Trainer(lambda: dense_model(library), strategy=strategy)
     loss, weights = leg(trainer, data, stop=20)
     results.append({**weights, "loss": loss, **trainer.evaluate(arrays)})
@@ -285,7 +286,7 @@ def test_a_stream_equals_the_arrays_in_the_same_order(library, strategy):
 def test_class_weights_change_the_loss(library):
   x, y = examples()
   trainer = Trainer(lambda: dense_model(library))
-  plain = data_lib.as_data((x, y))
+  plain = as_data((x, y))
   weighted = plain.with_class_weight({0: 0.0, 1: 0.0})
   dense = masks.Mask.ones(trainer.binding.shapes)
   assert leg(trainer, plain, mask=dense)[0] > 0
@@ -299,7 +300,7 @@ def test_mixed_precision_trains_float32_weights(library):
     trainer = Trainer(lambda: dense_model(library))
   finally:
     set_policy("float32")
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   _, weights = leg(trainer, data)
   trainer.binding.check_held()
   assert {value.dtype for value in weights.values()} == {np.dtype("float32")}
@@ -320,7 +321,7 @@ def test_batch_statistics_are_restored(library, strategy):
     return model
 
   trainer = Trainer(make, strategy=strategy)
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   _, weights = leg(trainer, data)
   mean = next(key for key in weights if key.endswith("moving_mean"))
   assert np.any(weights[mean] != 0)
@@ -352,7 +353,7 @@ def test_models_that_cannot_be_trained_here_are_refused(library):
 def test_a_batch_must_divide_among_the_replicas():
   trainer = Trainer(lambda: dense_model(keras), strategy="mirrored")
   with pytest.raises(ValueError, match="multiple of the 2 replicas, got 9"):
-    trainer.train(data_lib.as_data(examples()), 0, 1, batch_size=9, seed=0)
+    trainer.train(as_data(examples()), 0, 1, batch_size=9, seed=0)
 
 
 def test_counting_metrics_count_each_example_once(library, strategy):
@@ -393,7 +394,7 @@ def test_clipped_embeddings_under_replicas(library, strategy):
 
   trainer = Trainer(make, strategy=strategy)
   x = np.arange(96 * 3).reshape(96, 3) % 10
-  _, weights = leg(trainer, data_lib.as_data((x, examples()[1])))
+  _, weights = leg(trainer, as_data((x, examples()[1])))
   trainer.binding.check_held()
   assert np.any(weights["0/embeddings"])
 
@@ -406,7 +407,7 @@ def test_gradient_accumulation(library):
     optimizer=library.optimizers.SGD(0.1, gradient_accumulation_steps=4),
   )
   trainer = Trainer(make)
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   before = trainer.evaluate(data)["loss"]
   leg(trainer, data, stop=3)
   key = "1/bias"
@@ -437,7 +438,7 @@ def test_a_shuffled_stream_is_read_once_an_epoch(library):
   dataset = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(96)
   dataset = dataset.map(remember).batch(12)
   trainer = Trainer(lambda: dense_model(library))
-  data = data_lib.as_data(dataset)
+  data = as_data(dataset)
   trainer.evaluate(data)
   seen.clear()
   for start in (0, 3, 6):
@@ -462,7 +463,7 @@ def test_frozen_layers_are_not_pruned(library):
 def images(augment=augmentation.crop_and_flip, count=96):
   rng = np.random.default_rng(0)
   x = rng.normal(size=(count, 3, 4)).astype(np.float32)
-  return data_lib.ArrayData((x, (x.sum((1, 2)) > 0).astype(np.int32)), augment)
+  return ArrayData((x, (x.sum((1, 2)) > 0).astype(np.int32)), augment)
 
 
 def image_model(library):

@@ -1,4 +1,4 @@
-"""Strategies of `tf.distribute` by name."""
+"""Finds strategies of `tf.distribute` by name."""
 
 import functools
 
@@ -8,10 +8,10 @@ import tensorflow as tf
 def resolve_strategy(
   strategy: tf.distribute.Strategy | str | None,
 ) -> tf.distribute.Strategy:
-  """A strategy object from its name; `None` and `"none"` are one device.
+  """Returns a strategy by its name; `None` and `"none"` are one device.
 
   Raises:
-    ValueError: there is no strategy of that name.
+    ValueError: There is no strategy of that name.
   """
   if isinstance(strategy, tf.distribute.Strategy):
     return strategy
@@ -47,7 +47,7 @@ def _tpu() -> tf.distribute.Strategy:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-  """Whether this process, of those of a cluster, is the one that writes."""
+  """Returns whether this process is the one of its cluster that writes."""
   resolver = strategy.cluster_resolver
   if resolver is None or resolver.task_type in (None, "", "chief"):
     return True

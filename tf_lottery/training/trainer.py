@@ -1,12 +1,11 @@
-"""One leg of training, compiled once and used for every Round.
+"""The trainer: one compiled Keras model that trains in every Round.
 
-The trainer never rebuilds: masks, weights and optimizer slots are variables
-that are assigned. With data in memory, the stretch up to the next evaluation
-is one program that gathers its own batches, under XLA where that is faster.
+The trainer never rebuilds the model: masks, weights and optimizer slots are
+variables that are assigned.
 """
 
-import functools
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,11 @@ import tensorflow as tf
 from tf_lottery import masks
 from tf_lottery import rewinding
 from tf_lottery import wrappers
-from tf_lottery.training import augmentation
 from tf_lottery.training import distribution
 from tf_lottery.training import evaluation
-from tf_lottery.training.data import ArrayData
 from tf_lottery.training.data import Data
-from tf_lottery.training.data import StreamData
 from tf_lottery.training.data import as_data
-from tf_lottery.training.data import as_triple
-from tf_lottery.training.data import gather
+from tf_lottery.training.programs import Programs
 from tf_lottery.weights import Override
 from tf_lottery.weights import Weight
 
@@ -31,31 +26,31 @@ _SLOW_IN_XLA_ON_CPU = ("conv", "depthwise", "recurrent")
 
 
 class Trainer:
-  """Trains one compiled Keras model, again and again, from given weights.
+  """A compiled Keras model that trains again and again from given weights.
+
+  Randomness repeats if it comes from the seed generators of layers, as in
+  Keras's own layers. A layer that calls `keras.random` without a seed draws
+  other numbers each time.
 
   Args:
-    make_model: returns a compiled model; called inside the strategy's scope,
-      after the seed is set.
-    strategy: a `tf.distribute.Strategy`, or one of `"none"`, `"mirrored"`,
-      `"multi_worker_mirrored"`, `"tpu"`. Defaults to `"none"`.
-    seed: of the initial weights and of dropout.
-    prunable: see `lottery_prune`.
-    jit: whether to compile with XLA. Defaults to `None`: yes, except for
+    make_model: A function that returns a compiled model. It is called inside
+      the strategy's scope, after the seed is set.
+    strategy: A `tf.distribute.Strategy`, or `"none"`, `"mirrored"`,
+      `"multi_worker_mirrored"` or `"tpu"`. Defaults to `"none"`.
+    seed: Seed of the initial weights and of dropout. Defaults to `0`.
+    prunable: See `lottery_prune`.
+    jit: Whether to compile with XLA. Defaults to `None`: yes, except for
       convolutional and recurrent networks on a CPU, which XLA slows down.
 
   Attributes:
-    model: the model.
-    binding: its `Binding`.
-    initial: the `Snapshot` of its initial weights.
-    jit: whether it compiles with XLA.
-
-  Randomness is repeated where it comes from seed generators of layers, as that
-  of Keras's own layers does; a layer that calls `keras.random` without a seed
-  is not repeated.
+    strategy: The strategy.
+    model: The model.
+    binding: The model's `Binding`.
+    initial: The `Snapshot` of the model's initial weights.
+    jit: Whether the trainer compiles with XLA.
 
   Raises:
-    ValueError: the model is not compiled, or trains by a `train_step` of its
-      own.
+    ValueError: The model is not compiled, or has a `train_step` of its own.
   """
 
   def __init__(
@@ -71,7 +66,7 @@ class Trainer:
     self.strategy = distribution.resolve_strategy(strategy)
     self.model = self._made(seed)
     _check_trainable_here(self.model)
-    wrappers.check_optimizer(self.model.optimizer)
+    wrappers.optimizers.check(self.model.optimizer)
     self.binding = wrappers.bind(self.model, prunable=prunable)
     self._keras = self.binding.generation
     with self.strategy.scope():
@@ -80,29 +75,29 @@ class Trainer:
       self.binding.hold(masks.Mask.ones(self.binding.shapes))
       self._fresh_optimizer = self._read_optimizer()
     self.jit = self._faster_in_xla() if jit is None else jit
-    self._placement = evaluation.Placement(self.strategy)
-    self._replicas = self._placement.replicas
-    self._evaluator = evaluation.Evaluator(self.model, self._placement)
-    self._open_stream: tuple[Any, Any] = (None, None)
-    self._compile()
+    placement = evaluation.Placement(self.strategy)
+    self._replicas = placement.replicas
+    self._evaluator = evaluation.Evaluator(self.model, placement)
+    self._programs = Programs(self.binding, placement, self.jit)
     self.initial = self.capture(0)
     self.binding.give_initial(self.initial.weights)
 
   # Weights and state.
 
   def draw(self, seed: int) -> dict[str, np.ndarray]:
-    """Initial weights from another seed, by key; the model is left as it is.
+    """Returns initial weights from another seed, by key.
 
-    These are the weights of a replicate, or of a random reinitialisation.
+    The trainer's own model stays as it is. The weights are those of a
+    replicate, or of a random reinitialisation.
     """
-    drawn = wrappers.bind(self._made(seed), prunable=self._is_prunable)
-    return drawn.read()
+    drawn = self.draw_snapshot(seed).weights
+    return {key: drawn[key] for key in self.binding.variables}
 
   def draw_snapshot(self, seed: int) -> rewinding.Snapshot:
-    """The initial snapshot of another seed; the trainer is left as it is.
+    """Returns the initial snapshot of another seed.
 
-    Several searches may share a trainer, so each keeps the snapshot that it
-    starts from, and `initial` stays that of the trainer's own seed.
+    Several searches may share a trainer. Each keeps the snapshot that it
+    starts from, and `initial` stays the snapshot of the trainer's own seed.
     """
     model = self._made(seed)
     with self.strategy.scope():
@@ -110,12 +105,19 @@ class Trainer:
     drawn = wrappers.bind(model, prunable=self._is_prunable)
     return rewinding.Snapshot(0, drawn.read(random_states=True))
 
-  def capture(self, step: int, *, optimizer: bool = False):
-    """A `Snapshot` of the model as it is now."""
+  def capture(
+    self, step: int, *, optimizer: bool = False
+  ) -> rewinding.Snapshot:
+    """Returns a snapshot of the model as it is now.
+
+    Args:
+      step: The number of optimizer updates so far, for the record.
+      optimizer: Whether to include the optimizer's variables.
+    """
     weights = self.binding.read(random_states=True)
     if self._replicas > 1:
       weights |= self._statistics_of_all_workers(weights)
-      # What was averaged goes on from the average, resumed or not.
+      # So that this run continues from the averages, as a resumed one does.
       self.binding.write(weights)
     slots = self._read_optimizer() if optimizer else None
     return rewinding.Snapshot(step, weights, slots)
@@ -126,10 +128,10 @@ class Trainer:
     """Puts a snapshot back, and holds a mask on it.
 
     Args:
-      snapshot: weights and random states; without optimizer variables, the
+      snapshot: Weights and random states. Without optimizer variables, the
         optimizer begins afresh.
-      mask: what is kept.
-      step: where the learning-rate schedule stands.
+      mask: The mask to hold.
+      step: The step at which the learning-rate schedule stands.
     """
     self.binding.write(snapshot.weights)
     self.binding.hold(mask)
@@ -153,14 +155,19 @@ class Trainer:
     """Trains from step `start` to step `stop`.
 
     Args:
-      data: what to train on.
-      start: steps made before; the order of the data is that of this step.
-      stop: where to end.
-      batch_size: examples in a step over all replicas (arrays only).
-      seed: of the order of the data.
+      data: The examples; see `as_data`.
+      start: The number of steps made before. It decides which batches come
+        next.
+      stop: The number of steps at the end.
+      batch_size: Examples in a step over all replicas. Streams have a batch
+        size of their own.
+      seed: Seed of the order of the data.
 
     Returns:
       The mean loss over these steps, regularisation included.
+
+    Raises:
+      ValueError: The replicas cannot share a batch equally.
     """
     data = as_data(data)
     self._evaluator.build_metrics(data)
@@ -175,128 +182,20 @@ class Trainer:
     while step < stop:
       epoch, first = divmod(step, per_epoch)
       count = min(stop - step, per_epoch - first)
-      if isinstance(data, ArrayData):
-        order = tf.constant(data.order(seed, epoch)[: per_epoch * batch_size])
-        order = tf.reshape(order, [per_epoch, batch_size])
-        noise = None
-        if data.augment is not None:
-          noise = tf.constant([seed, epoch * per_epoch], tf.int64)
-        total += self._stretch(data, order, first, count, noise)
-      else:
-        total += self._stream(data, epoch, first, count)
+      total += self._programs.train(
+        data, epoch, first, count, batch_size=batch_size, seed=seed
+      )
       step += count
     return total / max(1, stop - start)
 
   def evaluate(self, data: Data) -> dict[str, float]:
-    """The loss and the compiled metrics on all of the data."""
+    """Returns the loss and the compiled metrics on all of the data."""
     return self._evaluator.evaluate(as_data(data))
 
   @property
   def traces(self) -> int:
-    """How often the training program was traced: once is enough."""
-    programs = (self._stretch_program, self._stream_step)
-    return sum(p.experimental_get_tracing_count() for p in programs)
-
-  # The programs.
-
-  def _compile(self) -> None:
-    alone = self._replicas == 1
-    # A replica's step may not assign variables under XLA, other than by the
-    # optimizer, which stays outside: no moving statistics, no dropout state.
-    stateless = not self._keras.random_states(self.model) and all(
-      weight.trainable for weight in self.binding.report
-    )
-    self._gradients = (
-      tf.function(self._loss_and_gradients, jit_compile=True)
-      if self.jit and not alone and stateless
-      else self._loss_and_gradients
-    )
-    function = functools.partial(
-      tf.function, jit_compile=True if self.jit and alone else None
-    )
-    self._stretch_program = function(self._many_steps)
-    self._stream_step = function(self._distributed_step, reduce_retracing=True)
-
-  def _stretch(self, data, order, first: int, count: int, noise) -> float:
-    arrays = self._placement.put(data)
-    first = tf.constant(first, tf.int32)
-    # A function among the arguments is traced by itself.
-    return float(
-      self._stretch_program(
-        arrays,
-        data.scaling,
-        order,
-        first,
-        first + count,
-        data.augment,
-        noise,
-      )
-    )
-
-  def _many_steps(self, arrays, scaling, order, first, last, augment, noise):
-    def one(step, total):
-      uniforms = None
-      if augment is not None:
-        uniforms = augmentation.uniforms(order.shape[1], noise, step)
-      loss = self._distributed_step_on(
-        arrays, scaling, order[step], augment, uniforms
-      )
-      return step + 1, total + loss
-
-    _, total = tf.while_loop(
-      lambda step, _: step < last, one, (first, 0.0), parallel_iterations=1
-    )
-    return total
-
-  def _distributed_step_on(self, arrays, scaling, indices, augment, uniforms):
-    def replica_step():
-      share = indices.shape[0] // self._replicas
-      first = self._placement.replica_id() * share
-      x, y, weight = gather(
-        arrays,
-        indices[first:][:share],
-        scaling,
-        on_host=self._replicas > 1,
-      )
-      if augment is not None:
-        x = augment(x, uniforms[first:][:share])
-      return self._update((x, y, weight))
-
-    return self._sum(self.strategy.run(replica_step))
-
-  def _distributed_step(self, batch):
-    return self._sum(self.strategy.run(self._update, args=(batch,)))
-
-  def _sum(self, losses):
-    # Each replica's loss is its share of the mean over the whole batch.
-    return self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
-
-  def _update(self, batch):
-    loss, gradients = self._gradients(batch)
-    optimizer = self.model.optimizer
-    if self._replicas > 1:
-      gradients = self._keras.clip_together(optimizer, gradients)
-    pairs = zip(gradients, self.model.trainable_variables, strict=True)
-    optimizer.apply_gradients([p for p in pairs if p[0] is not None])
-    return tf.cast(loss, tf.float32)
-
-  def _loss_and_gradients(self, batch):
-    x, y, sample_weight = as_triple(batch)
-    variables = [self._keras.raw(v) for v in self.model.trainable_variables]
-    with tf.GradientTape() as tape:
-      predicted = self._keras.forward(self.model, x)
-      loss = self.model.compute_loss(
-        x=x, y=y, y_pred=predicted, sample_weight=sample_weight
-      )
-      scaled = self._keras.scale_loss(self.model.optimizer, loss)
-    gradients = tape.gradient(scaled, variables)
-    gradients = self._keras.unscale_gradients(self.model.optimizer, gradients)
-    return loss, [
-      self.binding.mask_gradient(variable, gradient)
-      for variable, gradient in zip(
-        self.model.trainable_variables, gradients, strict=True
-      )
-    ]
+    """How often training programs were traced: once is enough."""
+    return self._programs.traces
 
   # Helpers.
 
@@ -305,8 +204,10 @@ class Trainer:
     with self.strategy.scope():
       return self._make_model()
 
-  def _statistics_of_all_workers(self, weights):
-    """The mean over workers of what each of them gathers by itself."""
+  def _statistics_of_all_workers(
+    self, weights: Mapping[str, np.ndarray]
+  ) -> dict[str, np.ndarray]:
+    """Averages the moving statistics, which each worker gathers by itself."""
     own = {
       weight.key: weights[weight.key]
       for weight in self.binding.report
@@ -335,16 +236,6 @@ class Trainer:
     kinds = {weight.kind for weight in self.binding.report}
     return kinds.isdisjoint(_SLOW_IN_XLA_ON_CPU)
 
-  def _stream(self, data: StreamData, epoch, first, count) -> float:
-    """Trains on batches of an epoch; goes on where it was left, or skips."""
-    key = (data, epoch, first)
-    position, iterator = self._open_stream
-    if position != key:
-      iterator = iter(self._placement.distribute(data.make(epoch).skip(first)))
-    losses = [self._stream_step(next(iterator)) for _ in range(count)]
-    self._open_stream = ((data, epoch, first + count), iterator)
-    return float(np.sum([loss.numpy() for loss in losses], dtype=np.float64))
-
 
 def _check_trainable_here(model: Any) -> None:
   if getattr(model, "optimizer", None) is None:
@@ -355,7 +246,7 @@ def _check_trainable_here(model: Any) -> None:
   home = type(model).train_step.__module__.split(".")[0]
   if home not in ("keras", "tf_keras"):
     raise ValueError(
-      f"{type(model).__name__} trains by a train_step of its own, which"
+      f"{type(model).__name__} has a train_step of its own, which"
       " cannot be compiled into one program here. Use lottery_prune(model),"
       " model.fit() and prune_and_rewind(model) instead."
     )
