@@ -84,7 +84,7 @@ def prune_and_rewind(
     wrappers.pattern_of(model) if pattern is None else patterns.get(pattern),
   )
   for one in optimizers:
-    binding.reset_optimizer(one)
+    wrappers.optimizers.reset(one, model, binding.generation)
   binding.write(initial)
   binding.hold(mask)
   return mask
@@ -105,7 +105,7 @@ def _optimizers(
     )
   found = {id(one): one for one in (*binding.optimizers, *given)}
   for one in found.values():
-    wrappers.check_optimizer(one)
+    wrappers.optimizers.check(one)
     if wrappers.generation_of(one) is not binding.generation:
       raise TypeError(
         f"optimizer= must be of {binding.generation.library.__name__}, as the"

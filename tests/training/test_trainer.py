@@ -48,7 +48,7 @@ def strategy(request):
   return request.param
 
 
-def leg(trainer, data, start=0, stop=24, *, mask=None, snapshot=None):
+def trained(trainer, data, start=0, stop=24, *, mask=None, snapshot=None):
   mask = mask or masks.Mask.random(trainer.binding.shapes, 0.5, seed=0)
   trainer.restore(snapshot or trainer.initial, mask, start)
   loss = trainer.train(data, start, stop, batch_size=12, seed=5)
@@ -74,7 +74,7 @@ def test_training_lowers_the_loss_and_keeps_pruned_weights_zero(
   data = as_data(examples())
   before = trainer.evaluate(data)
   mask = masks.Mask.random(trainer.binding.shapes, 0.5, seed=0)
-  _, weights = leg(trainer, data, stop=80, mask=mask)
+  _, weights = trained(trainer, data, stop=80, mask=mask)
   after = trainer.evaluate(data)
   trainer.binding.check_held()
   assert after["loss"] < before["loss"]
@@ -111,7 +111,7 @@ def test_two_replicas_equal_one_device(library, rule):
     trainer = Trainer(
       lambda: dense_model(library, optimizer=make()), strategy=strategy
     )
-    loss, weights = leg(trainer, data)
+    loss, weights = trained(trainer, data)
     results.append({**weights, "loss": loss, **trainer.evaluate(data)})
   assert_same(*results, rtol=2e-4, atol=2e-6)
 
@@ -122,7 +122,7 @@ def test_the_step_is_the_one_that_keras_makes(library):
   trainer = Trainer(lambda: dense_model(library))
   data = as_data((x, y))
   dense = masks.Mask.ones(trainer.binding.shapes)
-  _, ours = leg(trainer, data, stop=8, mask=dense)
+  _, ours = trained(trainer, data, stop=8, mask=dense)
   trainer.binding.write(trainer.initial.weights)
   plain = dense_model(library)
   plain.set_weights(trainer.model.get_weights())
@@ -138,7 +138,7 @@ def test_one_trace_serves_all_masks_seeds_and_stretches(library, strategy):
   for seed, stop in ((0, 24), (1, 7), (2, 13)):
     snapshot = trainer.draw_snapshot(seed)
     mask = masks.Mask.random(trainer.binding.shapes, 0.9 - seed / 4, seed)
-    leg(trainer, data, stop=stop, mask=mask, snapshot=snapshot)
+    trained(trainer, data, stop=stop, mask=mask, snapshot=snapshot)
     trainer.evaluate(data)
   assert trainer.traces == 1
 
@@ -153,12 +153,12 @@ def test_going_on_from_a_snapshot_is_bit_identical(
   )
   data = as_data(examples())
   mask = masks.Mask.random(trainer.binding.shapes, 0.5, seed=0)
-  leg(trainer, data, stop=11, mask=mask)
+  trained(trainer, data, stop=11, mask=mask)
   snapshot = trainer.capture(11, optimizer=True)
   snapshot.save(tmp_path / "snapshot.safetensors")
   trainer.train(data, 11, 24, batch_size=12, seed=5)
   expected = trainer.binding.read(random_states=True)
-  leg(trainer, data, stop=3)  # something else in between
+  trained(trainer, data, stop=3)  # something else in between
   loaded = type(snapshot).load(tmp_path / "snapshot.safetensors")
   trainer.restore(loaded, mask, 11)
   trainer.train(data, 11, 24, batch_size=12, seed=5)
@@ -171,7 +171,7 @@ def test_another_trainer_of_the_same_seed_is_bit_identical(library):
     Trainer(lambda: dense_model(library, dropout=0.3), seed=4) for _ in range(2)
   )
   assert_identical(first.initial.weights, second.initial.weights)
-  assert_identical(leg(first, data)[1], leg(second, data)[1])
+  assert_identical(trained(first, data)[1], trained(second, data)[1])
 
 
 def test_seeds_give_other_weights_and_other_orders(library):
@@ -182,7 +182,7 @@ def test_seeds_give_other_weights_and_other_orders(library):
     trainer.draw(4)[key], trainer.initial.weights[key]
   )
   data = as_data(examples())
-  weights = [leg(trainer, data)[1]]
+  weights = [trained(trainer, data)[1]]
   trainer.restore(
     trainer.initial, masks.Mask.random(trainer.binding.shapes, 0.5, 0), 0
   )
@@ -199,10 +199,10 @@ def test_the_learning_rate_schedule_goes_on_at_the_step(library):
   )
   data = as_data(examples())
   dense = masks.Mask.ones(trainer.binding.shapes)
-  _, moved = leg(trainer, data, 0, 4, mask=dense)
+  _, moved = trained(trainer, data, 0, 4, mask=dense)
   assert np.any(moved["0/kernel"] != trainer.initial.weights["0/kernel"])
   # After step 10 the rate is zero.
-  _, still = leg(trainer, data, 12, 20, mask=dense)
+  _, still = trained(trainer, data, 12, 20, mask=dense)
   np.testing.assert_array_equal(
     still["0/kernel"], trainer.initial.weights["0/kernel"]
   )
@@ -215,12 +215,12 @@ def test_a_fresh_optimizer_remembers_nothing_and_a_kept_one_does(library):
   trainer = Trainer(make)
   data = as_data(examples())
   dense = masks.Mask.ones(trainer.binding.shapes)
-  leg(trainer, data, stop=9, mask=dense)
+  trained(trainer, data, stop=9, mask=dense)
   with_slots = trainer.capture(9, optimizer=True)
   without = trainer.capture(9)
-  _, kept = leg(trainer, data, 9, 10, mask=dense, snapshot=with_slots)
-  _, fresh = leg(trainer, data, 9, 10, mask=dense, snapshot=without)
-  _, again = leg(trainer, data, 9, 10, mask=dense, snapshot=without)
+  _, kept = trained(trainer, data, 9, 10, mask=dense, snapshot=with_slots)
+  _, fresh = trained(trainer, data, 9, 10, mask=dense, snapshot=without)
+  _, again = trained(trainer, data, 9, 10, mask=dense, snapshot=without)
   assert np.any(kept["0/kernel"] != fresh["0/kernel"])
   assert_identical(fresh, again)
 
@@ -261,7 +261,7 @@ def test_dict_inputs_and_several_outputs(library):
   trainer = Trainer(make)
   data = as_data((x, y))
   before = trainer.evaluate(data)["loss"]
-  leg(trainer, data, stop=20)
+  trained(trainer, data, stop=20)
   assert trainer.evaluate(data)["loss"] < before
 
 
@@ -277,7 +277,7 @@ def test_a_stream_equals_the_arrays_in_the_same_order(library, strategy):
   results = []
   for data in (arrays, as_data(epoch)):
     trainer = Trainer(lambda: dense_model(library), strategy=strategy)
-    loss, weights = leg(trainer, data, stop=20)
+    loss, weights = trained(trainer, data, stop=20)
     results.append({**weights, "loss": loss, **trainer.evaluate(arrays)})
     assert trainer.traces == 1
   assert_same(*results, rtol=2e-4, atol=2e-6)
@@ -289,8 +289,8 @@ def test_class_weights_change_the_loss(library):
   plain = as_data((x, y))
   weighted = plain.with_class_weight({0: 0.0, 1: 0.0})
   dense = masks.Mask.ones(trainer.binding.shapes)
-  assert leg(trainer, plain, mask=dense)[0] > 0
-  assert leg(trainer, weighted, mask=dense)[0] == 0
+  assert trained(trainer, plain, mask=dense)[0] > 0
+  assert trained(trainer, weighted, mask=dense)[0] == 0
 
 
 def test_mixed_precision_trains_float32_weights(library):
@@ -301,7 +301,7 @@ def test_mixed_precision_trains_float32_weights(library):
   finally:
     set_policy("float32")
   data = as_data(examples())
-  _, weights = leg(trainer, data)
+  _, weights = trained(trainer, data)
   trainer.binding.check_held()
   assert {value.dtype for value in weights.values()} == {np.dtype("float32")}
   assert np.isfinite(weights["0/kernel"]).all()
@@ -322,7 +322,7 @@ def test_batch_statistics_are_restored(library, strategy):
 
   trainer = Trainer(make, strategy=strategy)
   data = as_data(examples())
-  _, weights = leg(trainer, data)
+  _, weights = trained(trainer, data)
   mean = next(key for key in weights if key.endswith("moving_mean"))
   assert np.any(weights[mean] != 0)
   trainer.restore(
@@ -394,7 +394,7 @@ def test_clipped_embeddings_under_replicas(library, strategy):
 
   trainer = Trainer(make, strategy=strategy)
   x = np.arange(96 * 3).reshape(96, 3) % 10
-  _, weights = leg(trainer, as_data((x, examples()[1])))
+  _, weights = trained(trainer, as_data((x, examples()[1])))
   trainer.binding.check_held()
   assert np.any(weights["0/embeddings"])
 
@@ -409,10 +409,10 @@ def test_gradient_accumulation(library):
   trainer = Trainer(make)
   data = as_data(examples())
   before = trainer.evaluate(data)["loss"]
-  leg(trainer, data, stop=3)
+  trained(trainer, data, stop=3)
   key = "1/bias"
   assert not np.any(trainer.binding.read()[key])
-  leg(trainer, data, stop=40)
+  trained(trainer, data, stop=40)
   assert trainer.evaluate(data)["loss"] < before
 
 
@@ -481,19 +481,19 @@ def image_model(library):
 def test_augmentation_goes_on_in_the_middle_of_an_epoch(library, strategy):
   trainer = Trainer(lambda: image_model(library), strategy=strategy)
   data = images()
-  _, whole = leg(trainer, data, stop=20)
+  _, whole = trained(trainer, data, stop=20)
   mask = masks.Mask.random(trainer.binding.shapes, 0.5, seed=0)
-  leg(trainer, data, stop=11)
+  trained(trainer, data, stop=11)
   snapshot = trainer.capture(11, optimizer=True)
-  leg(trainer, data, stop=3)
-  _, resumed = leg(trainer, data, 11, 20, mask=mask, snapshot=snapshot)
+  trained(trainer, data, stop=3)
+  _, resumed = trained(trainer, data, 11, 20, mask=mask, snapshot=snapshot)
   assert_identical(whole, resumed)
   assert trainer.traces == 1
 
 
 def test_replicas_and_xla_do_not_change_what_augmentation_draws(library):
   one, two = (
-    leg(
+    trained(
       Trainer(
         lambda: image_model(library), strategy=strategy, jit=strategy == "none"
       ),
@@ -530,11 +530,11 @@ def test_only_training_is_augmented_and_each_way_is_traced(library):
   blank = images(lambda x, uniforms: 0 * x)
   plain, moved = images(None), images()
   mask = masks.Mask.ones(trainer.binding.shapes)
-  results = [leg(trainer, d, mask=mask)[1] for d in (plain, moved, blank)]
+  results = [trained(trainer, d, mask=mask)[1] for d in (plain, moved, blank)]
   key = "0/kernel"
   initial = trainer.initial.weights[key]
   assert np.any(results[0][key] != results[1][key])
   np.testing.assert_array_equal(results[2][key], initial)
   assert trainer.evaluate(plain) == trainer.evaluate(blank)
-  assert_identical(results[0], leg(trainer, plain, mask=mask)[1])
+  assert_identical(results[0], trained(trainer, plain, mask=mask)[1])
   assert trainer.traces == 3

@@ -61,7 +61,7 @@ def _load(path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
   if tflite_flatbuffer.is_file(path):
     return runtimes.tflite_function(path.read_bytes())
   if zipfile.is_zipfile(path):
-    return wrappers.load_any(path).predict_on_batch
+    return wrappers.load(path).predict_on_batch
   raise ValueError(
     f"path must be a TFLite or .keras file or a SavedModel, got {path}."
   )

@@ -28,12 +28,12 @@ _WAY_OUT = (
 class Binding:
   """One Keras model as named weights: read, write, hold a mask, release.
 
-  Made by `bind`. The keys are the same in every rebuild of the architecture.
+  `bind` makes it. Each rebuild of the architecture has the same keys.
 
   Attributes:
-    model: the Keras model.
-    generation: what knows the model's Keras generation.
-    report: the `PrunableReport` of its weights.
+    model: The Keras model.
+    generation: The Keras generation of the model.
+    report: The `PrunableReport` of the model's weights.
   """
 
   def __init__(
@@ -68,9 +68,10 @@ class Binding:
 
   @property
   def optimizers(self) -> list[Any]:
-    """The optimizers that the model has as attributes.
+    """The optimizers that are attributes of the model.
 
-    They are the compiled one, and others of a `train_step` of the model's own.
+    The compiled optimizer is one of them. A model with a `train_step` of its
+    own may have more.
     """
     kind = self.generation.library.optimizers.Optimizer
     compiled = getattr(self.model, "optimizer", None)
@@ -79,10 +80,6 @@ class Binding:
       for value in vars(self.model).values()
       if isinstance(value, kind) or (value is compiled is not None)
     ]
-
-  def reset_optimizer(self, optimizer: Any) -> None:
-    """Has an optimizer of the model forget its slots and its iterations."""
-    optimizers.reset(optimizer, self.model, self.generation)
 
   # Weights.
 
@@ -93,7 +90,7 @@ class Binding:
     synchronised) are averaged.
 
     Args:
-      random_states: whether to add the states of random generators, such as
+      random_states: Whether to add the states of random generators, such as
         those of dropout, under keys that begin with `random/`.
 
     Returns:
@@ -112,14 +109,13 @@ class Binding:
   def write(self, values: Mapping[str, np.ndarray]) -> None:
     """Assigns weights and random states by key.
 
-    Values are written as they are, also where a mask prunes: hold the mask
-    afterwards.
+    The mask is not applied to the values. Call `hold` afterwards.
 
     Args:
-      values: some or all of what `read` returned.
+      values: Key -> array, for some or all keys that `read` returns.
 
     Raises:
-      ValueError: the model has no such key, or a shape differs.
+      ValueError: The model has no such key, or a shape differs.
     """
     states = self.generation.random_states(self.model)
     for key, value in values.items():
@@ -138,9 +134,9 @@ class Binding:
 
   @property
   def mask(self) -> masks.Mask:
-    """The mask that the model is to hold; ones where nothing is held.
+    """The mask that was held last; ones for weights without a mask.
 
-    `check_held` tells whether the weights obey it.
+    `check_held` tells whether the weights still obey it.
     """
     arrays = {}
     for key, shape in self.shapes.items():
@@ -153,15 +149,15 @@ class Binding:
   def hold(self, mask: masks.Mask) -> None:
     """Zeroes the pruned weights, and keeps them zero after every update.
 
-    Holding again replaces the mask; it never rebuilds or retraces anything. A
-    constraint that somebody else has set on a weight since then is applied
-    before the mask.
+    A second call replaces the mask, and nothing is rebuilt or traced again. If
+    somebody has set another constraint on a weight in the meantime, that one
+    is applied before the mask.
 
     Args:
-      mask: its keys must be those of the prunable weights.
+      mask: A mask of the model's prunable weights.
 
     Raises:
-      ValueError: the mask is of another architecture.
+      ValueError: The mask is of another architecture.
     """
     for key, array in mask.items():
       self._check(key, array.shape)
@@ -175,20 +171,20 @@ class Binding:
       held.mask.assign(tf.cast(array, held.mask.dtype))
       value = variables.read(self._raw(key))
       variables.assign(self._raw(key), np.where(array, value, 0))
-    guarding.guard(self.model, self.hold_again, self.prepare_training)
+    self.guard()
 
-  def hold_again(self) -> None:
-    """Holds the mask anew, after weights were written."""
+  def guard(self) -> None:
+    """Has the model's own methods hold the mask again if they lose it."""
+    guarding.guard(self.model, self._hold_again, self._prepare_training)
+
+  def _hold_again(self) -> None:
+    """Holds the mask again, after weights were written."""
     mask = self.mask
     if mask.kept < mask.size:
       self.hold(mask)
 
-  def prepare_training(self) -> None:
-    """Makes sure that the mask will hold in `fit()`, at next to no cost.
-
-    Raises:
-      ValueError: the optimizer averages the weights.
-    """
+  def _prepare_training(self) -> None:
+    """Holds lost masks again before each `fit()`, at next to no cost."""
     optimizers.check(getattr(self.model, "optimizer", None))
     if any(self._is_replaced(bound) for bound in self._weights.values()):
       lost = self._violations()
@@ -200,9 +196,9 @@ class Binding:
         )
 
   def release(self) -> None:
-    """Stops holding: the weights stay as they are, and may grow again.
+    """Stops holding the mask: weights stay as they are, and may grow again.
 
-    A lottery-ready model stays so, with a mask of ones.
+    A lottery-ready model stays lottery-ready, with a mask of ones.
     """
     if self.is_ready:
       self.hold(masks.Mask.ones(self.shapes))
@@ -221,11 +217,11 @@ class Binding:
     guarding.forget_compiled_steps(self.model)
 
   def mask_gradient(self, variable: Any, gradient: Any) -> Any:
-    """Returns the sparse network's gradient: zero where a weight is pruned.
+    """Returns the sparse network's gradient: zero for pruned entries.
 
     Args:
-      variable: one of the model's trainable variables.
-      gradient: a tensor, `tf.IndexedSlices` or None.
+      variable: One of the model's trainable variables.
+      gradient: A tensor, `tf.IndexedSlices` or None.
     """
     bound = self._by_variable.get(id(variable))
     if bound is None or bound.held is None or gradient is None:
@@ -233,12 +229,12 @@ class Binding:
     return bound.held.apply(gradient)
 
   def check_held(self) -> None:
-    """Checks that the mask is held, and was held until now.
+    """Checks that the mask was held until now, and still is.
 
     Raises:
-      RuntimeError: a pruned weight is not 0.0 on some replica, or somebody has
+      RuntimeError: A pruned weight is not 0.0 on some replica, or somebody has
         replaced the constraint that holds the mask.
-      ValueError: weights are pruned, and the model is compiled with an
+      ValueError: Weights are pruned, and the model is compiled with an
         optimizer that averages weights.
     """
     mask = self.mask
@@ -255,7 +251,7 @@ class Binding:
     """Copies the initial weights that `lottery_prune` stored, by key.
 
     Raises:
-      ValueError: the model is not lottery-ready.
+      ValueError: The model is not lottery-ready.
     """
     if self._given_initial is not None:
       return dict(self._given_initial)
@@ -271,12 +267,12 @@ class Binding:
     }
 
   def store_initial(self) -> None:
-    """Stores the weights of now as the initial ones."""
+    """Stores the current weights as the initial ones."""
     for key, variable in self._initial_variables().items():
       variable.assign(variables.read(self._raw(key)))
 
   def copy_lottery(self, source: "Binding") -> None:
-    """Takes over the mask and the initial weights of a model like this one."""
+    """Copies mask and initial weights from a model of this architecture."""
     initial = source.initial()
     for key, variable in self._initial_variables().items():
       variable.assign(initial[key])
@@ -308,7 +304,7 @@ class Binding:
     return self.generation.raw(self._weights[key].variable)
 
   def _install(self, bound: walking.BoundWeight) -> holding.HeldMask:
-    """Has a constraint of ours on a weight; makes its mask if it has none."""
+    """Puts our constraint on a weight, and makes a mask if there is none."""
     if bound.held is not None and not self._is_replaced(bound):
       return bound.held
     if bound.held is not None:
@@ -323,14 +319,14 @@ class Binding:
     return bound.hold_by(mask, self.generation)
 
   def _is_replaced(self, bound: walking.BoundWeight) -> bool:
-    """Whether a mask should be held, and another constraint is in its place."""
+    """Whether another constraint is in the place of the one for the mask."""
     held = bound.held
     return held is not None and (
       self.generation.constraint(bound.variable) is not held
     )
 
   def _violations(self) -> list[tuple[str, int]]:
-    """For each weight whose mask does not hold: why, and entries not zero."""
+    """Lists masks that do not hold: why, and how many entries are not zero."""
     violations = []
     for key, kept in self.mask.items():
       bound = self._weights[key]

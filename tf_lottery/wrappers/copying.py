@@ -19,11 +19,11 @@ _quiet = contextvars.ContextVar("quiet", default=False)
 class LiveConfig(dict):
   """A configuration that knows the object which it describes.
 
-  Saving writes the entries alone, and so do copies of it. `clone_model()`
-  hands it over as it is.
+  Files and copies contain the entries alone. `clone_model()` hands the
+  configuration over as it is.
 
   Attributes:
-    source: the object.
+    source: The object.
   """
 
   def __init__(self, config: Mapping[str, Any], source: Any):
@@ -35,13 +35,13 @@ class LiveConfig(dict):
 
 
 def source_of(config: Mapping[str, Any]) -> Any:
-  """Returns the object to copy from, None if the configuration was saved."""
+  """Returns the described object, or None if the configuration was saved."""
   return getattr(config, "source", None)
 
 
 @contextlib.contextmanager
 def without_warning() -> Iterator[None]:
-  """Lets configurations be read for another purpose than a copy."""
+  """Suppresses the warnings of copies while configurations are read."""
   token = _quiet.set(True)
   try:
     yield

@@ -1,6 +1,7 @@
-"""Methods of a Keras model that keep the mask which is held on it.
+"""Wraps methods of a Keras model that could lose its mask.
 
-They are set on the model object, not on its class, which is the user's.
+The wrapped methods are set on the model object, not on its class, which may be
+the user's own.
 """
 
 import functools
@@ -15,12 +16,12 @@ def guard(
   hold_again: Callable[[], None],
   prepare_training: Callable[[], None],
 ) -> None:
-  """Has a model keep its mask in methods that could lose it.
+  """Wraps the methods of a model that could lose its mask.
 
   Args:
-    model: a Keras model; a layer is left alone.
-    hold_again: is called after `set_weights()` and `load_weights()`.
-    prepare_training: is called first in `fit()` and `train_on_batch()`.
+    model: A Keras model. A layer is left alone.
+    hold_again: Is called after `set_weights()` and `load_weights()`.
+    prepare_training: Is called before `fit()` and `train_on_batch()` train.
   """
   if not hasattr(model, "make_train_function"):
     return

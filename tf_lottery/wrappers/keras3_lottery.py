@@ -1,6 +1,6 @@
-"""Making Keras 3 models lottery-ready: lottery state lives on the layers.
+"""Makes Keras 3 models lottery-ready: each layer holds its lottery state.
 
-Each layer that owns weights gets a `LotteryState`. It is no weight of the
+Each layer that owns weights gets a `LotteryState`. It adds no weights to the
 layer, but Keras's saving and `tf.train.Checkpoint` find it.
 """
 
@@ -29,11 +29,11 @@ class LotteryState(keras.layers.Layer):
   """The masks and the initial weights of one layer.
 
   Args:
-    weights: role -> weight of the layer.
+    weights: Role -> weight of the layer.
 
   Attributes:
-    masks: role -> boolean variable, of prunable weights.
-    initial: role -> variable, of all weights.
+    masks: Role -> boolean variable, for each prunable weight.
+    initial: Role -> variable, for each weight.
   """
 
   def __init__(self, weights: Mapping[str, walking.BoundWeight]):
@@ -75,8 +75,8 @@ class LotteryState(keras.layers.Layer):
 
 
 def _copy(variable):
-  # Not the value itself: where Keras traces shapes, as before a subclassed
-  # model's first call, it makes all variables later, in their order.
+  # Read later: while Keras traces shapes, as before a subclassed model's first
+  # call, it only notes the variables, and makes them afterwards in this order.
   return lambda shape, dtype=None: tf.identity(variable.value)
 
 
@@ -86,8 +86,8 @@ class _RestoresLottery:
   plain_class: type[keras.Model]
 
   def __new__(cls, *args, **kwargs):
-    # Only `prune_model` makes a model ready. Keras calls the class for a model
-    # of other layers, as clone_model() does: that one is plain.
+    # Only `prune_model` makes a model ready. When Keras itself calls the class,
+    # as in clone_model(), it makes a model of other layers, which is plain.
     return cls.plain_class(*args, **kwargs)
 
   def get_config(self):
@@ -129,7 +129,7 @@ _READY_CLASSES = {
 
 
 class Keras3(keras3.Keras3Base):
-  """What the rest of the library asks of Keras 3."""
+  """The Keras generation Keras 3."""
 
   def prune_model(
     self,
@@ -139,12 +139,6 @@ class Keras3(keras3.Keras3Base):
   ) -> keras.Model:
     """Makes a built model lottery-ready, in place."""
     _refuse(tfmot_arguments)
-    if not model.built:
-      raise ValueError(
-        "lottery_prune() needs a model whose weights exist, and"
-        f" {model.name!r} is not built. Give it an Input, or call it on data"
-        " once."
-      )
     _attach_states(model, prunable)
     if type(model) in _READY_CLASSES:
       model.__class__ = _READY_CLASSES[type(model)]
@@ -153,8 +147,7 @@ class Keras3(keras3.Keras3Base):
     elif not isinstance(model, _RestoresLottery):
       vars(model)["get_build_config"] = _refuse_to_save
     _warn_of_copies_below(model)
-    binding = Binding(model, self)
-    guarding.guard(model, binding.hold_again, binding.prepare_training)
+    Binding(model, self).guard()
     guarding.forget_compiled_steps(model)
     return model
 
@@ -180,14 +173,14 @@ class Keras3(keras3.Keras3Base):
 
       vars(layer)[_PLAIN_BUILD] = plain_build
       vars(layer)["build"] = build
-    # Keras asks for it when it writes the layer into a file. It does not ask
-    # the layers of a subclassed model, which makes them ready itself.
+    # Keras calls it when it writes the layer into a file, except for layers of
+    # a subclassed model, which makes them ready itself.
     vars(layer)["get_build_config"] = _refuse_to_save_layer
     copying.warn_of_copies(layer)
     return layer
 
   def strip(self, model: keras.Model) -> keras.Model:
-    """Takes everything of the lottery off a model, in place."""
+    """Removes masks and initial weights from a model, in place."""
     Binding(model, self).remove_constraints()
     for layer in walking.walk(model, self):
       if keras3.STATE in vars(layer):
@@ -248,7 +241,7 @@ def _attach_state(weights: Mapping[str, walking.BoundWeight]) -> None:
 
 
 def _warn_of_copies_below(model: keras.Model) -> None:
-  """Has all layers warn that hold lottery state, themselves or below."""
+  """Calls `warn_of_copies` on each layer with lottery state in or below it."""
   for layer in walking.walk(model, KERAS_3):
     ready = any(map(KERAS_3.initial, walking.walk(layer, KERAS_3)))
     # The configuration of a ready model brings its lottery along.

@@ -9,7 +9,6 @@ from tf_lottery.weights import Weight
 from tf_lottery.weights import decide
 from tf_lottery.wrappers import holding
 from tf_lottery.wrappers.generation import Generation
-from tf_lottery.wrappers.generation import Tree
 
 
 @dataclasses.dataclass
@@ -17,9 +16,9 @@ class BoundWeight:
   """One weight of a model.
 
   Attributes:
-    weight: its description.
-    variable: the variable that stores it, of Keras 3 or TensorFlow.
-    layer: the layer that owns it.
+    weight: The description of the weight.
+    variable: The variable that stores it, of Keras 3 or TensorFlow.
+    layer: The layer that owns it.
   """
 
   weight: Weight
@@ -28,11 +27,11 @@ class BoundWeight:
 
   @property
   def held(self) -> holding.HeldMask | None:
-    """The mask that is to be held on it, None if there is none."""
+    """The mask that was put on the weight, or None."""
     return holding.held_on(self.layer).get(self.weight.role)
 
   def hold_by(self, mask: Any, generation: Generation) -> holding.HeldMask:
-    """Has a mask variable hold it, around the constraint that is there now."""
+    """Holds a mask on the weight, around the constraint that it has now."""
     before = self.held
     inner = generation.constraint(self.variable)
     if before is not None and inner is before:
@@ -44,7 +43,7 @@ class BoundWeight:
     return held
 
 
-def walk(layer: Any, generation: Tree) -> Iterator[Any]:
+def walk(layer: Any, generation: Generation) -> Iterator[Any]:
   """Yields a layer and all layers below it once, depth first."""
   seen = set()
   stack = [layer]
@@ -87,7 +86,7 @@ def walk_weights(
 
 
 def unique_role(role: str, taken: set[str]) -> str:
-  """Returns `role`, numbered if the layer has another weight of that name."""
+  """Returns a role, with a number if the layer has used the name before."""
   number = 1
   unique = role
   while unique in taken:
@@ -98,7 +97,7 @@ def unique_role(role: str, taken: set[str]) -> str:
 
 
 def _as_decided(weight: Weight, held: bool) -> Weight:
-  """What lottery_prune decided stands, whatever the rules say now."""
+  """Replaces the decision of the rules by that of `lottery_prune`."""
   if weight.prunable == held:
     return weight
   reason = (
