@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 from tf_lottery import masks
 from tf_lottery.masks import Mask
-from tf_lottery.storage import files
+from tf_lottery.storage import tensor_files
+from tf_lottery.storage.files import FileFormatError
 
 SHAPES = {"0/kernel": (3, 4), "1/kernel": (4, 2), "2/kernel": (5,)}
 # More than ten layers, so that the order of keys is not that of text.
@@ -280,10 +281,8 @@ class TestSave:
   def test_wrong_contents_with_the_right_checksum_are_refused(
     self, scratch, tensors, shapes, why
   ):
-    files.write_tensors(scratch, "mask", tensors, {"shapes": shapes})
-    with pytest.raises(
-      files.FileFormatError, match=f"{scratch.name} is .*{why}"
-    ):
+    tensor_files.write(scratch, "mask", tensors, {"shapes": shapes})
+    with pytest.raises(FileFormatError, match=f"{scratch.name} is .*{why}"):
       Mask.load(scratch)
 
   @settings(max_examples=40, deadline=None)
@@ -318,9 +317,9 @@ class TestSave:
       Mask.load(tmp_path / "nowhere")
 
   def test_other_kind(self, tmp_path):
-    files.write_tensors(tmp_path / "a", "ticket", {})
+    tensor_files.write(tmp_path / "a", "ticket", {})
     with pytest.raises(
-      files.FileFormatError, match="must be a mask file, got kind 'ticket'"
+      FileFormatError, match="must be a mask file, got kind 'ticket'"
     ):
       Mask.load(tmp_path / "a")
 
@@ -336,7 +335,7 @@ class TestSave:
     scratch.write_bytes(damaged)
     try:
       loaded = Mask.load(scratch)
-    except files.FileFormatError:
+    except FileFormatError:
       return
     # Whitespace in the header may change without changing what it says.
     assert loaded == Mask.random(SHAPES, 0.5, 0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import tf_lottery
 from tests import small
 from tf_lottery import tickets
-from tf_lottery.storage import files
+from tf_lottery.storage import tensor_files
 
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
 
@@ -64,11 +64,11 @@ def test_the_file_holds_the_smaller_code_and_the_kept_weights_only(
 def rewrite(path, tensors=None, **metadata):
   """Writes the literal ticket with other contents and the right checksum."""
   literal().save(path)
-  old, described = files.read_tensors(path, "ticket")
+  old, described = tensor_files.read(path, "ticket")
   content = {
     k: v for k, v in {**old, **(tensors or {})}.items() if v is not None
   }
-  files.write_tensors(path, "ticket", content, {**described, **metadata})
+  tensor_files.write(path, "ticket", content, {**described, **metadata})
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_wrong_contents_with_the_right_checksum_are_refused(
   "shape", [(10_000, 10_000), (2**53, 2**53), (0, 2**53, 2**53)]
 )
 def test_a_small_file_cannot_ask_for_much_memory(tmp_path, shape):
-  files.write_tensors(
+  tensor_files.write(
     tmp_path / "t",
     "ticket",
     {"mask/k": np.zeros(0, np.uint8), "kept/k": np.zeros(0, np.float32)},

@@ -10,8 +10,9 @@ from typing import TypedDict
 import numpy as np
 
 from tf_lottery.storage import coding
-from tf_lottery.storage import files
 from tf_lottery.storage import schemas
+from tf_lottery.storage import tensor_files
+from tf_lottery.storage.files import FileFormatError
 
 
 class _Metadata(TypedDict):
@@ -195,7 +196,7 @@ class Mask(Mapping[str, np.ndarray]):
   def save(self, path: str | os.PathLike) -> None:
     """Saves the mask, one bit an entry, as a checked safetensors file."""
     shapes = {key: list(shape) for key, shape in self.shapes.items()}
-    files.write_tensors(path, "mask", self.pack(), {"shapes": shapes})
+    tensor_files.write(path, "mask", self.pack(), {"shapes": shapes})
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> "Mask":
@@ -205,11 +206,11 @@ class Mask(Mapping[str, np.ndarray]):
       FileNotFoundError: there is no such file.
       FileFormatError: the file is damaged, newer, or no mask.
     """
-    packed, metadata = files.read_tensors(path, "mask", _Metadata)
+    packed, metadata = tensor_files.read(path, "mask", _Metadata)
     try:
       return cls.unpack(packed, metadata["shapes"])
     except ValueError as error:
-      raise files.FileFormatError(f"{path} is damaged: {error}") from error
+      raise FileFormatError(f"{path} is damaged: {error}") from error
 
   def _check_same_weights(self, other: "Mask") -> None:
     if self.shapes != other.shapes:

@@ -9,8 +9,9 @@ from typing import TypedDict
 
 import numpy as np
 
-from tf_lottery.storage import files
 from tf_lottery.storage import schemas
+from tf_lottery.storage import tensor_files
+from tf_lottery.storage.files import FileFormatError
 from tf_lottery.weights import RANDOM_STATE
 
 
@@ -95,7 +96,7 @@ class Snapshot:
 
   def fingerprint(self) -> str:
     """A hash of all weights, for run declarations."""
-    return files.digest(self.weights)
+    return tensor_files.digest(self.weights)
 
   def save(self, path: str | os.PathLike, *, durable: bool = True) -> None:
     """Saves the snapshot as a checked safetensors file."""
@@ -107,7 +108,7 @@ class Snapshot:
       "keys": list(self.weights),
       "optimizer": None if self.optimizer is None else len(self.optimizer),
     }
-    files.write_tensors(path, "snapshot", tensors, metadata, durable=durable)
+    tensor_files.write(path, "snapshot", tensors, metadata, durable=durable)
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> "Snapshot":
@@ -117,7 +118,7 @@ class Snapshot:
       FileNotFoundError: there is no such file.
       FileFormatError: the file is damaged, newer, or no snapshot.
     """
-    tensors, metadata = files.read_tensors(path, "snapshot", _Metadata)
+    tensors, metadata = tensor_files.read(path, "snapshot", _Metadata)
     if (keys := metadata.get("keys")) is None:
       order = [name for name in tensors if name.startswith("weights/")]
     else:
@@ -126,7 +127,7 @@ class Snapshot:
     count = min(metadata["optimizer"] or 0, len(tensors))
     slots = [f"optimizer/{index}" for index in range(count)]
     if sorted([*order, *slots]) != sorted(tensors):
-      raise files.FileFormatError(
+      raise FileFormatError(
         f"{path} is damaged: its arrays are not those that its metadata name."
       )
     return cls(

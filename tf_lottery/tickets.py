@@ -15,8 +15,9 @@ import numpy as np
 
 from tf_lottery import masks
 from tf_lottery.storage import coding
-from tf_lottery.storage import files
 from tf_lottery.storage import schemas
+from tf_lottery.storage import tensor_files
+from tf_lottery.storage.files import FileFormatError
 
 # Where a SavedModel carries a ticket: servers do not look there.
 IN_SAVED_MODEL = pathlib.PurePath("assets.extra", "ticket.safetensors")
@@ -54,13 +55,11 @@ class TicketFile:
   def __init__(self, path: str | os.PathLike):
     if pathlib.Path(path).is_dir():
       path = pathlib.Path(path) / IN_SAVED_MODEL
-    self._tensors, self._metadata = files.read_tensors(
-      path, "ticket", _Metadata
-    )
+    self._tensors, self._metadata = tensor_files.read(path, "ticket", _Metadata)
     try:
       self._check(os.path.getsize(path))
     except ValueError as error:
-      raise files.FileFormatError(f"{path} is damaged: {error}") from error
+      raise FileFormatError(f"{path} is damaged: {error}") from error
 
   @property
   def provenance(self) -> dict[str, Any]:
@@ -288,7 +287,7 @@ class Ticket:
       "order": list(self.start),
       "provenance": dict(self.provenance),
     }
-    files.write_tensors(path, "ticket", tensors, metadata)
+    tensor_files.write(path, "ticket", tensors, metadata)
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> "Ticket":
