@@ -1,4 +1,3 @@
-import json
 import tracemalloc
 
 import keras
@@ -10,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 import tf_lottery
+from tests import children
 from tests import small
 from tf_lottery import tickets
 from tf_lottery.storage import tensor_files
@@ -168,6 +168,13 @@ def test_weights_are_named_by_the_provenance_if_it_fits(
   assert tickets.TicketFile(tmp_path / "t").names == names
 
 
+def test_it_is_loaded_from_a_saved_model_that_a_killed_export_left(tmp_path):
+  ticket = literal()
+  ticket.save(tmp_path / "saved" / tickets.IN_SAVED_MODEL)
+  children.kill_while_aside(tmp_path / "saved")
+  assert tf_lottery.Ticket.load(tmp_path / "saved").equals(ticket)
+
+
 def test_a_directory_without_a_ticket_is_refused(tmp_path):
   with pytest.raises(FileNotFoundError, match=r"no ticket file at .*assets"):
     tf_lottery.Ticket.load(tmp_path)
@@ -252,28 +259,3 @@ def test_another_architecture_is_refused_by_weight_and_shapes():
   deeper = keras.Sequential([model, keras.layers.Dense(3, name="extra")])
   with pytest.raises(ValueError, match="lacks: extra/kernel, extra/bias"):
     ticket.apply(deeper)
-
-
-def test_shuffling_changes_the_mask_only():
-  ticket = literal()
-  dense = {key: np.ones_like(value) for key, value in ticket.start.items()}
-  shuffled = [ticket.shuffled(dense, seed) for seed in range(8)]
-  assert any(s.mask != ticket.mask for s in shuffled)
-  for control in shuffled:
-    assert control.mask.kept == ticket.mask.kept
-    np.testing.assert_array_equal(
-      control.start["0/kernel"], control.mask["0/kernel"]
-    )
-    assert control.provenance["control"] == "shuffled_mask"
-
-
-def test_reinitialising_changes_the_weights_only():
-  ticket = literal()
-  drawn = {key: value + 1 for key, value in ticket.start.items()}
-  control = ticket.reinitialised(drawn, seed=5)
-  assert control.mask == ticket.mask
-  np.testing.assert_array_equal(
-    control.start["0/kernel"], [[2, 0], [0, 5], [6, 7]]
-  )
-  assert json.dumps(dict(control.provenance))
-  assert control.provenance["control_seed"] == 5
