@@ -108,8 +108,6 @@ class Mask(Mapping[str, np.ndarray]):
       np.array_equal(array, other[key]) for key, array in self.items()
     )
 
-  __hash__ = None
-
   def __repr__(self) -> str:
     return f"Mask({len(self)} weights, density {self.density:.4f})"
 
