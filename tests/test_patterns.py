@@ -17,6 +17,8 @@ from tf_lottery import wrappers
 from tf_lottery.masks import Mask
 from tf_lottery.weights import Weight
 
+# The models of these tests are not compiled.
+pytestmark = pytest.mark.filterwarnings("ignore:.* found no optimizer to reset")
 BLOCK = patterns.block(1, 4)
 TWO_OF_FOUR = patterns.n_of_m(2, 4)
 ALL = (
@@ -143,9 +145,7 @@ def test_small_blocks_are_not_beaten_by_large_ones():
   first, _, output = (w.key for w in tf_lottery.bind(model).report.prunable)
   for pattern in ("block_1x4", "channel"):
     ready = tf_lottery.lottery_prune(keras.models.clone_model(model))
-    mask = tf_lottery.prune_and_rewind(
-      ready, 0.3, pattern=pattern, reset_optimizer=False
-    )
+    mask = tf_lottery.prune_and_rewind(ready, 0.3, pattern=pattern)
     assert mask[first].any()
   # Units of the output are classes: all of them stay.
   assert mask[output].all()
