@@ -55,6 +55,14 @@ def test_accuracy_falls_to_the_right_on_a_log_axis():
   assert labels(figure) == ["dense", "ticket", "random reinit", "mine"]
 
 
+def test_a_density_near_zero_is_not_rounded_to_it():
+  """Of a record that is damaged, say."""
+  rows = [*ROWS[:3], summary("ticket", 3, 1e-12, 0.5)]
+  figure = drawn(figures.against_density, rows, "test accuracy", percent=True)
+  _, right = figure.axes[0].get_xlim()
+  assert 0 < right < 1e-10
+
+
 def test_labels_of_levels_do_not_overlap():
   figure = drawn(figures.against_density, ROWS, "test accuracy", percent=True)
   with drawing.themed(drawing.LIGHT):

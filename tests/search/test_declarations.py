@@ -76,7 +76,7 @@ def test_a_run_that_names_a_moved_module_goes_on(tmp_path):
   run_dir = tmp_path / "warmup"
   shutil.copytree(WARMUP, run_dir)
   assert (
-    "tf_lottery.papers.recipes" in (run_dir / "declaration.json").read_text()
+    "tf_lottery.workloads" in (run_dir / "declaration.json").read_text()
   )
 
   def make_model():

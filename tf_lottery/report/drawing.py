@@ -173,7 +173,8 @@ def density_axis(axes: Axes, densities: Sequence[float]) -> None:
   Its scale is logarithmic. Each Level has a tick at its density in percent, and
   a label if that does not touch the label to its left.
   """
-  percents = sorted({round(100 * value, 6) for value in densities})[::-1]
+  # In significant digits, for a small density must not be rounded to zero.
+  percents = sorted({float(f"{100 * value:.7g}") for value in densities})[::-1]
   high, low = percents[0], percents[-1]
   room = max(np.log10(high / low), 0.3)
   axes.set_xscale("log")

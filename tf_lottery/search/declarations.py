@@ -28,7 +28,7 @@ if typing.TYPE_CHECKING:
 _DECLARED_LATER = ("direction",)
 # Where functions and classes of this library were when early versions
 # declared them.
-_MOVED = {"tf_lottery.papers.recipes": "tf_lottery.papers.recipes"}
+_MOVED = {"tf_lottery.workloads": "tf_lottery.papers.recipes"}
 
 
 def of_search(search: "Search") -> dict[str, Any]:

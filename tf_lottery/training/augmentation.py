@@ -1,9 +1,8 @@
 """Augmentation of images inside the training program, from given noise.
 
 An augmentation is a pure function `(images, uniforms) -> images` that XLA can
-compile. The noise comes from the trainer, which draws it from the seed of the
-data and the step: a resumed training and one on more replicas see the same
-images.
+compile. The trainer draws the noise from the step and the seed of the data, so
+that a resumed training, or one on more replicas, sees the same images.
 """
 
 import tensorflow as tf
@@ -14,13 +13,20 @@ _SHIFT = 4
 def crop_and_flip(images: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
   """Shifts each image by up to 4 pixels, and mirrors half of them.
 
-  The augmentation of CIFAR-10 by He et al. (arXiv 1512.03385, section 4.2):
-  pad by 4 pixels of zero, crop to the size it had, flip left and right.
+  Each image is padded by 4 pixels of zero on each side, cropped to its former
+  size at a random place, and flipped left to right with probability 0.5.
 
   Args:
-    images: of shape `(n, height, width)` or `(n, height, width, channels)`.
-    uniforms: float32 in [0, 1) of shape `(n, 3)`, for the crop's row, its
-      column and the flip: of 9 rows, of 9 columns, mirrored below 0.5.
+    images: Images of shape `(n, height, width)` or `(n, height, width,
+      channels)`.
+    uniforms: Noise, float32 in [0, 1) of shape `(n, 3)`. The first two columns
+      choose the row and the column of the crop, out of 9 each; an image is
+      flipped where the third is below 0.5.
+
+  Returns:
+    Images of the same shape.
+
+  Reference: He et al., arXiv 1512.03385, section 4.2.
   """
   height, width = images.shape[1:3]
   others = [[0, 0]] * (len(images.shape) - 3)
@@ -36,16 +42,20 @@ def crop_and_flip(images: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
 
 
 def uniforms(batch_size: int, noise: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-  """The noise of a step: by its number, and from the seed of the data.
+  """Draws the noise of a step.
 
   Args:
-    batch_size: over all replicas.
-    noise: the seed, and the number of the epoch's first step.
-    step: of the epoch.
+    batch_size: Examples in a step, over all replicas.
+    noise: The seed of the data, and the number of the epoch's first step; int64
+      of shape `(2,)`.
+    step: The number of the step within the epoch.
+
+  Returns:
+    float32 in [0, 1) of shape `(batch_size, 3)`.
   """
   seed = noise + tf.stack([0, tf.cast(step, tf.int64)])
-  # From bits: the floats that TensorFlow would draw are others under XLA, and
-  # its generator another on each kind of device.
+  # Floats are made of random bits here, and the generator is named: the floats
+  # that TensorFlow draws by default differ under XLA and between devices.
   bits = tf.random.stateless_uniform(
     (batch_size, 3), seed, None, None, tf.uint32, alg="philox"
   )

@@ -1,6 +1,5 @@
 """Training data: arrays in memory, or a stream, with an order from the seed."""
 
-import functools
 import hashlib
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ import tensorflow as tf
 from tf_lottery.training import augmentation
 
 Augment = Callable[[Any, tf.Tensor], Any]
-Scaling = tuple[tf.Tensor, tf.Tensor]
+# Shift, or None where it is 0, and scale; see `scaled`.
+Scaling = tuple[tf.Tensor | None, tf.Tensor]
 
 # Examples that are scaled at a time where all of them are read.
 _CHUNK = 1000
@@ -46,7 +46,8 @@ class ArrayData:
       scaled; the last may be `None`. What a tensor cannot hold as it is, such
       as numbers of the other byte order, stays an array.
     augment: The augmentation, or `None`.
-    scaling: `(shift, scale)` as float32 tensors, or `None`.
+    scaling: `(shift, scale)` as float32 tensors, or `None`. A shift of 0 is
+      `None` too.
     size: The number of examples.
 
   Raises:
@@ -91,6 +92,7 @@ class ArrayData:
     if not self.size:
       raise ValueError("Data must have at least one example, got none.")
     self.scaling = _scaling_of(self.parts[0], scale, shift)
+    self._order: tuple[Any, ...] = ()
 
   @property
   def arrays(self) -> tuple[Any, Any, Any]:
@@ -115,8 +117,9 @@ class ArrayData:
   def _scaled(self, x: Any) -> Any:
     if self.scaling is None:
       return x
-    shift, scale = (np.asarray(value) for value in self.scaling)
-    return (x.astype(np.float32) - shift) / scale
+    x = x.astype(np.float32)
+    shift, scale = map_arrays(np.asarray, self.scaling)
+    return (x if shift is None else x - shift) / scale
 
   def steps_per_epoch(self, batch_size: int) -> int:
     """Counts the whole batches of an epoch; the rest of it is left out."""
@@ -129,10 +132,14 @@ class ArrayData:
 
   def order(self, seed: int, epoch: int) -> np.ndarray:
     """Draws the order of an epoch's examples: int32 of shape `(size,)`."""
-    # The epoch is part of the key, not of the counter: streams of near
-    # counters overlap.
-    rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-    return rng.permutation(self.size).astype(np.int32)
+    # Drawn once, although an epoch is trained in parts between evaluations.
+    if self._order[:2] != (seed, epoch):
+      # The epoch is part of the key, not of the counter: streams of near
+      # counters overlap.
+      rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+      order = rng.permutation(self.size).astype(np.int32)
+      self._order = (seed, epoch, order)
+    return self._order[2]
 
   def with_augment(self, augment: Augment | None) -> "ArrayData":
     """Returns the same examples with another augmentation."""
@@ -154,8 +161,8 @@ class ArrayData:
   def _with(self, parts: tuple[Any, ...], augment: Augment | None):
     if self.scaling is None:
       return ArrayData(parts, augment)
-    shift, scale = map(float, self.scaling)
-    return ArrayData(parts, augment, scale=scale, shift=shift)
+    shift, scale = map_arrays(float, self.scaling)
+    return ArrayData(parts, augment, scale=scale, shift=shift or 0.0)
 
   def batches(self, batch_size: int) -> Iterator[tuple[Any, Any, Any]]:
     """Yields `(x, y, sample_weight)` in the order of the arrays, x scaled."""
@@ -171,7 +178,7 @@ class ArrayData:
       `(x, y)`, or `(x, y, sample_weight)`.
     """
     epoch, index = divmod(step, self.steps_per_epoch(batch_size))
-    order = _order(self, seed, epoch)
+    order = self.order(seed, epoch)
     indices = order[index * batch_size : (index + 1) * batch_size]
     x, y, weight = self.take(indices)
     if self.augment is not None:
@@ -200,11 +207,6 @@ class ArrayData:
         digest.update(np.ascontiguousarray(array).data)
     augmented = f" {self.augment.__name__}" if self.augment else ""
     return f"{self.size} examples {digest.hexdigest()}{augmented}"
-
-
-@functools.lru_cache(maxsize=1)
-def _order(data: ArrayData, seed: int, epoch: int) -> np.ndarray:
-  return data.order(seed, epoch)
 
 
 class StreamData:
@@ -349,7 +351,8 @@ def scaled(x: Any, scaling: Scaling | None) -> Any:
   if scaling is None:
     return x
   shift, scale = scaling
-  return (tf.cast(x, tf.float32) - shift) / scale
+  x = tf.cast(x, tf.float32)
+  return (x if shift is None else x - shift) / scale
 
 
 def _keep(value: Any) -> Any:
@@ -388,7 +391,10 @@ def _scaling_of(x: Any, scale: float | None, shift: float) -> Scaling | None:
   if not scale:
     raise ValueError(f"scale must not be 0, got {scale}.")
   with tf.device("CPU:0"):
-    return tf.constant(shift, tf.float32), tf.constant(scale, tf.float32)
+    return (
+      tf.constant(shift, tf.float32) if shift else None,
+      tf.constant(scale, tf.float32),
+    )
 
 
 def _hash_header(digest: Any, dtype: np.dtype, shape: tuple[int, ...]) -> None:

@@ -1,8 +1,9 @@
-"""One leg of training, compiled once and used for every Round.
+"""The Trainer: one compiled model, trained for every Round.
 
-The trainer never rebuilds: masks, weights and optimizer slots are variables
-that are assigned. With data in memory, the stretch up to the next evaluation
-is one program that gathers its own batches, under XLA where that is faster.
+Nothing is rebuilt between Rounds: masks, weights and optimizer slots are
+variables that are assigned. With data in memory, all steps up to the next
+evaluation are one program that gathers its own batches, compiled by XLA where
+that is faster.
 """
 
 import functools
@@ -12,18 +13,21 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_lottery import masks
-from tf_lottery import rewinding
 from tf_lottery import wrappers
+from tf_lottery.masks import Mask
+from tf_lottery.rewinding import Snapshot
 from tf_lottery.training import augmentation
 from tf_lottery.training import distribution
-from tf_lottery.training import evaluation
 from tf_lottery.training.data import ArrayData
+from tf_lottery.training.data import Augment
 from tf_lottery.training.data import Data
+from tf_lottery.training.data import Scaling
 from tf_lottery.training.data import StreamData
 from tf_lottery.training.data import as_data
 from tf_lottery.training.data import as_triple
 from tf_lottery.training.data import gather
+from tf_lottery.training.evaluation import Evaluator
+from tf_lottery.training.evaluation import Placement
 from tf_lottery.weights import Override
 from tf_lottery.weights import Weight
 
@@ -33,29 +37,28 @@ _SLOW_IN_XLA_ON_CPU = ("conv", "depthwise", "recurrent")
 class Trainer:
   """Trains one compiled Keras model, again and again, from given weights.
 
+  Random numbers are the same in a resumed training where layers draw them from
+  their seed generators, as Keras's own layers do. A layer that calls
+  `keras.random` without a seed draws others.
+
   Args:
-    make_model: returns a compiled model; called inside the strategy's scope,
-      after the seed is set.
-    strategy: a `tf.distribute.Strategy`, or one of `"none"`, `"mirrored"`,
+    make_model: Returns a compiled model. It is called inside the strategy's
+      scope, after the seed is set.
+    strategy: A `tf.distribute.Strategy`, or one of `"none"`, `"mirrored"`,
       `"multi_worker_mirrored"`, `"tpu"`. Defaults to `"none"`.
-    seed: of the initial weights and of dropout.
-    prunable: see `lottery_prune`.
-    jit: whether to compile with XLA. Defaults to `None`: yes, except for
+    seed: Seed of the initial weights and of dropout. Defaults to `0`.
+    prunable: Which weights are prunable, see `lottery_prune`.
+    jit: Whether to compile with XLA. Defaults to `None`: yes, except for
       convolutional and recurrent networks on a CPU, which XLA slows down.
 
   Attributes:
-    model: the model.
-    binding: its `Binding`.
-    initial: the `Snapshot` of its initial weights.
-    jit: whether it compiles with XLA.
-
-  Randomness is repeated where it comes from seed generators of layers, as that
-  of Keras's own layers does; a layer that calls `keras.random` without a seed
-  is not repeated.
+    model: The model.
+    binding: Its `Binding`.
+    initial: The `Snapshot` of its initial weights.
+    jit: Whether XLA compiles it.
 
   Raises:
-    ValueError: the model is not compiled, or trains by a `train_step` of its
-      own.
+    ValueError: The model is not compiled, or has a `train_step` of its own.
   """
 
   def __init__(
@@ -77,12 +80,12 @@ class Trainer:
     with self.strategy.scope():
       self._keras.make_randomness_resumable(self.model)
       self._keras.build_optimizer(self.model)
-      self.binding.hold(masks.Mask.ones(self.binding.shapes))
+      self.binding.hold(Mask.ones(self.binding.shapes))
       self._fresh_optimizer = self._read_optimizer()
-    self.jit = self._faster_in_xla() if jit is None else jit
-    self._placement = evaluation.Placement(self.strategy)
+    self.jit = self._is_faster_in_xla() if jit is None else jit
+    self._placement = Placement(self.strategy)
     self._replicas = self._placement.replicas
-    self._evaluator = evaluation.Evaluator(self.model, self._placement)
+    self._evaluator = Evaluator(self.model, self._placement)
     self._open_stream: tuple[Any, Any] = (None, None)
     self._compile()
     self.initial = self.capture(0)
@@ -91,15 +94,18 @@ class Trainer:
   # Weights and state.
 
   def draw(self, seed: int) -> dict[str, np.ndarray]:
-    """Initial weights from another seed, by key; the model is left as it is.
+    """Draws the initial weights of another seed; the model stays as it is.
 
-    These are the weights of a replicate, or of a random reinitialisation.
+    A replicate starts from them, and so does a random reinitialisation.
+
+    Returns:
+      Key -> array.
     """
     drawn = wrappers.bind(self._made(seed), prunable=self._is_prunable)
     return drawn.read()
 
-  def draw_snapshot(self, seed: int) -> rewinding.Snapshot:
-    """The initial snapshot of another seed; the trainer is left as it is.
+  def draw_snapshot(self, seed: int) -> Snapshot:
+    """Draws the initial snapshot of another seed; the trainer stays as it is.
 
     Several searches may share a trainer, so each keeps the snapshot that it
     starts from, and `initial` stays that of the trainer's own seed.
@@ -108,28 +114,31 @@ class Trainer:
     with self.strategy.scope():
       self._keras.make_randomness_resumable(model)
     drawn = wrappers.bind(model, prunable=self._is_prunable)
-    return rewinding.Snapshot(0, drawn.read(random_states=True))
+    return Snapshot(0, drawn.read(random_states=True))
 
-  def capture(self, step: int, *, optimizer: bool = False):
-    """A `Snapshot` of the model as it is now."""
+  def capture(self, step: int, *, optimizer: bool = False) -> Snapshot:
+    """Takes a snapshot of the model as it is now.
+
+    Args:
+      step: The number of steps trained so far.
+      optimizer: Whether the snapshot holds the optimizer's variables too.
+    """
     weights = self.binding.read(random_states=True)
     if self._replicas > 1:
       weights |= self._statistics_of_all_workers(weights)
-      # What was averaged goes on from the average, resumed or not.
+      # Training goes on from the averages, as it would after a resumption.
       self.binding.write(weights)
     slots = self._read_optimizer() if optimizer else None
-    return rewinding.Snapshot(step, weights, slots)
+    return Snapshot(step, weights, slots)
 
-  def restore(
-    self, snapshot: rewinding.Snapshot, mask: masks.Mask, step: int
-  ) -> None:
+  def restore(self, snapshot: Snapshot, mask: Mask, step: int) -> None:
     """Puts a snapshot back, and holds a mask on it.
 
     Args:
-      snapshot: weights and random states; without optimizer variables, the
-        optimizer begins afresh.
-      mask: what is kept.
-      step: where the learning-rate schedule stands.
+      snapshot: The weights and the random states. Without the optimizer's
+        variables in it, the optimizer begins afresh.
+      mask: Which weights are kept.
+      step: The position in the learning-rate schedule.
     """
     self.binding.write(snapshot.weights)
     self.binding.hold(mask)
@@ -153,14 +162,19 @@ class Trainer:
     """Trains from step `start` to step `stop`.
 
     Args:
-      data: what to train on.
-      start: steps made before; the order of the data is that of this step.
-      stop: where to end.
-      batch_size: examples in a step over all replicas (arrays only).
-      seed: of the order of the data.
+      data: The examples to train on.
+      start: The number of steps trained so far. It decides which batch of
+        which epoch comes next.
+      stop: The step at which to stop.
+      batch_size: Examples in a step, over all replicas. Streams have their
+        own.
+      seed: Seed of the order of the examples.
 
     Returns:
       The mean loss over these steps, regularisation included.
+
+    Raises:
+      ValueError: `batch_size` does not divide among the replicas.
     """
     data = as_data(data)
     self._evaluator.build_metrics(data)
@@ -176,8 +190,8 @@ class Trainer:
       epoch, first = divmod(step, per_epoch)
       count = min(stop - step, per_epoch - first)
       if isinstance(data, ArrayData):
-        order = tf.constant(data.order(seed, epoch)[: per_epoch * batch_size])
-        order = tf.reshape(order, [per_epoch, batch_size])
+        order = data.order(seed, epoch)[: per_epoch * batch_size]
+        order = tf.constant(order.reshape(per_epoch, batch_size))
         noise = None
         if data.augment is not None:
           noise = tf.constant([seed, epoch * per_epoch], tf.int64)
@@ -188,12 +202,12 @@ class Trainer:
     return total / max(1, stop - start)
 
   def evaluate(self, data: Data) -> dict[str, float]:
-    """The loss and the compiled metrics on all of the data."""
+    """Computes the loss and the compiled metrics on all of the data."""
     return self._evaluator.evaluate(as_data(data))
 
   @property
   def traces(self) -> int:
-    """How often the training program was traced: once is enough."""
+    """How often the training program was traced; one trace serves a search."""
     programs = (self._stretch_program, self._stream_step)
     return sum(p.experimental_get_tracing_count() for p in programs)
 
@@ -201,8 +215,8 @@ class Trainer:
 
   def _compile(self) -> None:
     alone = self._replicas == 1
-    # A replica's step may not assign variables under XLA, other than by the
-    # optimizer, which stays outside: no moving statistics, no dropout state.
+    # With several replicas, XLA compiles the gradients alone, and they may not
+    # assign variables: no moving statistics, no states of dropout.
     stateless = not self._keras.random_states(self.model) and all(
       weight.trainable for weight in self.binding.report
     )
@@ -217,29 +231,39 @@ class Trainer:
     self._stretch_program = function(self._many_steps)
     self._stream_step = function(self._distributed_step, reduce_retracing=True)
 
-  def _stretch(self, data, order, first: int, count: int, noise) -> float:
-    arrays = self._placement.put(data)
+  def _stretch(
+    self,
+    data: ArrayData,
+    order: tf.Tensor,
+    first: int,
+    count: int,
+    noise: tf.Tensor | None,
+  ) -> float:
+    """Trains on some batches of an epoch; returns the sum of their losses."""
+    parts = self._placement.put(data)
     first = tf.constant(first, tf.int32)
-    # A function among the arguments is traced by itself.
-    return float(
-      self._stretch_program(
-        arrays,
-        data.scaling,
-        order,
-        first,
-        first + count,
-        data.augment,
-        noise,
-      )
+    # The program is traced once for each augmentation among its arguments.
+    loss = self._stretch_program(
+      parts, data.scaling, order, first, first + count, data.augment, noise
     )
+    return float(loss)
 
-  def _many_steps(self, arrays, scaling, order, first, last, augment, noise):
+  def _many_steps(
+    self,
+    parts: Any,
+    scaling: Scaling | None,
+    order: tf.Tensor,
+    first: tf.Tensor,
+    last: tf.Tensor,
+    augment: Augment | None,
+    noise: tf.Tensor | None,
+  ) -> tf.Tensor:
     def one(step, total):
       uniforms = None
       if augment is not None:
         uniforms = augmentation.uniforms(order.shape[1], noise, step)
       loss = self._distributed_step_on(
-        arrays, scaling, order[step], augment, uniforms
+        parts, scaling, order[step], augment, uniforms
       )
       return step + 1, total + loss
 
@@ -248,12 +272,12 @@ class Trainer:
     )
     return total
 
-  def _distributed_step_on(self, arrays, scaling, indices, augment, uniforms):
+  def _distributed_step_on(self, parts, scaling, indices, augment, uniforms):
     def replica_step():
       share = indices.shape[0] // self._replicas
       first = self._placement.replica_id() * share
       x, y, weight = gather(
-        arrays,
+        parts,
         indices[first:][:share],
         scaling,
         on_host=self._replicas > 1,
@@ -268,7 +292,7 @@ class Trainer:
     return self._sum(self.strategy.run(self._update, args=(batch,)))
 
   def _sum(self, losses):
-    # Each replica's loss is its share of the mean over the whole batch.
+    # The loss of a replica is its share of the mean over the whole batch.
     return self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
 
   def _update(self, batch):
@@ -298,15 +322,34 @@ class Trainer:
       )
     ]
 
+  def _stream(
+    self, data: StreamData, epoch: int, first: int, count: int
+  ) -> float:
+    """Trains on some batches of an epoch; returns the sum of their losses.
+
+    It goes on with the open iterator where that stands at the batch `first`;
+    otherwise it opens the epoch and skips to that batch.
+    """
+    key = (data, epoch, first)
+    position, iterator = self._open_stream
+    if position != key:
+      iterator = iter(self._placement.distribute(data.make(epoch).skip(first)))
+    losses = [self._stream_step(next(iterator)) for _ in range(count)]
+    self._open_stream = ((data, epoch, first + count), iterator)
+    return float(np.sum([loss.numpy() for loss in losses], dtype=np.float64))
+
   # Helpers.
 
   def _made(self, seed: int) -> Any:
+    """Makes a model whose random numbers come from a seed."""
     wrappers.set_seed(seed)
     with self.strategy.scope():
       return self._make_model()
 
-  def _statistics_of_all_workers(self, weights):
-    """The mean over workers of what each of them gathers by itself."""
+  def _statistics_of_all_workers(
+    self, weights: dict[str, np.ndarray]
+  ) -> dict[str, np.ndarray]:
+    """Averages moving statistics, of which each worker gathers its own."""
     own = {
       weight.key: weights[weight.key]
       for weight in self.binding.report
@@ -329,21 +372,11 @@ class Trainer:
     variables = self._keras.optimizer_variables(self.model.optimizer)
     return tuple(variable.numpy() for variable in variables)
 
-  def _faster_in_xla(self) -> bool:
+  def _is_faster_in_xla(self) -> bool:
     if tf.config.list_logical_devices("GPU"):
       return True
     kinds = {weight.kind for weight in self.binding.report}
     return kinds.isdisjoint(_SLOW_IN_XLA_ON_CPU)
-
-  def _stream(self, data: StreamData, epoch, first, count) -> float:
-    """Trains on batches of an epoch; goes on where it was left, or skips."""
-    key = (data, epoch, first)
-    position, iterator = self._open_stream
-    if position != key:
-      iterator = iter(self._placement.distribute(data.make(epoch).skip(first)))
-    losses = [self._stream_step(next(iterator)) for _ in range(count)]
-    self._open_stream = ((data, epoch, first + count), iterator)
-    return float(np.sum([loss.numpy() for loss in losses], dtype=np.float64))
 
 
 def _check_trainable_here(model: Any) -> None:
