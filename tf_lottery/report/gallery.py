@@ -64,8 +64,7 @@ def pictures(
     The figures, without those for which there is nothing to draw.
   """
   sketches = [
-    _accuracy(evidence, summaries.EARLY),
-    _accuracy(evidence, summaries.END),
+    *(_values(evidence, when) for when in wording.WHEN),
     _early_stop(evidence),
     _curves(evidence),
     *_of_masks(evidence),
@@ -80,60 +79,60 @@ def pictures(
   return drawn
 
 
-def _accuracy(evidence: Evidence, when: str) -> Sketch:
-  rows = evidence.summary(evidence.fields[when])
+def _values(evidence: Evidence, when: str) -> Sketch:
   what = f"{evidence.metric} {wording.WHEN[when]}"
-  caption = (
-    f"{wording.capital(what)} against the weights that remain. {_bars(rows)}"
-  )
-  if evidence.percent and _is_cut(rows):
-    caption += (
-      f" Values more than {100 * figures.LOWEST:.0f} points below dense are"
-      " cut off; the table has them."
-    )
-  return (
+  return _against_density(
+    evidence,
     f"{evidence.monitor}-{when}",
-    caption,
-    _alt(what, rows, evidence.percent),
-    functools.partial(
-      figures.against_density,
-      rows,
-      _label(evidence.metric, evidence.percent),
-      percent=evidence.percent,
-    ),
+    evidence.fields[when],
+    what,
+    f"{wording.capital(what)} against the weights that remain.",
   )
 
 
 def _early_stop(evidence: Evidence) -> Sketch:
-  rows = evidence.summary(summaries.STEP)
-  return (
+  return _against_density(
+    evidence,
     "early-stop",
+    summaries.STEP,
+    "step of the early stop",
     "Step at which the validation loss is at its minimum, found after"
-    f" training. A network with a lower step learned faster. {_bars(rows)}",
-    _alt("step of the early stop", rows, percent=False),
-    functools.partial(
-      figures.against_density,
-      rows,
-      "step of the early stop",
-      percent=False,
-      whole=True,
-    ),
+    " training. A network with a lower step learned faster.",
   )
+
+
+def _against_density(
+  evidence: Evidence, name: str, measure: str, what: str, caption: str
+) -> Sketch:
+  """Returns the figure of one measure, for all methods at all Levels."""
+  rows = evidence.summary(measure)
+  is_step = measure == summaries.STEP
+  percent = evidence.percent and not is_step
+  if all(row.draws == 1 for row in rows):
+    caption += " Each point is one training."
+  else:
+    caption += (
+      " Lines are means over replicates; bars, and the band of the dense"
+      " network, go from minimum to maximum."
+    )
+  if percent and _is_cut(rows):
+    caption += (
+      f" Values more than {100 * figures.LOWEST:.0f} points below dense are"
+      " cut off; the table has them."
+    )
+  draw = functools.partial(
+    figures.against_density,
+    rows,
+    _label(what if is_step else evidence.metric, percent),
+    percent=percent,
+    whole=is_step,
+  )
+  return name, caption, _alt(what, rows, percent), draw
 
 
 def _label(name: str, percent: bool) -> str:
   """Returns the label of an axis, with its unit."""
   return f"{name}, %" if percent else name
-
-
-def _bars(rows: Sequence[summaries.Summary]) -> str:
-  """Returns the part of a caption that explains points and bars."""
-  if all(row.draws == 1 for row in rows):
-    return "Each point is one training."
-  return (
-    "Lines are means over replicates; bars, and the band of the dense network,"
-    " go from minimum to maximum."
-  )
 
 
 def _alt(what: str, rows: Sequence[summaries.Summary], percent: bool) -> str:

@@ -77,12 +77,13 @@ def summarise(rounds: Sequence[RoundRecord], measure: str) -> list[Summary]:
   groups = collections.defaultdict(list)
   for round_ in rounds:
     if round_.done and getattr(round_, measure) is not None:
-      groups[round_.level, _rank(round_.method), round_.method].append(round_)
+      is_control = round_.method not in ("dense", "ticket")
+      groups[round_.level, is_control, round_.method].append(round_)
   rows = []
   for (level, _, method), group in sorted(groups.items()):
-    own = _mean([r.density for r in group if r.density is not None])
-    density = densities.get(level, own)
-    if density is None or density <= 0:
+    own = [r.density for r in group if r.density is not None]
+    density = densities.get(level, float(np.mean(own)) if own else 0.0)
+    if density <= 0:
       continue
     values = [getattr(round_, measure) for round_ in group]
     means = replicate_values(group, method, level, measure)
@@ -126,11 +127,3 @@ def level_densities(rounds: Sequence[RoundRecord]) -> dict[int, float]:
     for level, values in sorted(found.items())
     if min(values) > 0
   }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-  return float(np.mean(values)) if len(values) else None
-
-
-def _rank(method: str) -> int:
-  return {"dense": 0, "ticket": 1}.get(method, 2)

@@ -63,13 +63,8 @@ def spread(
 ) -> str:
   """Writes mean, minimum and maximum: `"89.1 % (88.9-89.3)"`.
 
-  Of a single Round it writes the value alone: `"89.1 %"`.
-
-  Args:
-    row: The values of one method at one Level.
-    percent: Whether to write values of the metric in percent.
-    in_words: Whether to write `"89.1 % (88.9 to 89.3, 3 replicates)"` instead.
-      Defaults to `False`.
+  In words: `"89.1 % (88.9 to 89.3, 3 replicates)"`. Of a single Round it writes
+  the value alone.
   """
   mean, low, high = (
     value(x, percent, row.measure) for x in (row.mean, row.low, row.high)
