@@ -103,17 +103,12 @@ def findings(
   rows = []
   for claim in claims:
     for measure in _measures(rounds, claim):
-      at_levels = [
-        finding
+      tested = [
+        _at_level(rounds, claim, tolerance, measure, level, density)
         for level, density in _levels(rounds, claim)
-        if (
-          finding := _at_level(
-            rounds, claim, tolerance, measure, level, density
-          )
-        )
       ]
-      if at_levels:
-        rows.append(_decisive(at_levels))
+      if found := [finding for finding in tested if finding]:
+        rows.append(_decisive(found))
   return rows
 
 
