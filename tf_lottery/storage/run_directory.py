@@ -30,6 +30,7 @@ import weakref
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import filelock
@@ -140,9 +141,14 @@ class RoundDirectory:
       FileFormatError: a line is damaged, see `read_metrics`.
     """
     rows = [row for row in self.read_metrics() if row["step"] <= step]
-    if self.writes and self._metrics.is_file():
-      lines = "".join(json.dumps(row) + "\n" for row in rows)
-      files.write_bytes(self._metrics, lines.encode())
+    if self._metrics.is_file():
+      self.write_metrics(rows)
+
+  def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
+    """Replaces all lines of the metrics."""
+    if self.writes:
+      lines = "".join(json.dumps(dict(row)) + "\n" for row in rows)
+      files.write_bytes(self._metrics, lines.encode(), durable=False)
 
 
 class RunDirectory:
