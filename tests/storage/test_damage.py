@@ -246,7 +246,7 @@ def test_json(run):
     path = paths[name] / name
     content = path.read_bytes()
     lenient = {
-      "read_trials": lambda: records.read_trials(directory.path),
+      "read_rounds": lambda: records.read_rounds(directory.path),
       "report": lambda: report_of(home),
     }
     cases = [
@@ -284,7 +284,7 @@ def test_metrics(run):
     Case("metrics.jsonl read_metrics", path, round_.read_metrics),
     Case("metrics.jsonl keep_metrics_up_to", path, keep),
     Case("metrics.jsonl read_rows", path, lambda: records.read_rows(round_)),
-    Case("metrics.jsonl read_trials", path, lambda: only(directory, 0)),
+    Case("metrics.jsonl read_rounds", path, lambda: only(directory, 0)),
     Case("metrics.jsonl report", path, lambda: report_of(home)),
   ]
   outcomes = Outcomes()
@@ -301,12 +301,12 @@ def test_metrics(run):
 
 
 def only(directory, level):
-  (trial,) = [
-    trial
-    for trial in records.read_trials(directory.path)
-    if (trial.level, trial.method) in ((level, "ticket"), (level, "dense"))
+  (record,) = [
+    record
+    for record in records.read_rounds(directory.path)
+    if (record.level, record.method) in ((level, "ticket"), (level, "dense"))
   ]
-  return trial
+  return record
 
 
 # Tensor files.
@@ -425,7 +425,7 @@ def test_tensors(run, version):
       "ticket": {
         "Ticket.load": lambda: ticket_of(round_.ticket),
         "TicketFile": lambda: read_parts(round_.ticket),
-        "read_trials": lambda: only(directory, 1),
+        "read_rounds": lambda: only(directory, 1),
         "report": lambda: report_of(home),
       },
       "mask": {"Mask.load": lambda: mask_of(round_.ticket)},
