@@ -66,7 +66,7 @@ def prepare(
   directory: pathlib.Path, data_dir: str | None, smoke: bool
 ) -> tuple[str, dict[str, Any]]:
   """Writes the data for all competitors to a directory; says what it is."""
-  from tf_lottery.training import datasets
+  from tf_lottery.papers import datasets
 
   try:
     splits = datasets.load_data("fashion_mnist", data_dir=data_dir)

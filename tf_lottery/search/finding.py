@@ -10,13 +10,13 @@ from typing import Any
 import tensorflow as tf
 
 from tf_lottery import criteria
-from tf_lottery import objective as objective_lib
 from tf_lottery import patterns
 from tf_lottery import rewinding
 from tf_lottery import schedules
 from tf_lottery import scopes
 from tf_lottery import wrappers
 from tf_lottery.objective import Objective
+from tf_lottery.objective import choose
 from tf_lottery.search.loop import Search
 from tf_lottery.search.protocol import Protocol
 from tf_lottery.search.rounds import Round
@@ -207,15 +207,15 @@ def _directory(
 def _length(
   epochs: float | None, steps: int | None, steps_per_epoch: int
 ) -> int:
-  if (epochs is None) == (steps is None):
-    raise ValueError(
-      f"Give either epochs or steps, got epochs={epochs} and steps={steps}."
-    )
-  if epochs is not None:
+  if epochs is not None and steps is None:
     _check_positive("epochs", epochs)
     return max(1, round(epochs * steps_per_epoch))
-  _check_positive("steps", steps)
-  return steps
+  if steps is not None and epochs is None:
+    _check_positive("steps", steps)
+    return steps
+  raise ValueError(
+    f"Give either epochs or steps, got epochs={epochs} and steps={steps}."
+  )
 
 
 def _check_positive(name: str, value: float) -> None:
@@ -239,4 +239,4 @@ def _objective(
   # Keras builds its metrics when it first evaluates.
   reported = trainer.evaluate(validation)
   metrics = trainer.binding.generation.metrics(trainer.model)
-  return objective_lib.choose(objective, reported, metrics)
+  return choose(objective, reported, metrics)
