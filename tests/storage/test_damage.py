@@ -28,10 +28,10 @@ from tf_lottery import experiments
 from tf_lottery import report
 from tf_lottery import rewinding
 from tf_lottery import tickets
-from tf_lottery.report import evidence as evidence_lib
 from tf_lottery.report import gallery
 from tf_lottery.report import records
 from tf_lottery.report import wording
+from tf_lottery.report.evidence import gather
 from tf_lottery.search import declarations
 from tf_lottery.search import rounds
 from tf_lottery.storage import files
@@ -184,21 +184,17 @@ class Outcomes:
 
 
 def report_of(folder):
-  """What a report says of a folder, without the pictures themselves."""
-  (evidence,) = evidence_lib.gather([folder])
+  """Returns the texts of the report of a folder, without the pictures."""
+  (evidence,) = gather([folder])
   section = report.Section(
     "one", evidence, wording.headline(evidence), report._tables(evidence)
   )
-  sketches = [
-    *(gallery._accuracy(evidence, when) for when in evidence.fields),
-    gallery._early_stop(evidence),
-    gallery._curves(evidence),
-    *gallery._of_masks(evidence),
-  ]
   text = report._markdown([section]) + report._page([section], 0.005)
-  text += "".join(part for sketch in sketches for part in sketch[:3])
-  text += report._csv(report._summary_rows([evidence]))
-  text += report._csv(report._verdict_rows([evidence]))
+  text += "".join(
+    part for sketch in gallery.sketches(evidence) for part in sketch[:3]
+  )
+  text += report._csv([evidence], report._summaries)
+  text += report._csv([evidence], report._verdicts)
   return text.encode()
 
 

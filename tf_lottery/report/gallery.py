@@ -63,20 +63,24 @@ def pictures(
   Returns:
     The figures, without those for which there is nothing to draw.
   """
-  sketches = [
-    *(_values(evidence, when) for when in wording.WHEN),
-    _early_stop(evidence),
-    _curves(evidence),
-    *_of_masks(evidence),
-  ]
   drawn = []
-  for name, caption, alt, function in sketches:
+  for name, caption, alt, function in sketches(evidence):
     name = prefix + name
     elements = drawing.draw(function, name, folder / name)
     if elements is not None:
       wide = name.endswith((f"-{summaries.EARLY}", "input"))
       drawn.append(Picture(name, caption, alt, **elements, wide=wide))
   return drawn
+
+
+def sketches(evidence: Evidence) -> list[Sketch]:
+  """Returns all figures of an experiment before they are drawn."""
+  return [
+    *(_values(evidence, when) for when in wording.WHEN),
+    _early_stop(evidence),
+    _curves(evidence),
+    *_of_masks(evidence),
+  ]
 
 
 def _values(evidence: Evidence, when: str) -> Sketch:
