@@ -211,17 +211,6 @@ def test_a_name_stands_for_one_ticket(found):
     found.train(found.rounds[1].ticket, "mine", steps=5)
 
 
-def test_controls_change_what_they_say_and_train(found):
-  round_ = found.rounds[2]
-  ticket = round_.ticket
-  reinit = ticket.reinitialised(found.trainer.draw(9), 9)
-  shuffled = ticket.shuffled(found.rounds[0].ticket.start, 9)
-  for name, control in (("reinit", reinit), ("shuffled", shuffled)):
-    trained = found.train(control, name, steps=20)
-    assert trained.density == round_.density
-    assert trained.metrics != round_.metrics
-
-
 def test_the_result_prints_a_table(found):
   lines = str(found).splitlines()
   assert lines[0].split()[:2] == ["level", "density"]
