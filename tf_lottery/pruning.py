@@ -1,4 +1,4 @@
-"""Pruning and rewinding a lottery-ready model, in a loop of one's own."""
+"""Prunes a lottery-ready model after each training of the caller's own loop."""
 
 import warnings
 from collections.abc import Sequence
@@ -31,31 +31,30 @@ def prune_and_rewind(
 
   Args:
     model: A model on which `lottery_prune` was called.
-    density: The fraction of all prunable weights to keep, in (0, 1].
+    density: Fraction of the prunable weights to keep, in (0, 1].
     criterion: `"magnitude"`, `"random"` or a function. Defaults to
       `"magnitude"`.
     scope: Which weights compete with each other. Defaults to `global_()`.
-    pattern: Which entries are pruned together, e.g. `"block_1x4"` or
-      `channel()`; see
-      `patterns.get`. Defaults to what was given to `lottery_prune` as tfmot's
-      `block_size` or `sparsity_m_by_n`, else to single weights.
-    batches: Data for criteria that need it, `(x, y)` tuples.
+    pattern: What is pruned together, such as `"block_1x4"` or `channel()`; see
+      `patterns.get`. Defaults to the pattern that `lottery_prune` was given as
+      tfmot's `block_size` or `sparsity_m_by_n`, else to single weights.
+    batches: `(x, y)` tuples for criteria that need data.
     seed: Seed of criteria that draw random numbers.
-    optimizer: An optimizer, or a sequence of optimizers, of your own training
-      loop. They are reset in addition to the optimizers that the model has as
-      attributes: the compiled one, and for example the two of a GAN. Defaults
-      to `None`.
-    reset_optimizer: Whether optimizers forget their slots, and their position
-      in a learning-rate schedule. A rate that was set by hand or by a callback
-      stays. Defaults to `True`, as in the paper.
+    optimizer: The optimizer, or a sequence of them, of your own training loop.
+      Optimizers that are attributes of the model, such as the compiled one, are
+      found without it. Defaults to `None`.
+    reset_optimizer: Whether to reset all these optimizers: their slots, and
+      their position in a learning-rate schedule. A rate that was set by hand or
+      by a callback stays. Defaults to `True`, as in the paper.
 
   Returns:
-    The mask that is held now: a subset of the one that was held before.
+    The new mask, a subset of the mask that was held before.
 
   Raises:
     ValueError: The model is not lottery-ready, the density rose, an optimizer
       averages weights, or `optimizer` is given with `reset_optimizer=False`.
-    RuntimeError: The mask so far does not hold; see `Binding.check_held`.
+    TypeError: An optimizer belongs to the other Keras generation.
+    RuntimeError: The training did not hold the previous mask.
 
   Warns:
     UserWarning: There is no optimizer to reset.
@@ -101,23 +100,23 @@ def _optimizers(
     given = [given]
   if given and not reset:
     raise ValueError(
-      "optimizer= gives optimizers to reset, and reset_optimizer=False says"
-      " to reset none. Leave one of them out."
+      "optimizer= names optimizers to reset, but reset_optimizer=False resets"
+      " none. Leave one of them out."
     )
   found = {id(one): one for one in (*binding.optimizers, *given)}
   for one in found.values():
     wrappers.check_optimizer(one)
     if wrappers.generation_of(one) is not binding.generation:
       raise TypeError(
-        f"optimizer= must be of {binding.generation.library.__name__}, as the"
-        f" model is, got {type(one).__module__}.{type(one).__qualname__}."
+        f"optimizer= must belong to {binding.generation.library.__name__}, as"
+        f" the model does, got {type(one).__module__}.{type(one).__qualname__}."
       )
   if reset and not found:
     warnings.warn(
       "prune_and_rewind() found no optimizer to reset: the model is not"
-      " compiled, and none was given. An optimizer that goes on with its old"
-      " momenta would disturb the next training. Give the optimizer of your"
-      " loop by optimizer=, or say reset_optimizer=False.",
+      " compiled, and optimizer= is not given. Momenta of the last training"
+      " would disturb the next one. Give your loop's optimizer by optimizer=,"
+      " or say reset_optimizer=False.",
       stacklevel=3,
     )
   return list(found.values()) if reset else []

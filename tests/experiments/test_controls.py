@@ -164,13 +164,14 @@ def test_steps_are_counted_from_the_start_of_each_training(result):
   controls.fine_tune(result, LEVEL)
   controls.rewind_to_init(result, LEVEL)
   found = {
-    (trial.method, trial.level): trial for trial in records.read_trials(run_dir)
+    (record.method, record.level): record
+    for record in records.read_rounds(run_dir)
   }
   assert found["fine_tune", LEVEL].steps == 20
   assert found["rewind_to_init", LEVEL].steps == 20
   assert found["ticket", LEVEL].steps == 14
-  for trial in found.values():
-    assert 0 < trial.early_stop_step <= trial.steps
+  for record in found.values():
+    assert 0 < record.early_stop_step <= record.steps
 
 
 def test_steps_of_an_unfinished_training_are_counted_from_its_start(
@@ -178,7 +179,7 @@ def test_steps_of_an_unfinished_training_are_counted_from_its_start(
 ):
   small.search(tmp_path, trainer=trainer, levels=1, rewind=rewinding.finetune())
   (tmp_path / "level_01" / "round.json").unlink()
-  unfinished = records.read_trials(tmp_path)[1]
+  unfinished = records.read_rounds(tmp_path)[1]
   assert (unfinished.done, unfinished.steps) == (False, 20)
 
 

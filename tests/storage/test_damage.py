@@ -28,10 +28,10 @@ from tf_lottery import experiments
 from tf_lottery import report
 from tf_lottery import rewinding
 from tf_lottery import tickets
-from tf_lottery.report import evidence as evidence_lib
 from tf_lottery.report import gallery
 from tf_lottery.report import records
 from tf_lottery.report import wording
+from tf_lottery.report.evidence import gather
 from tf_lottery.search import declarations
 from tf_lottery.search import rounds
 from tf_lottery.storage import files
@@ -184,21 +184,17 @@ class Outcomes:
 
 
 def report_of(folder):
-  """What a report says of a folder, without the pictures themselves."""
-  (evidence,) = evidence_lib.gather([folder])
+  """Returns the texts of the report of a folder, without the pictures."""
+  (evidence,) = gather([folder])
   section = report.Section(
     "one", evidence, wording.headline(evidence), report._tables(evidence)
   )
-  sketches = [
-    *(gallery._accuracy(evidence, when) for when in evidence.fields),
-    gallery._early_stop(evidence),
-    gallery._curves(evidence),
-    *gallery._of_masks(evidence),
-  ]
   text = report._markdown([section]) + report._page([section], 0.005)
-  text += "".join(part for sketch in sketches for part in sketch[:3])
-  text += report._csv(report._summary_rows([evidence]))
-  text += report._csv(report._verdict_rows([evidence]))
+  text += "".join(
+    part for sketch in gallery.sketches(evidence) for part in sketch[:3]
+  )
+  text += report._csv([evidence], report._summaries)
+  text += report._csv([evidence], report._verdicts)
   return text.encode()
 
 
@@ -246,7 +242,7 @@ def test_json(run):
     path = paths[name] / name
     content = path.read_bytes()
     lenient = {
-      "read_trials": lambda: records.read_trials(directory.path),
+      "read_rounds": lambda: records.read_rounds(directory.path),
       "report": lambda: report_of(home),
     }
     cases = [
@@ -284,7 +280,7 @@ def test_metrics(run):
     Case("metrics.jsonl read_metrics", path, round_.read_metrics),
     Case("metrics.jsonl keep_metrics_up_to", path, keep),
     Case("metrics.jsonl read_rows", path, lambda: records.read_rows(round_)),
-    Case("metrics.jsonl read_trials", path, lambda: only(directory, 0)),
+    Case("metrics.jsonl read_rounds", path, lambda: only(directory, 0)),
     Case("metrics.jsonl report", path, lambda: report_of(home)),
   ]
   outcomes = Outcomes()
@@ -301,12 +297,12 @@ def test_metrics(run):
 
 
 def only(directory, level):
-  (trial,) = [
-    trial
-    for trial in records.read_trials(directory.path)
-    if (trial.level, trial.method) in ((level, "ticket"), (level, "dense"))
+  (record,) = [
+    record
+    for record in records.read_rounds(directory.path)
+    if (record.level, record.method) in ((level, "ticket"), (level, "dense"))
   ]
-  return trial
+  return record
 
 
 # Tensor files.
@@ -425,7 +421,7 @@ def test_tensors(run, version):
       "ticket": {
         "Ticket.load": lambda: ticket_of(round_.ticket),
         "TicketFile": lambda: read_parts(round_.ticket),
-        "read_trials": lambda: only(directory, 1),
+        "read_rounds": lambda: only(directory, 1),
         "report": lambda: report_of(home),
       },
       "mask": {"Mask.load": lambda: mask_of(round_.ticket)},

@@ -136,7 +136,8 @@ class ChannelGraph:
     foldable = value == 0
     if call.has_bias and not call.pads:
       foldable = ~np.isnan(value)
-    return ~call.by_channel(group.size).any((0, 2)), foldable
+    used = np.any(call.by_channel(group.size), axis=(0, 2))
+    return np.logical_not(used), foldable
 
   def why_kept(self, group: ChannelGroup) -> str:
     """Why all channels stayed, or constant ones did; empty if neither."""

@@ -76,7 +76,7 @@ def _run(
   source: Exportable, path: pathlib.Path, inputs: Any
 ) -> Iterator[tuple[str, dict[str, Tensors]]]:
   loaded = signatures.of_model(_load(source.model, path), inputs)
-  outputs = {
+  outputs: dict[str, Tensors] = {
     name: loaded[name].compute(examples)
     for name, examples in source.examples.items()
   }

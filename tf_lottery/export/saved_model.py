@@ -210,7 +210,7 @@ def _why_dense(value: np.ndarray) -> str:
   if not tf.as_dtype(value.dtype).is_floating or value.ndim < 2:
     return "not a weight that is pruned"
   _, code = coding.smallest(value != 0)
-  stored = code.nbytes + np.count_nonzero(value) * value.itemsize
+  stored = code.nbytes + int(np.count_nonzero(value)) * value.itemsize
   if not saves_enough(stored + _RESOURCE_BYTES, value.nbytes):
     return "sparse would save less than 5 %"
   return ""

@@ -83,7 +83,7 @@ def difference(expected: np.ndarray, got: np.ndarray) -> tuple[float, float]:
     return np.inf, 1.0
   if not _is_number(expected):
     return (0.0 if np.array_equal(expected, got) else np.inf), 1.0
-  expected, got = np.float64(expected), np.float64(got)
+  expected, got = expected.astype(np.float64), got.astype(np.float64)
   finite = np.isfinite(expected)
   if not np.array_equal(expected[~finite], got[~finite], equal_nan=True):
     return np.inf, 1.0

@@ -57,7 +57,7 @@ class WeightNames:
       if not wanted[flat == 0].any()
     }
     if any(zeros.values()):
-      return self._binding.report[max(zeros, key=zeros.get)].name
+      return self._binding.report[max(zeros, key=lambda key: zeros[key])].name
     return None
 
   def of_variable(self, variable: tf.Variable) -> str:

@@ -168,7 +168,7 @@ def plain(value: Any) -> Any:
     return {str(key): plain(item) for key, item in value.items()}
   if isinstance(value, list | tuple):
     return [plain(item) for item in value]
-  if dataclasses.is_dataclass(value):
+  if dataclasses.is_dataclass(value) and not isinstance(value, type):
     return {"name": type(value).__name__, **plain(dataclasses.asdict(value))}
   if isinstance(value, functools.partial):
     return [plain(value.func), plain(value.args), plain(value.keywords)]
