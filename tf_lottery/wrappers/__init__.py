@@ -6,10 +6,10 @@ with an extension of tfmot's pruning wrapper. The latter is imported when an
 object of tf_keras is met, and not before.
 
 How a mask is held: a constraint on each weight zeroes its pruned entries after
-every update of an optimizer. `fit()`, `set_weights()` and `load_weights()` of a
-model on which a mask was held see to it that this stays so. What they cannot
-see, such as a training loop of one's own after the constraint was replaced,
-`bind` warns of, and `Binding.check_held` refuses.
+every update of an optimizer. Where a mask was held on a model, its `fit()`,
+`set_weights()` and `load_weights()` keep the mask, even if somebody has
+replaced the constraint. A training loop of one's own can still lose it then:
+`bind` warns of a lost mask, and `Binding.check_held` raises an error.
 """
 
 import importlib
@@ -25,10 +25,10 @@ from typing import Any
 
 from tf_lottery import patterns
 from tf_lottery.weights import Override
-from tf_lottery.wrappers import binding as binding_lib
 from tf_lottery.wrappers import copying
 from tf_lottery.wrappers import optimizers
 from tf_lottery.wrappers import walking
+from tf_lottery.wrappers.binding import Binding
 from tf_lottery.wrappers.generation import Generation
 
 if "keras" in sys.modules:
@@ -42,7 +42,7 @@ def generation_of(target: Any) -> Generation:
   """Finds the Keras generation of a model or layer.
 
   Raises:
-    TypeError: the target is of neither generation, or Keras 3 runs on another
+    TypeError: The target is of neither generation, or Keras 3 runs on another
       backend than TensorFlow.
   """
   packages = {
@@ -85,20 +85,20 @@ def lottery_prune(
   wrapped in `LotteryPrune`; authors of subclassed models wrap layers.
 
   Args:
-    target: a built model, or a layer, which may still be unbuilt.
-    prunable: overrides the rules on which weights are pruned: a function of a
+    target: A built model, or a layer, which may still be unbuilt.
+    prunable: Overrides the rules on which weights are pruned: a function of a
       `Weight` that returns True, False or None (the rules decide), or a
       mapping of layer name to bool. Defaults to `None`.
-    **tfmot_arguments: arguments of tfmot's wrapper, for tf_keras only.
+    **tfmot_arguments: Arguments of tfmot's wrapper, for tf_keras only.
 
   Returns:
     The lottery-ready model or layer. `print(bind(model).report)` shows which
     weights are pruned, and why the others are not.
 
   Raises:
-    TypeError: the target is of no known Keras generation, or arguments of
+    TypeError: The target is of no known Keras generation, or arguments of
       tfmot are given for Keras 3.
-    ValueError: the model is not built, or is a subclassed tf_keras model, or
+    ValueError: The model is not built, or is a subclassed tf_keras model, or
       is compiled with an optimizer that averages weights.
 
   Example:
@@ -130,28 +130,26 @@ def strip_lottery(model: Any) -> Any:
     A model without masks: training it again makes it dense.
 
   Raises:
-    RuntimeError: the mask does not hold; see `Binding.check_held`.
+    RuntimeError: The mask does not hold; see `Binding.check_held`.
   """
   generation = generation_of(model)
-  binding_lib.Binding(model, generation).check_held()
+  Binding(model, generation).check_held()
   return generation.strip(model)
 
 
-def bind(
-  model: Any, *, prunable: Override | None = None
-) -> binding_lib.Binding:
+def bind(model: Any, *, prunable: Override | None = None) -> Binding:
   """Sees a Keras model of either generation as named weights.
 
   Warns where the model has a mask that does not hold.
 
   Args:
-    model: a built model, lottery-ready or plain.
-    prunable: see `lottery_prune`; a lottery-ready model keeps what was
+    model: A built model, lottery-ready or plain.
+    prunable: See `lottery_prune`; a lottery-ready model keeps what was
       decided then.
 
   Raises:
-    TypeError: the model is of no known Keras generation.
-    ValueError: the model is not built.
+    TypeError: The model is of no known Keras generation.
+    ValueError: The model is not built.
   """
   generation = generation_of(model)
   if not model.built:
@@ -159,7 +157,7 @@ def bind(
       f"bind() needs a model whose weights exist, and {model.name!r} is not"
       " built. Give it an Input, or call it on data once."
     )
-  binding = binding_lib.Binding(model, generation, prunable)
+  binding = Binding(model, generation, prunable)
   try:
     binding.check_held()
   except (RuntimeError, ValueError) as error:
@@ -171,7 +169,7 @@ def pattern_of(model: Any) -> patterns.Pattern:
   """Returns what the arguments of tfmot's wrappers ask to prune together.
 
   Raises:
-    ValueError: they ask for different patterns in different layers.
+    ValueError: They ask for different patterns in different layers.
   """
   generation = generation_of(model)
   patterns_of_layers = map(generation.pattern, walking.walk(model, generation))
@@ -188,7 +186,7 @@ def check_optimizer(optimizer: Any) -> None:
   """Refuses optimizers under which a mask would not hold.
 
   Raises:
-    ValueError: the optimizer averages the weights.
+    ValueError: The optimizer averages the weights.
   """
   optimizers.check(optimizer)
 
@@ -196,8 +194,8 @@ def check_optimizer(optimizer: Any) -> None:
 def set_seed(seed: int) -> None:
   """Seeds Python, NumPy, TensorFlow and both Keras generations.
 
-  Both, because the generation of a model is known only once the model is
-  made, and its initial weights must be the same every time.
+  The generation of a model is known only after the model is made, and its
+  initial weights must be the same every time.
   """
   for name in ("keras", "tf_keras"):
     importlib.import_module(name).utils.set_random_seed(seed)
@@ -239,7 +237,7 @@ def graph(model: Any) -> tuple[list[Any], list[int]]:
     model's outputs.
 
   Raises:
-    ValueError: the model has no graph.
+    ValueError: The model has no graph.
   """
   generation = generation_of(model)
   nodes = generation.nodes(model)
@@ -267,8 +265,9 @@ def rebuild(model: Any, changes: Mapping[str, Mapping[str, Any]]) -> Any:
   """Builds the same architecture, with some layers configured otherwise.
 
   Args:
-    model: Sequential or functional, not lottery-ready.
-    changes: layer name -> the entries of its configuration that change.
+    model: A Sequential or functional model. Of a lottery-ready model, masks
+      and initial weights are not copied.
+    changes: Layer name -> the entries of its configuration that change.
 
   Returns:
     A model that is not trained and not compiled.
@@ -295,6 +294,6 @@ def walk(model: Any) -> Iterator[Any]:
 
 
 def config_of(layer: Any) -> dict[str, Any]:
-  """Returns the configuration of a layer, to read and not to copy it."""
+  """Returns the configuration of a layer, for reading: it warns of no copy."""
   with copying.without_warning():
     return layer.get_config()

@@ -31,9 +31,9 @@ class Binding:
   Made by `bind`. The keys are the same in every rebuild of the architecture.
 
   Attributes:
-    model: the Keras model.
-    generation: what knows the model's Keras generation.
-    report: the `PrunableReport` of its weights.
+    model: The Keras model.
+    generation: The object for the Keras generation of the model.
+    report: The `PrunableReport` of its weights.
   """
 
   def __init__(
@@ -70,7 +70,8 @@ class Binding:
   def optimizers(self) -> list[Any]:
     """The optimizers that the model has as attributes.
 
-    They are the compiled one, and others of a `train_step` of the model's own.
+    These are the compiled one, and others that the model's own `train_step`
+    uses.
     """
     kind = self.generation.library.optimizers.Optimizer
     compiled = getattr(self.model, "optimizer", None)
@@ -93,7 +94,7 @@ class Binding:
     synchronised) are averaged.
 
     Args:
-      random_states: whether to add the states of random generators, such as
+      random_states: Whether to add the states of random generators, such as
         those of dropout, under keys that begin with `random/`.
 
     Returns:
@@ -112,14 +113,14 @@ class Binding:
   def write(self, values: Mapping[str, np.ndarray]) -> None:
     """Assigns weights and random states by key.
 
-    Values are written as they are, also where a mask prunes: hold the mask
-    afterwards.
+    Values are written as they are, even where a mask prunes. Hold the mask
+    again afterwards.
 
     Args:
-      values: some or all of what `read` returned.
+      values: Key -> array, for some or all keys that `read` returns.
 
     Raises:
-      ValueError: the model has no such key, or a shape differs.
+      ValueError: The model has no such key, or a shape differs.
     """
     states = self.generation.random_states(self.model)
     for key, value in values.items():
@@ -158,10 +159,10 @@ class Binding:
     before the mask.
 
     Args:
-      mask: its keys must be those of the prunable weights.
+      mask: Its keys must be those of the prunable weights.
 
     Raises:
-      ValueError: the mask is of another architecture.
+      ValueError: The mask is of another architecture.
     """
     for key, array in mask.items():
       self._check(key, array.shape)
@@ -179,23 +180,26 @@ class Binding:
 
   def hold_again(self) -> None:
     """Holds the mask anew, after weights were written."""
-    mask = self.mask
-    if mask.kept < mask.size:
-      self.hold(mask)
+    if self._pruned():
+      self.hold(self.mask)
 
   def prepare_training(self) -> None:
-    """Makes sure that the mask will hold in `fit()`, at next to no cost.
+    """Makes sure that the mask will hold in `fit()`.
+
+    It runs before each batch of `train_on_batch()`, so it reads no weights
+    unless a constraint was replaced.
 
     Raises:
-      ValueError: the optimizer averages the weights.
+      ValueError: The optimizer averages the weights.
     """
     optimizers.check(getattr(self.model, "optimizer", None))
     if any(self._is_replaced(bound) for bound in self._weights.values()):
-      lost = self._violations()
+      lost = [self._why(*one) for one in self._violations() if one[1]]
       self.hold(self.mask)
-      if any(wrong for _, wrong in lost):
+      if lost:
         warnings.warn(
-          f"{_listed(lost)} They are zero again, and the mask is held.",
+          f"{' '.join(lost)} The pruned entries are zero again, and the mask"
+          " is held.",
           stacklevel=4,
         )
 
@@ -224,8 +228,8 @@ class Binding:
     """Returns the sparse network's gradient: zero where a weight is pruned.
 
     Args:
-      variable: one of the model's trainable variables.
-      gradient: a tensor, `tf.IndexedSlices` or None.
+      variable: One of the model's trainable variables.
+      gradient: A tensor, `tf.IndexedSlices` or None.
     """
     bound = self._by_variable.get(id(variable))
     if bound is None or bound.held is None or gradient is None:
@@ -233,21 +237,21 @@ class Binding:
     return bound.held.apply(gradient)
 
   def check_held(self) -> None:
-    """Checks that the mask is held, and was held until now.
+    """Checks that the mask is held, and that the weights obey it.
 
     Raises:
-      RuntimeError: a pruned weight is not 0.0 on some replica, or somebody has
+      RuntimeError: A pruned weight is not 0.0 on some replica, or somebody has
         replaced the constraint that holds the mask.
-      ValueError: weights are pruned, and the model is compiled with an
+      ValueError: Weights are pruned, and the model is compiled with an
         optimizer that averages weights.
     """
-    mask = self.mask
-    if mask.kept == mask.size:
+    if not self._pruned():
       return
+    optimizers.check(getattr(self.model, "optimizer", None))
     violations = self._violations()
     if violations:
-      raise RuntimeError(_listed(violations) + _WAY_OUT)
-    optimizers.check(getattr(self.model, "optimizer", None))
+      why = " ".join(self._why(*violation) for violation in violations)
+      raise RuntimeError(why + _WAY_OUT)
 
   # Initial weights.
 
@@ -255,7 +259,7 @@ class Binding:
     """Copies the initial weights that `lottery_prune` stored, by key.
 
     Raises:
-      ValueError: the model is not lottery-ready.
+      ValueError: The model is not lottery-ready.
     """
     if self._given_initial is not None:
       return dict(self._given_initial)
@@ -308,7 +312,7 @@ class Binding:
     return self.generation.raw(self._weights[key].variable)
 
   def _install(self, bound: walking.BoundWeight) -> holding.HeldMask:
-    """Has a constraint of ours on a weight; makes its mask if it has none."""
+    """Puts our constraint on a weight, with a new mask if it has none."""
     if bound.held is not None and not self._is_replaced(bound):
       return bound.held
     if bound.held is not None:
@@ -323,25 +327,33 @@ class Binding:
     return bound.hold_by(mask, self.generation)
 
   def _is_replaced(self, bound: walking.BoundWeight) -> bool:
-    """Whether a mask should be held, and another constraint is in its place."""
+    """Tells whether another constraint is in the place of a held mask."""
     held = bound.held
     return held is not None and (
       self.generation.constraint(bound.variable) is not held
     )
 
-  def _violations(self) -> list[tuple[str, int]]:
-    """For each weight whose mask does not hold: why, and entries not zero."""
+  def _pruned(self) -> list[tuple[walking.BoundWeight, np.ndarray]]:
+    """Lists the weights whose mask prunes entries, with that mask."""
+    found = []
+    for bound in self._weights.values():
+      if bound.held is not None:
+        kept = bound.held.mask.numpy().astype(bool)
+        if not kept.all():
+          found.append((bound, kept))
+    return found
+
+  def _violations(self) -> list[tuple[walking.BoundWeight, int]]:
+    """Lists the weights whose mask does not hold, with their wrong entries."""
     violations = []
-    for key, kept in self.mask.items():
-      bound = self._weights[key]
-      if kept.all():
-        continue
+    for bound, kept in self._pruned():
+      raw = self.generation.raw(bound.variable)
       wrong = max(
         int(np.count_nonzero(value.numpy()[~kept]))
-        for value in variables.replicas(self._raw(key))
+        for value in variables.replicas(raw)
       )
       if wrong or self._is_replaced(bound):
-        violations.append((self._why(bound, wrong), wrong))
+        violations.append((bound, wrong))
     return violations
 
   def _why(self, bound: walking.BoundWeight, wrong: int) -> str:
@@ -372,7 +384,3 @@ class Binding:
         f"Weight {key!r} ({weight.name}) has shape {weight.shape} in the"
         f" model, got shape {tuple(shape)}. It is of another architecture."
       )
-
-
-def _listed(violations: list[tuple[str, int]]) -> str:
-  return " ".join(why for why, _ in violations)

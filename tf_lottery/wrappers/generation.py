@@ -27,7 +27,7 @@ class Generation(Tree, Protocol):
   `keras2_lottery.TF_KERAS`. `wrappers.generation_of` finds the right one.
 
   Attributes:
-    library: the module `keras` or `tf_keras`.
+    library: The module `keras` or `tf_keras`.
   """
 
   library: Any

@@ -1,7 +1,7 @@
 """How a mask is held: by a constraint on the variable, noted on its layer.
 
-The note is what the mask is asked of. A constraint alone could be replaced by
-somebody else, and the mask would be forgotten together with it.
+The mask is read from the note. If it were read from the constraint, it would be
+forgotten as soon as somebody set another constraint.
 """
 
 from typing import Any
@@ -18,9 +18,9 @@ class HeldMask:
   each update, on every replica, inside and outside of `fit()`.
 
   Attributes:
-    mask: the variable, of TensorFlow or Keras, that says which entries are
+    mask: The variable, of TensorFlow or Keras, that says which entries are
       kept: boolean, or float as in tfmot.
-    inner: the constraint that the variable had before. It is applied first.
+    inner: The constraint that the variable had before. It is applied first.
   """
 
   def __init__(self, mask: Any, inner: Any = None):

@@ -29,13 +29,13 @@ class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
   weights are stored.
 
   Args:
-    layer: the layer to wrap.
-    prunable_roles: which weights to prune, e.g. `["kernel"]`; `None` asks the
+    layer: The layer to wrap.
+    prunable_roles: Which weights to prune, e.g. `["kernel"]`; `None` asks the
       rules, or the layer's own `get_prunable_weights`. Defaults to `None`.
-    **kwargs: the arguments of tfmot's `PruneLowMagnitude`.
+    **kwargs: The arguments of tfmot's `PruneLowMagnitude`.
 
   Attributes:
-    initial: role -> variable, of every weight of the wrapped layer.
+    initial: Role -> variable, of every weight of the wrapped layer.
 
   Example:
   ```python
@@ -70,7 +70,7 @@ class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
     ]
 
   def build(self, input_shape=None):
-    # The method of tf_keras's Wrapper, which builds the wrapped layer alone.
+    # tf_keras's Wrapper builds the wrapped layer alone; tfmot's comes later.
     tf_keras.layers.Wrapper.build(self, input_shape)
     if self.layer.weights:
       self._prepare(input_shape)
@@ -88,7 +88,7 @@ class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
           mask.assign(tf.cast(bound.held.mask, mask.dtype))
         bound.hold_by(mask, TF_KERAS)
       self.initial[role] = self._add_initial(role, bound.variable)
-      # Around Keras's tracking: the variable is the wrapper's, not the layer's.
+      # Not tracked by Keras: the variable is the wrapper's, not the layer's.
       below = vars(bound.layer).setdefault(keras2.INITIAL, {})
       below[bound.weight.role] = self.initial[role]
     source = vars(self).pop(_SOURCE, None)
@@ -157,7 +157,7 @@ class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
   @classmethod
   def from_config(cls, config):
     layer = super().from_config(config)
-    # Around Keras's tracking: what is copied from is no part of the copy.
+    # Not tracked by Keras: the source is no part of the copy.
     vars(layer)[_SOURCE] = copying.source_of(config)
     return layer
 
@@ -276,7 +276,7 @@ TF_KERAS: Generation = TfKeras()
 def _chosen(
   layer: tf_keras.layers.Layer, prunable: Override | None
 ) -> set[int]:
-  """The ids of the variables that are to be pruned, in the layer and below."""
+  """Returns the ids of the variables to prune, in the layer and below."""
   return {
     id(bound.variable)
     for bound in walking.walk_weights(layer, TF_KERAS, prunable)
@@ -296,7 +296,10 @@ def _wrap(layer, chosen: set[int], **tfmot_arguments) -> LotteryPrune:
 def _relative_role(
   bound: walking.BoundWeight, layer: tf_keras.layers.Layer
 ) -> str:
-  """A weight's name in a wrapped layer; a sublayer's comes with its number."""
+  """Returns the role of a weight in a wrapped layer.
+
+  The role of a sublayer's weight has the number of the sublayer before it.
+  """
   return bound.weight.role if bound.layer is layer else bound.weight.key
 
 
@@ -313,12 +316,12 @@ def _is_prepared(layer: tf_keras.layers.Layer) -> bool:
 
 
 def _with_attributes_replaced(layer, replace):
-  """A subclassed model or layer, with `replace` applied below it, in place."""
+  """Applies `replace` to the layers below a subclassed one, in place."""
   if not _is_prepared(layer):
     return layer
   for name, value in list(vars(layer).items()):
-    # Also those that stay are set anew: setting puts a layer last, and the
-    # order of the layers must remain.
+    # Setting an attribute puts its layer last. To keep the order of the
+    # layers, those that do not change are set again too.
     if not name.startswith("_self_") and _holds_layers(value):
       delattr(layer, name)
       setattr(layer, name, _map_layers(replace, value))
@@ -345,14 +348,14 @@ def _map_layers(replace: Any, value: Any) -> Any:
 
 
 def _rebuild(model: tf_keras.Model, replace: Any) -> tf_keras.Model:
-  # A model remembers the scope it was made in, and trains under it.
+  # A model trains under the strategy in whose scope it was made.
   with model.distribute_strategy.scope():
     rebuilt = tf_keras.models.clone_model(model, clone_function=replace)
     if type(rebuilt) is LotteryFunctional:
       rebuilt.__class__ = Functional
     compiled = getattr(model, "_compile_config", None)
     if model.optimizer is not None and compiled is not None:
-      # The optimizer itself: a name or a wrapped one would begin afresh.
+      # The same optimizer object: one from a configuration would begin afresh.
       config = {**compiled.config, "optimizer": model.optimizer}
       rebuilt.compile(**config)
   return rebuilt

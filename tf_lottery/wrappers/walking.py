@@ -17,9 +17,9 @@ class BoundWeight:
   """One weight of a model.
 
   Attributes:
-    weight: its description.
-    variable: the variable that stores it, of Keras 3 or TensorFlow.
-    layer: the layer that owns it.
+    weight: The description of the weight.
+    variable: The variable of Keras 3 or TensorFlow that stores the weight.
+    layer: The layer that owns the weight.
   """
 
   weight: Weight
@@ -28,11 +28,18 @@ class BoundWeight:
 
   @property
   def held(self) -> holding.HeldMask | None:
-    """The mask that is to be held on it, None if there is none."""
+    """The mask to hold on the weight, None if there is none."""
     return holding.held_on(self.layer).get(self.weight.role)
 
   def hold_by(self, mask: Any, generation: Generation) -> holding.HeldMask:
-    """Has a mask variable hold it, around the constraint that is there now."""
+    """Puts a constraint with this mask on the weight.
+
+    A constraint that is there already is applied first.
+
+    Args:
+      mask: A variable of the weight's shape.
+      generation: The Keras generation of the layer.
+    """
     before = self.held
     inner = generation.constraint(self.variable)
     if before is not None and inner is before:
@@ -98,7 +105,7 @@ def unique_role(role: str, taken: set[str]) -> str:
 
 
 def _as_decided(weight: Weight, held: bool) -> Weight:
-  """What lottery_prune decided stands, whatever the rules say now."""
+  """Corrects a rule's answer to what lottery_prune decided."""
   if weight.prunable == held:
     return weight
   reason = (
