@@ -176,7 +176,7 @@ def test_it_is_loaded_from_a_saved_model_that_a_killed_export_left(tmp_path):
 
 
 def test_a_directory_without_a_ticket_is_refused(tmp_path):
-  with pytest.raises(FileNotFoundError, match=r"no ticket file at .*assets"):
+  with pytest.raises(FileNotFoundError, match=r"carries no ticket"):
     tf_lottery.Ticket.load(tmp_path)
 
 
@@ -259,3 +259,18 @@ def test_another_architecture_is_refused_by_weight_and_shapes():
   deeper = keras.Sequential([model, keras.layers.Dense(3, name="extra")])
   with pytest.raises(ValueError, match="lacks: extra/kernel, extra/bias"):
     ticket.apply(deeper)
+
+
+def test_a_ticket_is_shown_in_one_line():
+  mask = tf_lottery.Mask({"0/kernel": np.eye(2, dtype=bool)})
+  start = {"0/kernel": np.ones((2, 2))}
+  ticket = tf_lottery.Ticket(mask, start, {"level": 3, "seed": 0})
+  assert repr(ticket) == "Ticket(density 0.5000, level 3, seed 0)"
+  assert ticket == tf_lottery.Ticket(mask, start)
+  assert ticket != tf_lottery.Ticket(mask, {"0/kernel": np.zeros((2, 2))})
+
+
+def test_a_saved_model_without_a_ticket_is_told(tmp_path):
+  (tmp_path / "model").mkdir()
+  with pytest.raises(FileNotFoundError, match="model carries no ticket"):
+    tf_lottery.Ticket.load(tmp_path / "model")

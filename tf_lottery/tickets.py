@@ -133,7 +133,7 @@ class TicketFile:
       )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Ticket:
   """A sparse network before its training, which can be trained again anywhere.
 
@@ -169,6 +169,16 @@ class Ticket:
         )
       start[key] = np.where(kept, start[key], np.zeros_like(start[key]))
     object.__setattr__(self, "start", start)
+
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, Ticket) and self.equals(other)
+
+  __hash__ = None  # type: ignore[assignment]
+
+  def __repr__(self) -> str:
+    facts = {k: self.provenance.get(k) for k in ("level", "seed", "control")}
+    known = [f"{k} {v}" for k, v in facts.items() if v is not None]
+    return f"Ticket({', '.join([f'density {self.density:.4f}', *known])})"
 
   @classmethod
   def from_model(cls, model: Any, **provenance: Any) -> "Ticket":
@@ -278,5 +288,10 @@ class Ticket:
     """
     if not (path := pathlib.Path(path)).exists():
       files.recover(path.resolve().parent)
+    if path.is_dir() and not (path / IN_SAVED_MODEL).exists():
+      raise FileNotFoundError(
+        f"{path} carries no ticket. Export it with carry_ticket=ticket, or load"
+        " the file that Ticket.save wrote."
+      )
     file = TicketFile(path)
     return cls(file.mask, file.start(), file.provenance)

@@ -164,12 +164,16 @@ def _rule(
     )
   kind, roles = _RULES[known]
   if role in roles:
-    return kind, True, f"the {role} of a {known} layer"
+    return kind, True, f"the {role} of {known} layers"
   if len(shape) < 2:
     return kind, False, "a vector or scalar, such as a bias or a scale"
   if kind == "depthwise" or role == "depthwise_kernel":
     return kind, False, "depthwise kernels are small: choose it by prunable="
-  return kind, False, f"a {role} does not do the work of a {known} layer"
+  return (
+    kind,
+    False,
+    f"the {role} of {known} layers is left: choose it by prunable=",
+  )
 
 
 def _ask(override: Override | None, weight: Weight) -> bool | None:

@@ -45,6 +45,7 @@ class Binding:
     self.model = model
     self.generation = generation
     self._given_initial: dict[str, np.ndarray] | None = None
+    self._kept: int | None = None  # the count of the mask that was held last
     found = list(walking.walk_weights(model, generation, prunable))
     self.report = PrunableReport([b.weight for b in found])
     self._weights = {bound.weight.key: bound for bound in found}
@@ -176,12 +177,26 @@ class Binding:
       held.mask.assign(tf.cast(array, held.mask.dtype))
       value = variables.read(self._raw(key))
       variables.assign(self._raw(key), np.where(array, value, 0))
+    self._kept = mask.kept
     guarding.guard(self.model, self.hold_again, self.prepare_training)
 
   def hold_again(self) -> None:
-    """Holds the mask anew, after weights were written."""
+    """Holds the mask anew, after weights were written.
+
+    The file of a lottery-ready model holds its mask too: one that was saved
+    before pruning brings the denser mask of that time back, with a warning.
+    """
+    mask = self.mask
+    if self._kept is not None and mask.kept > self._kept:
+      warnings.warn(
+        f"load_weights() replaced the mask by the one in the file: it keeps"
+        f" {mask.kept:,} weights, and {self._kept:,} were kept before. To go"
+        " back to the initial weights under the mask, use prune_and_rewind().",
+        stacklevel=3,
+      )
+      self._kept = mask.kept
     if self._pruned():
-      self.hold(self.mask)
+      self.hold(mask)
 
   def prepare_training(self) -> None:
     """Makes sure that the mask will hold in `fit()`.

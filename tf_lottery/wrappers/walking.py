@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 from tf_lottery.weights import Override
@@ -70,6 +71,7 @@ def walk_weights(
 ) -> Iterator[BoundWeight]:
   """Yields the model's weights, in an order that a rebuild repeats."""
   layers = list(walk(model, generation))
+  _check_override(prunable, layers)
   decided = any(
     generation.initial(layer) or holding.held_on(layer) for layer in layers
   )
@@ -91,6 +93,17 @@ def walk_weights(
         weight = _as_decided(weight, role in holding.held_on(layer))
       yield BoundWeight(weight, variable, layer)
     index += bool(variables)
+
+
+def _check_override(prunable: Override | None, layers: list[Any]) -> None:
+  """Refuses names of layers that the model does not have."""
+  if isinstance(prunable, Mapping):
+    names = [layer.name for layer in layers]
+    if unknown := sorted(set(prunable) - set(names)):
+      raise ValueError(
+        f"prunable must name layers of the model, {', '.join(names)}; got"
+        f" {', '.join(unknown)}."
+      )
 
 
 def unique_role(role: str, taken: set[str]) -> str:
