@@ -69,7 +69,7 @@ def random(
   return {key: rng.random(shape) for key, shape in mask.shapes.items()}
 
 
-_BY_NAME = {"magnitude": magnitude, "random": random}
+BY_NAME = {"magnitude": magnitude, "random": random}
 
 
 def get(criterion: str | Criterion) -> Criterion:
@@ -80,9 +80,9 @@ def get(criterion: str | Criterion) -> Criterion:
   """
   if callable(criterion):
     return criterion
-  if criterion not in _BY_NAME:
+  if criterion not in BY_NAME:
     raise ValueError(
-      f"criterion must be a function or one of {sorted(_BY_NAME)}, got"
+      f"criterion must be a function or one of {sorted(BY_NAME)}, got"
       f" {criterion!r}."
     )
-  return _BY_NAME[criterion]
+  return BY_NAME[criterion]

@@ -161,7 +161,7 @@ class Rewind:
     """Returns the optimizer updates of a Round after Level 0.
 
     Args:
-      steps: Number of optimizer updates in the dense training.
+      steps: Number of optimizer updates in a whole training.
       steps_per_epoch: Number of optimizer updates in an epoch.
 
     Raises:

@@ -112,6 +112,19 @@ def test_other_masks_keep_the_pattern(trainer, tmp_path, name, pattern):
     assert changed.mask["2/kernel"].all()
 
 
+def test_a_control_that_an_earlier_version_drew_otherwise_is_read_back(
+  trainer, tmp_path, caplog
+):
+  search = small.search(tmp_path, trainer=trainer, levels=1)
+  done = controls.shuffled_mask(search, 1)
+  ticket = done.ticket
+  other = tf_lottery.Mask.random(ticket.mask.shapes, 0.5, seed=9)
+  dense = search.rounds[0].ticket.start
+  tf_lottery.Ticket(other, dense, ticket.provenance).save(done.directory.ticket)
+  assert controls.shuffled_mask(search, 1).metrics == done.metrics
+  assert "was trained by an earlier version" in caplog.text
+
+
 def test_one_shot_prunes_the_trained_dense_network(result):
   changed = controls.one_shot(result, LEVEL).ticket
   trained = result.rounds[0].final.weights

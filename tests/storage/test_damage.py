@@ -36,6 +36,7 @@ from tf_lottery.search import declarations
 from tf_lottery.search import rounds
 from tf_lottery.storage import files
 from tf_lottery.storage import run_directory
+from tf_lottery.storage import tensor_files
 
 pytestmark = pytest.mark.slow
 
@@ -312,7 +313,7 @@ def crafted(header, tensors):
   """A tensor file with any header, and the checksum that belongs to it."""
   try:
     described = json.loads(header)
-    described["sha256"] = files.digest(tensors, described)
+    described["sha256"] = tensor_files.digest(tensors, described)
     # As it was written: a parsed text has lost keys that come twice.
     header = header[:-1] + f', "sha256": "{described["sha256"]}"}}'
   except (ValueError, TypeError, RecursionError, AttributeError):
@@ -392,7 +393,12 @@ def read_parts(path):
 def ticket_of(path):
   ticket = tf_lottery.Ticket.load(path)
   start = {key: value.tolist() for key, value in ticket.start.items()}
-  return start, ticket.mask.kept, files.digest(ticket.mask), ticket.provenance
+  return (
+    start,
+    ticket.mask.kept,
+    tensor_files.digest(ticket.mask),
+    ticket.provenance,
+  )
 
 
 def snapshot_of(path):
@@ -403,7 +409,7 @@ def snapshot_of(path):
 
 def mask_of(path):
   mask = tf_lottery.Mask.load(path)
-  return mask.shapes, files.digest(mask)
+  return mask.shapes, tensor_files.digest(mask)
 
 
 @pytest.mark.parametrize("version", ["format_1", "format_2"])

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from tf_lottery import criteria
 from tf_lottery import patterns
 from tf_lottery import rewinding
 from tf_lottery.experiments.controls import BY_NAME
@@ -31,7 +32,7 @@ GROWING = ("controls", "control_levels", "reinits", "replicates")
 _KNOWN = {
   "data": datasets.NAMES,
   "keras": ("keras", "tf_keras"),
-  "criterion": ("magnitude", "random"),
+  "criterion": tuple(criteria.BY_NAME),
   "strategy": ("none", "mirrored", "multi_worker_mirrored", "tpu"),
 }
 _REWINDS = {

@@ -6,7 +6,6 @@ replicate that fails is tried again, and does not stop the others.
 
 import concurrent.futures
 import dataclasses
-import importlib
 import itertools
 import json
 import os
@@ -48,7 +47,7 @@ class Task:
   retries: int = 1
 
   def __str__(self) -> str:
-    return f"{self.experiment.id}/replicate_{self.replicate:02d}"
+    return str(self.run_dir.relative_to(self.root))
 
   @property
   def is_done(self) -> bool:
@@ -63,7 +62,7 @@ class Task:
   @property
   def log(self) -> pathlib.Path:
     """The file with the output of the process."""
-    return pathlib.Path(self.root) / f"{self}.log"
+    return self.run_dir.with_name(f"{self.run_dir.name}.log")
 
 
 def grid(
@@ -161,13 +160,13 @@ def run_ray(
   if not ray.is_initialized():
     ray.init(log_to_driver=False)
   remote = ray.remote(run_task)
-  running = {
+  pending = {
     remote.options(num_cpus=task.threads).remote(task): task for task in todo
   }
   failed = {}
-  while running:
-    (reference, *_), _ = ray.wait(list(running))
-    task = running.pop(reference)
+  while pending:
+    (reference, *_), _ = ray.wait(list(pending))
+    task = pending.pop(reference)
     try:
       error = ray.get(reference)
     except ray.exceptions.RayError as lost:  # for example, its machine
@@ -209,7 +208,8 @@ def run_task(task: Task) -> str | None:
 
 def _main(argument: str) -> None:
   """Runs the task of this process."""
-  tf = importlib.import_module("tensorflow")
+  import tensorflow as tf
+
   fields = json.loads(argument)
   experiment = Experiment(**fields.pop("experiment"))
   task = Task(experiment, **fields)

@@ -222,7 +222,7 @@ def _run_folders(path: pathlib.Path) -> Iterator[pathlib.Path]:
   for folder, below, names in os.walk(path):
     # Other runs may lie in a run's folder, beside its Rounds.
     below[:] = [name for name in below if not name.startswith("level_")]
-    if "declaration.json" in names:
+    if run_directory.DECLARATION in names:
       yield pathlib.Path(folder)
 
 
@@ -250,7 +250,7 @@ def _read_round(
   rows = read_rows(directory, damage)
   ticket = functools.cache(lambda: read_ticket(directory, damage))
   monitor, direction = _objective(run.declaration, rows)
-  start = _start(record, ticket)
+  start = _start(record, control, ticket)
   last = rows[-1] if rows else {}
   early = min(
     (row for row in rows if math.isfinite(row["val_loss"])),
@@ -282,11 +282,15 @@ def _read_round(
 
 
 def _start(
-  record: Mapping[str, Any], ticket: Callable[[], TicketFile | None]
+  record: Mapping[str, Any],
+  control: str,
+  ticket: Callable[[], TicketFile | None],
 ) -> int:
   """Returns the step of the weights that a Round began with."""
   if "start" in record:
     return record["start"]
+  if control == "gradual":
+    return 0  # Early versions recorded no start, and trained from step 0.
   file = ticket()
   step = file.provenance.get("step") if file else None
   # A ticket of the user's own may say anything.

@@ -86,6 +86,8 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     temporary.mkdir()
     new = temporary / f"new{path.suffix}"
     yield new
+    if not os.path.lexists(new):
+      raise FileNotFoundError(f"Nothing was written for {path}.")
     if path.exists() and path.is_dir() != new.is_dir():
       raise ValueError(
         f"A {_kind(new)} must not replace a {_kind(path)}, and there is"

@@ -38,6 +38,7 @@ import filelock
 from tf_lottery.storage import files
 from tf_lottery.storage import schemas
 
+DECLARATION = "declaration.json"
 EXPERIMENT = "experiment.json"
 
 # Every number of up to 18 digits fits in 64 bits.
@@ -164,11 +165,26 @@ class RunDirectory:
     self.path = pathlib.Path(path)
     self.writes = writes
     self.rewind = self.path / "rewind.safetensors"
-    self._declaration = self.path / "declaration.json"
+    self._declaration = self.path / DECLARATION
+    self._lock: filelock.BaseFileLock | None = None
 
   def round(self, name: str) -> RoundDirectory:
     """Returns the directory of a Round by its name, such as `"level_03"`."""
     return RoundDirectory(self.path / name, run=self, writes=self.writes)
+
+  def named(self, name: str) -> RoundDirectory:
+    """Returns the directory of a Round that a user names.
+
+    Raises:
+      ValueError: The name is no plain name of a folder, or is one that Levels
+        and controls bear.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name) or _ROUND.fullmatch(name):
+      raise ValueError(
+        "name must have letters, digits and .-_ alone, and must not look like"
+        f" level_03 or level_03-NAME-0, got {name!r}."
+      )
+    return self.round(name)
 
   def level(self, level: int) -> RoundDirectory:
     """Returns the directory of a Level's Round."""
@@ -222,10 +238,12 @@ class RunDirectory:
         f"{path} must be a file, which tf_lottery locks, and it is something"
         " else. Move it away, or give another run_dir."
       )
-    # FileLock follows no symbolic links.
-    lock = filelock.FileLock(path.resolve())
+    if self._lock is None:
+      # FileLock follows no symbolic links. One object counts its entries, so
+      # that a function called in the block may lock again.
+      self._lock = filelock.FileLock(path.resolve())
     try:
-      lock.acquire(timeout=0)
+      self._lock.acquire(timeout=0)
     except filelock.Timeout:
       raise RuntimeError(
         f"Another process works in the run directory {self.path}. Wait for it"
@@ -235,7 +253,7 @@ class RunDirectory:
       files.recover(self.path, below=True)
       yield
     finally:
-      lock.release()
+      self._lock.release()
 
   def write_declaration(self, declaration: Mapping[str, Any]) -> None:
     """Writes the settings of the run as JSON."""
