@@ -50,6 +50,7 @@ class Binding:
     self.report = PrunableReport([b.weight for b in found])
     self._weights = {bound.weight.key: bound for bound in found}
     self._by_variable = {id(bound.variable): bound for bound in found}
+    self._prunable = [bound for bound in found if bound.weight.prunable]
 
   @property
   def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -208,7 +209,7 @@ class Binding:
       ValueError: The optimizer averages the weights.
     """
     optimizers.check(getattr(self.model, "optimizer", None))
-    if any(self._is_replaced(bound) for bound in self._weights.values()):
+    if any(map(self._is_replaced, self._prunable)):
       lost = [self._why(*one) for one in self._violations() if one[1]]
       self.hold(self.mask)
       if lost:
@@ -351,7 +352,7 @@ class Binding:
   def _pruned(self) -> list[tuple[walking.BoundWeight, np.ndarray]]:
     """Lists the weights whose mask prunes entries, with that mask."""
     found = []
-    for bound in self._weights.values():
+    for bound in self._prunable:
       if bound.held is not None:
         kept = bound.held.mask.numpy().astype(bool)
         if not kept.all():
