@@ -169,11 +169,7 @@ def _rule(
     return kind, False, "a vector or scalar, such as a bias or a scale"
   if kind == "depthwise" or role == "depthwise_kernel":
     return kind, False, "depthwise kernels are small: choose it by prunable="
-  return (
-    kind,
-    False,
-    f"the {role} of {known} layers is left: choose it by prunable=",
-  )
+  return kind, False, f"the {role} of {known} layers: choose it by prunable="
 
 
 def _ask(override: Override | None, weight: Weight) -> bool | None:
