@@ -6,7 +6,8 @@ Suite `train`: an epoch of LeNet-300-100 (60,000 images, batches of 60, Adam)
 in `Trainer.train` with a 20 % mask held, in a hand-written XLA loop without
 masks or Keras (the floor), in `fit()`, in stock tfmot, and in PyTorch where it
 is installed; 100 steps of Conv-2; the share of a Level that is neither
-training nor evaluation; and that of evaluating every 100 steps.
+training nor evaluation; the share of evaluating every 100 steps, in Rounds of
+10,000 steps; and the memory of a search on Fashion-MNIST.
 Suite `sweep`: replicates in processes of one thread, or one after the other.
 Suite `export`: sizes, errors, memory and speed of exported trained tickets.
 `--smoke` runs all of it at a size that means nothing.

@@ -255,7 +255,9 @@ def ready(library, *layers):
     library.layers.Dense(3),
   )
   model = tf_lottery.lottery_prune(model)
-  tf_lottery.prune_and_rewind(model, 0.5, pattern="channel")
+  tf_lottery.prune_and_rewind(
+    model, 0.5, pattern="channel", reset_optimizer=False
+  )
   return model
 
 

@@ -55,18 +55,46 @@ def test_it_evaluates_every_so_often_and_at_the_end(trainer, directory):
   assert directory.read_metrics() == history
 
 
-def test_it_tests_at_new_lowest_validation_losses_and_at_the_end(
-  trainer, directory
-):
+def test_it_tests_the_early_stop_of_each_epoch_and_the_end(trainer, directory):
   test = data.as_data(small.examples(40, 2))
-  rows, _ = run(trainer, directory, stop=60, every=2, test=test)
-  lowest = [
-    row["val_loss"] < min([r["val_loss"] for r in rows[:i]], default=np.inf)
-    for i, row in enumerate(rows)
-  ]
-  lowest[-1] = True
-  assert not all(lowest)
-  assert ["test_loss" in row for row in rows] == lowest
+  rows, _ = run(trainer, directory, stop=84, every=3, test=test)
+  expected = {84}
+  for epoch_end in range(8, 88, 8):
+    so_far = [row for row in rows if row["step"] <= epoch_end]
+    early_stop = min(so_far, key=lambda row: row["val_loss"])["step"]
+    if early_stop > epoch_end - 8:
+      expected.add(early_stop)
+  assert {row["step"] for row in rows if "test_loss" in row} == expected
+  assert 3 < len(expected) < 12 < len(rows)
+  assert directory.read_metrics() == rows
+  assert all(list(row)[-1] == "seconds" for row in rows)
+
+
+def test_the_early_stop_has_the_test_metrics_of_its_own_weights(
+  trainer, tmp_path
+):
+  run_dir = run_directory.RunDirectory(tmp_path)
+  test = data.as_data(small.examples(40, 2))
+  rows, _ = run(trainer, run_dir.level(0), stop=24, every=3, test=test)
+  tested = [row for row in rows[:-1] if "test_loss" in row]
+  assert any(row["step"] % 8 for row in tested)
+  for row in tested:
+    again = run_dir.level(row["step"])
+    ((*_, last), _) = run(trainer, again, stop=row["step"], every=3, test=test)
+    for name in ("test_loss", "test_accuracy"):
+      assert last[name] == row[name]
+
+
+def test_testing_changes_nothing_in_training(keras, strategy, tmp_path):
+  trainer = tf_lottery.Trainer(
+    lambda: small.make_model(keras, dropout=0.2), strategy=strategy
+  )
+  run_dir = run_directory.RunDirectory(tmp_path)
+  test = data.as_data(small.examples(40, 2))
+  rows, tested = run(trainer, run_dir.level(0), every=3, test=test)
+  assert any("test_loss" in row and row["step"] % 8 for row in rows[:-1])
+  _, alone = run(trainer, run_dir.level(1), every=3)
+  assert tested.fingerprint() == alone.fingerprint()
 
 
 def test_it_begins_in_the_middle(trainer, directory):
@@ -119,7 +147,8 @@ def test_a_done_round_is_read_back(trainer, directory):
 
 
 def test_tensorboard_reads_the_metrics(trainer, directory):
-  history, _ = run(trainer, directory)
+  test = data.as_data(small.examples(40, 2))
+  history, _ = run(trainer, directory, test=test)
   (path,) = directory.tensorboard.glob("events*")
   found = {}
   for record in tf.data.TFRecordDataset(str(path)):
@@ -131,6 +160,9 @@ def test_tensorboard_reads_the_metrics(trainer, directory):
       found[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
   assert found["val_loss", 5] == pytest.approx(history[0]["val_loss"])
   assert found["val_accuracy", 20] == history[-1]["val_accuracy"]
+  tested = {row["step"] for row in history if "test_loss" in row}
+  assert {step for tag, step in found if tag == "test_loss"} == tested
+  assert min(tested) % 8  # added at the end of its epoch
 
 
 def test_tensorboard_has_the_density_as_a_hyperparameter(trainer, directory):

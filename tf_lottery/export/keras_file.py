@@ -75,9 +75,9 @@ def _load(path: pathlib.Path) -> Any:
 
 def _run(
   source: Exportable, path: pathlib.Path, inputs: Any
-) -> Iterator[tuple[str, Mapping[str, Tensors]]]:
-  loaded = signatures.of_model(_load(path), inputs)
-  outputs = {
+) -> Iterator[tuple[str, dict[str, Tensors]]]:
+  loaded = signatures.of_model(_load(source.model, path), inputs)
+  outputs: dict[str, Tensors] = {
     name: loaded[name].compute(examples)
     for name, examples in source.examples.items()
   }

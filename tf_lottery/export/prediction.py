@@ -12,6 +12,7 @@ from tf_lottery import wrappers
 from tf_lottery.export import quiet
 from tf_lottery.export import runtimes
 from tf_lottery.export import tflite_flatbuffer
+from tf_lottery.storage import files
 
 
 def predict(
@@ -48,6 +49,8 @@ def predict(
 
 
 def _load(path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
+  if not path.exists():
+    files.recover(path.resolve().parent)
   if not path.exists():
     raise FileNotFoundError(f"There is no exported file at {path}.")
   if (path / "saved_model.pb").is_file():

@@ -100,7 +100,7 @@ def run_saved_model(
     The name of the loader, and signature -> output -> array.
   """
   loaded = tf.saved_model.load(str(path))
-  outputs = {}
+  outputs: dict[str, Tensors] = {}
   for name, inputs in examples.items():
     tensors = {key: tf.constant(value) for key, value in inputs.items()}
     results = loaded.signatures[name](**tensors)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+import numpy as np
 import tqdm
 
 from tf_lottery.rewinding import Snapshot
@@ -24,6 +25,8 @@ _log = logging.getLogger("tf_lottery")
 
 # Step -> what to do with the snapshot of that step.
 Captures = Mapping[int, Callable[[Snapshot], None]]
+# Data -> the metrics on it, by name.
+Evaluate = Callable[[Data], Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,7 +121,14 @@ class Protocol:
     recorder: Recorder,
     captures: Captures,
   ) -> None:
-    """Trains from a step to the end of the Round."""
+    """Trains from a step to the end of the Round.
+
+    Reports use two test results: at the end, and at the lowest validation
+    loss. Which step has the lowest loss is known only later, so its weights are
+    kept, and are tested when the epoch ends. To test at each new lowest loss
+    would take about as long as all validations together.
+    """
+    early = None  # the step of the lowest loss and its weights, until tested
     with self._bar(span, step, directory) as bar:
       for until in self._stops(step, span, captures):
         began = time.perf_counter()
@@ -131,39 +141,66 @@ class Protocol:
           captures[step](trainer.capture(step, optimizer=self.keep_optimizer))
         row = {"step": step, "loss": loss}
         evaluates = last or step % self.evaluate_every == 0
+        epoch_ends = last or step % self.steps_per_epoch == 0
         if evaluates:
-          row |= self.evaluate(trainer.evaluate, recorder.history, last=last)
+          row |= self._validated(trainer.evaluate)
+          lowest = _is_lowest(row, recorder.history)
+          if last or (lowest and epoch_ends):
+            row |= self._tested(trainer.evaluate)
+          if lowest:
+            early = None if epoch_ends else (step, trainer.binding.read())
         recorder.seconds += time.perf_counter() - began
         if evaluates:
           recorder.add(row)
-        if step % self.steps_per_epoch == 0 and not last:
+        if epoch_ends and early:
+          self._test_early_stop(trainer, recorder, *early)
+          early = None
+        if epoch_ends and not last:
           checkpoint = trainer.capture(step, optimizer=True)
           directory.save(checkpoint, directory.checkpoint, durable=False)
 
+  def _test_early_stop(
+    self,
+    trainer: Trainer,
+    recorder: Recorder,
+    step: int,
+    weights: Mapping[str, np.ndarray],
+  ) -> None:
+    """Tests earlier weights, then restores the current weights."""
+    began = time.perf_counter()
+    now = trainer.binding.read()
+    trainer.binding.write(weights)
+    metrics = self._tested(trainer.evaluate)
+    trainer.binding.write(now)
+    recorder.seconds += time.perf_counter() - began
+    recorder.amend(step, metrics)
+
   def evaluate(
     self,
-    evaluate: Callable[[Data], Mapping[str, float]],
+    evaluate: Evaluate,
     history: Sequence[Mapping[str, float]],
     *,
     last: bool,
   ) -> dict[str, float]:
     """Validates; also tests, at a new lowest validation loss and at the end.
 
-    Only these two rows of the test set are ever reported: the early stop, which
-    is known only afterwards, and the end. To test at every evaluation would
-    take twice as long as to validate.
+    This is for trainings that the `Trainer` does not do.
 
     Args:
       evaluate: gives the metrics of some data.
       history: the rows before.
       last: whether training is at its end.
     """
-    row = _prefixed("val_", evaluate(self.validation))
-    losses = [r["val_loss"] for r in history if not math.isnan(r["val_loss"])]
-    lowest = row["val_loss"] < min(losses, default=math.inf)
-    if self.test is not None and (lowest or last):
-      row |= _prefixed("test_", evaluate(self.test))
+    row = self._validated(evaluate)
+    if last or _is_lowest(row, history):
+      row |= self._tested(evaluate)
     return row
+
+  def _validated(self, evaluate: Evaluate) -> dict[str, float]:
+    return _prefixed("val_", evaluate(self.validation))
+
+  def _tested(self, evaluate: Evaluate) -> dict[str, float]:
+    return {} if self.test is None else _prefixed("test_", evaluate(self.test))
 
   def _stops(self, step: int, span: range, captures: Captures) -> Iterator[int]:
     """Yields where training pauses: evaluations, ends of epochs, captures."""
@@ -189,6 +226,14 @@ class Protocol:
     )
 
 
+def _is_lowest(
+  row: Mapping[str, float], history: Sequence[Mapping[str, float]]
+) -> bool:
+  """Whether the validation loss of a row is below that of all rows before."""
+  losses = [r["val_loss"] for r in history if not math.isnan(r["val_loss"])]
+  return row["val_loss"] < min(losses, default=math.inf)
+
+
 def _prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
   return {f"{prefix}{name}": value for name, value in metrics.items()}
 
@@ -200,7 +245,7 @@ def _keep_ticket(ticket: Ticket, directory: RoundDirectory) -> None:
   elif not ticket.equals(Ticket.load(directory.ticket)):
     raise ValueError(
       f"{directory.path} holds the training of another ticket. Give another"
-      " name."
+      " name, or delete the directory."
     )
 
 

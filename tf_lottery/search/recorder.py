@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import re
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -57,6 +58,13 @@ class Recorder:
     self.history.append(row)
     self._directory.append_metrics(row)
     self._write_events(row)
+
+  def amend(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Adds metrics to the evaluation that was recorded at a step."""
+    row = next(row for row in self.history if row["step"] == step)
+    row |= {**metrics, "seconds": row.pop("seconds")}
+    self._directory.write_metrics(self.history)
+    self._write_events({"step": step, **metrics})
 
   def record(self, **fields: Any) -> dict[str, Any]:
     """Returns the record of the Round: its last metrics, and given fields."""

@@ -1,8 +1,8 @@
 """Augmentation of images inside the training program, from given noise.
 
 An augmentation is a pure function `(images, uniforms) -> images` that XLA can
-compile. The noise depends on the seed of the data and the step alone, so that
-a resumed training, or one on more replicas, sees the same images.
+compile. The trainer draws the noise from the step and the seed of the data, so
+that a resumed training, or one on more replicas, sees the same images.
 """
 
 import tensorflow as tf
@@ -13,14 +13,20 @@ _SHIFT = 4
 def crop_and_flip(images: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
   """Shifts each image by up to 4 pixels, and mirrors half of them.
 
-  He et al. augment CIFAR-10 in this way (arXiv 1512.03385, section 4.2): pad
-  with 4 pixels of zero, crop to the size of before, flip left and right.
+  Each image is padded by 4 pixels of zero on each side, cropped to its former
+  size at a random place, and flipped left to right with probability 0.5.
 
   Args:
-    images: Array of shape `(n, height, width)` or `(n, height, width,
+    images: Images of shape `(n, height, width)` or `(n, height, width,
       channels)`.
-    uniforms: float32 in [0, 1) of shape `(n, 3)`. They choose one of 9 rows
-      and one of 9 columns for the crop; below 0.5, the third mirrors.
+    uniforms: Noise, float32 in [0, 1) of shape `(n, 3)`. The first two columns
+      choose the row and the column of the crop, out of 9 each; an image is
+      flipped where the third is below 0.5.
+
+  Returns:
+    Images of the same shape.
+
+  Reference: He et al., arXiv 1512.03385, section 4.2.
   """
   height, width = images.shape[1:3]
   others = [[0, 0]] * (len(images.shape) - 3)
@@ -36,16 +42,20 @@ def crop_and_flip(images: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
 
 
 def uniforms(batch_size: int, noise: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-  """Draws the noise of a step: float32 in [0, 1) of shape `(batch_size, 3)`.
+  """Draws the noise of a step.
 
   Args:
-    batch_size: Examples over all replicas.
-    noise: The seed of the data, and the number of the epoch's first step.
-    step: The number of the step in the epoch.
+    batch_size: Examples in a step, over all replicas.
+    noise: The seed of the data, and the number of the epoch's first step; int64
+      of shape `(2,)`.
+    step: The number of the step within the epoch.
+
+  Returns:
+    float32 in [0, 1) of shape `(batch_size, 3)`.
   """
   seed = noise + tf.stack([0, tf.cast(step, tf.int64)])
-  # From the bits of a named generator: TensorFlow draws other floats under
-  # XLA, and by default uses another generator on each kind of device.
+  # Floats are made of random bits here, and the generator is named: the floats
+  # that TensorFlow draws by default differ under XLA and between devices.
   bits = tf.random.stateless_uniform(
     (batch_size, 3), seed, None, None, tf.uint32, alg="philox"
   )

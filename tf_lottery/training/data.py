@@ -1,6 +1,5 @@
 """Training data: arrays in memory, or a stream, with an order from the seed."""
 
-import functools
 import hashlib
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from tf_lottery.training import examples
 from tf_lottery.training.examples import map_arrays
 
 Augment = Callable[[Any, tf.Tensor], Any]
+# Shift, or None where it is 0, and scale; see `scaled`.
+Scaling = tuple[tf.Tensor | None, tf.Tensor]
 
 # Examples that are scaled at a time where all of them are read.
 _CHUNK = 1000
@@ -47,7 +48,8 @@ class ArrayData:
       scaled; `sample_weight` may be `None`. Arrays that TensorFlow would
       convert, such as those in the other byte order, stay arrays.
     augment: The augmentation, or `None`.
-    scaling: `(shift, scale)` as float32 tensors, or `None`.
+    scaling: `(shift, scale)` as float32 tensors, or `None`. A shift of 0 is
+      `None` too.
     size: The number of examples.
 
   Raises:
@@ -92,7 +94,8 @@ class ArrayData:
     self.size = sizes.pop()
     if not self.size:
       raise ValueError("Data must have at least one example, got none.")
-    self.scaling = examples.scaling_for(self.parts[0], scale, shift)
+    self.scaling = _scaling_of(self.parts[0], scale, shift)
+    self._order: tuple[Any, ...] = ()
 
   @property
   def arrays(self) -> tuple[Any, Any, Any]:
@@ -114,8 +117,9 @@ class ArrayData:
   def _scaled(self, x: Any) -> Any:
     if self.scaling is None:
       return x
-    shift, scale = (np.asarray(value) for value in self.scaling)
-    return (x.astype(np.float32) - shift) / scale
+    x = x.astype(np.float32)
+    shift, scale = map_arrays(np.asarray, self.scaling)
+    return (x if shift is None else x - shift) / scale
 
   def steps_per_epoch(self, batch_size: int) -> int:
     """Counts the whole batches of an epoch; other examples are left out."""
@@ -128,10 +132,14 @@ class ArrayData:
 
   def order(self, seed: int, epoch: int) -> np.ndarray:
     """Draws the order of an epoch's examples: int32 of shape `(size,)`."""
-    # The epoch is part of the key, not of the counter: streams of near
-    # counters overlap.
-    rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-    return rng.permutation(self.size).astype(np.int32)
+    # Drawn once, although an epoch is trained in parts between evaluations.
+    if self._order[:2] != (seed, epoch):
+      # The epoch is part of the key, not of the counter: streams of near
+      # counters overlap.
+      rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+      order = rng.permutation(self.size).astype(np.int32)
+      self._order = (seed, epoch, order)
+    return self._order[2]
 
   def with_augment(self, augment: Augment | None) -> "ArrayData":
     """Returns the same examples with another augmentation."""
@@ -150,11 +158,11 @@ class ArrayData:
     weight = factors if weight is None else weight.reshape(-1) * factors
     return self._with((*self.parts[:2], weight), self.augment)
 
-  def _with(
-    self, parts: tuple[Any, ...], augment: Augment | None
-  ) -> "ArrayData":
-    shift, scale = map(float, self.scaling) if self.scaling else (0.0, None)
-    return ArrayData(parts, augment, scale=scale, shift=shift)
+  def _with(self, parts: tuple[Any, ...], augment: Augment | None):
+    if self.scaling is None:
+      return ArrayData(parts, augment)
+    shift, scale = map_arrays(float, self.scaling)
+    return ArrayData(parts, augment, scale=scale, shift=shift or 0.0)
 
   def batches(self, batch_size: int) -> Iterator[tuple[Any, Any, Any]]:
     """Yields `(x, y, sample_weight)` in the order of the arrays, x scaled."""
@@ -168,7 +176,7 @@ class ArrayData:
       `(x, y)` or `(x, y, sample_weight)`, x scaled and augmented.
     """
     epoch, index = divmod(step, self.steps_per_epoch(batch_size))
-    order = _order(self, seed, epoch)
+    order = self.order(seed, epoch)
     indices = order[index * batch_size : (index + 1) * batch_size]
     x, y, weight = self.take(indices)
     if self.augment is not None:
@@ -197,11 +205,6 @@ class ArrayData:
         digest.update(np.ascontiguousarray(array).data)
     augmented = f" {self.augment.__name__}" if self.augment else ""
     return f"{self.size} examples {digest.hexdigest()}{augmented}"
-
-
-@functools.lru_cache(maxsize=1)
-def _order(data: ArrayData, seed: int, epoch: int) -> np.ndarray:
-  return data.order(seed, epoch)
 
 
 class StreamData:
@@ -297,3 +300,114 @@ def as_data(value: Any) -> Data:
     "Data must be a tuple of arrays, a tf.data.Dataset, or a function of the"
     f" epoch that returns one, got {type(value).__name__}."
   )
+
+
+def as_triple(batch: Any) -> tuple[Any, Any, Any]:
+  """Returns `(x, y, sample_weight)` of a batch that may have no weights."""
+  x, y, sample_weight = (*batch, None)[:3]
+  return x, y, sample_weight
+
+
+def map_arrays(function: Callable[[Any], Any], parts: Any) -> Any:
+  """Applies a function to each array of nested parts; None stays None."""
+  return tf.nest.map_structure(
+    lambda a: None if a is None else function(a), parts
+  )
+
+
+# Inside the training and evaluation programs.
+
+
+def gather(
+  parts: Any, indices: tf.Tensor, scaling: Scaling | None, *, on_host: bool
+) -> tuple[Any, Any, Any]:
+  """Gathers a batch, and scales its x.
+
+  Args:
+    parts: `(x, y, sample_weight)` of all examples.
+    indices: Which examples; int32 of shape `(batch,)`.
+    scaling: Of the data, see `scaled`.
+    on_host: Whether to gather on the CPU, so that only the batch travels to
+      each replica's device.
+  """
+  with tf.device("CPU:0" if on_host else None):
+    x, y, weight = map_arrays(lambda a: tf.gather(a, indices), parts)
+  return scaled(x, scaling), y, weight
+
+
+def scaled(x: Any, scaling: Scaling | None) -> Any:
+  """Computes `(x - shift) / scale` in float32; without scaling, returns x.
+
+  Args:
+    x: A batch.
+    scaling: `(shift, scale)`, which must be arguments of the program: by a
+      constant, compilers do not divide but multiply by its inverse, which
+      gives other bits.
+  """
+  if scaling is None:
+    return x
+  shift, scale = scaling
+  x = tf.cast(x, tf.float32)
+  return (x if shift is None else x - shift) / scale
+
+
+def _keep(value: Any) -> Any:
+  """Makes a tensor in the host's memory of an array, or keeps the array."""
+  if isinstance(value, tf.Tensor) and value.dtype != tf.float64:
+    array = value
+  else:
+    array = np.asarray(value)
+    if array.dtype == np.float64:
+      # As Keras does: Python floats are not meant as double precision.
+      array = array.astype(np.float32)
+  if not array.ndim:
+    raise ValueError(
+      f"Data must be arrays, got the number {value!r}. Make lists into arrays"
+      " with np.asarray."
+    )
+  with tf.device("CPU:0"):
+    tensor = tf.identity(array)
+  if tensor.dtype.as_numpy_dtype != array.dtype:
+    return array  # strings, and numbers of the other byte order
+  return tensor
+
+
+def _scaling_of(x: Any, scale: float | None, shift: float) -> Scaling | None:
+  if scale is None:
+    if shift:
+      raise ValueError(
+        f"shift needs a scale, got shift={shift} alone. Give scale=1.0 too."
+      )
+    return None
+  if tf.nest.is_nested(x):
+    raise ValueError(
+      f"scale needs x to be one array, got a {type(x).__name__}. Use a layer of"
+      " the model instead, such as Rescaling."
+    )
+  if not scale:
+    raise ValueError(f"scale must not be 0, got {scale}.")
+  with tf.device("CPU:0"):
+    return (
+      tf.constant(shift, tf.float32) if shift else None,
+      tf.constant(scale, tf.float32),
+    )
+
+
+def _hash_header(digest: Any, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+  digest.update(f"{dtype.str}{shape}".encode())
+
+
+def _class_factors(
+  y: np.ndarray, class_weight: Mapping[int, float]
+) -> np.ndarray:
+  """Returns the weight of each example's class, 1 where it is not named."""
+  if not isinstance(y, np.ndarray):
+    raise ValueError(
+      "class_weight needs one array of classes as the target, got"
+      f" {type(y).__name__}. Give sample weights instead."
+    )
+  labels = y.argmax(-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(-1)
+  factors = np.ones(len(labels), np.float32)
+  for label, weight in class_weight.items():
+    factors[labels == label] = weight
+  return factors

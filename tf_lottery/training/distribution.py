@@ -8,7 +8,11 @@ import tensorflow as tf
 def resolve_strategy(
   strategy: tf.distribute.Strategy | str | None,
 ) -> tf.distribute.Strategy:
-  """Returns a strategy by its name; `None` and `"none"` are one device.
+  """Returns the strategy of a name; a strategy is returned as it is.
+
+  Args:
+    strategy: A `tf.distribute.Strategy`, or one of `"none"`, `"mirrored"`,
+      `"multi_worker_mirrored"`, `"tpu"`. `None` and `"none"` are one device.
 
   Raises:
     ValueError: There is no strategy of that name.
@@ -31,10 +35,10 @@ def resolve_strategy(
 
 @functools.cache
 def _mirrored() -> tf.distribute.Strategy:
-  # One in a process: two over the same devices would number their collective
-  # operations alike, and take each other's gradients.
+  # There is one in a process: two strategies over the same devices would give
+  # their collective operations the same numbers, and mix up their gradients.
   devices = tf.config.list_logical_devices("GPU")
-  # Left to itself, it would take one of several logical CPUs only.
+  # Without a list of devices, it would use one of several logical CPUs only.
   devices = devices or tf.config.list_logical_devices("CPU")
   return tf.distribute.MirroredStrategy([device.name for device in devices])
 
@@ -47,7 +51,7 @@ def _tpu() -> tf.distribute.Strategy:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-  """Returns whether this process is the one of its cluster that writes."""
+  """Whether this process is the one of its cluster that writes files."""
   resolver = strategy.cluster_resolver
   if resolver is None or resolver.task_type in (None, "", "chief"):
     return True

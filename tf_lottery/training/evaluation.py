@@ -110,22 +110,25 @@ class Evaluator:
       ValueError: There are fewer examples than replicas.
     """
     self.build_metrics(data)
-    self._model.reset_metrics()
     if isinstance(data, ArrayData):
       if data.size < self._placement.replicas:
         raise ValueError(
           "Data must have an example for each of"
           f" {self._placement.replicas} replicas, got {data.size}."
         )
-      self._evaluate_all(self._placement.put(data), data.scaling)
+      results = self._evaluate_all(self._placement.put(data), data.scaling)
     else:
+      self._model.reset_metrics()
       for batch in self._placement.distribute(data.make(0)):
         self._evaluate_batch(batch)
-    results = self._model.get_metrics_result()
+      results = self._model.get_metrics_result()
     return {name: float(value) for name, value in results.items()}
 
-  def _all_parts(self, arrays: Any, scaling: Scaling | None) -> None:
-    """Updates the metrics by equal parts of the data, one per replica."""
+  def _all_parts(
+    self, arrays: Any, scaling: Scaling | None
+  ) -> dict[str, tf.Tensor]:
+    """Computes the metrics on equal parts of the data, one for each replica."""
+    self._model.reset_metrics()
     replicas = self._placement.replicas
     size = next(a for a in tf.nest.flatten(arrays) if a is not None).shape[0]
     parts = -(-size // _BATCH) * replicas
@@ -147,6 +150,7 @@ class Evaluator:
       (tf.constant(0, tf.int64),),
       parallel_iterations=1,
     )
+    return self._model.get_metrics_result()
 
   def _distributed_batch(self, batch: Any) -> None:
     self._strategy.run(self._model.test_step, args=(as_triple(batch),))

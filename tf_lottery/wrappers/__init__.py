@@ -6,10 +6,10 @@ lottery-ready in place. `keras2_lottery.py` does so for a model of `tf_keras`
 an object of tf_keras is met.
 
 How a mask is held: a constraint on each weight zeroes its pruned entries after
-every update of an optimizer. Once a mask is held, the model's `fit()`,
-`set_weights()` and `load_weights()` hold it anew if it was lost. Other code can
-still lose it, such as a training loop of one's own after a constraint was
-replaced: then `bind` warns, and `Binding.check_held` raises an error.
+every update of an optimizer. Where a mask was held on a model, its `fit()`,
+`set_weights()` and `load_weights()` keep the mask, even if somebody has
+replaced the constraint. A training loop of one's own can still lose it then:
+`bind` warns of a lost mask, and `Binding.check_held` raises an error.
 """
 
 import importlib
@@ -87,8 +87,8 @@ def lottery_prune(
   tf_keras yourself.
 
   Args:
-    target: A built model, or a layer, which may be unbuilt.
-    prunable: Overrides the rules on which weights are pruned. A function of a
+    target: A built model, or a layer, which may still be unbuilt.
+    prunable: Overrides the rules on which weights are pruned: a function of a
       `Weight` that returns True, False or None (the rules decide), or a
       mapping of layer name to bool. Defaults to `None`.
     **tfmot_arguments: Arguments of tfmot's wrapper, for tf_keras only.
@@ -141,22 +141,25 @@ def strip_lottery(model: Any) -> Any:
 
 
 def bind(model: Any, *, prunable: Override | None = None) -> Binding:
-  """Returns the `Binding` of a Keras model of either generation.
+  """Sees a Keras model of either generation as named weights.
+
+  Warns where the model has a mask that does not hold.
 
   Args:
     model: A built model, lottery-ready or plain.
-    prunable: See `lottery_prune`. It has no effect on a lottery-ready model,
-      whose prunable weights are known.
+    prunable: See `lottery_prune`; a lottery-ready model keeps what was
+      decided then.
 
   Raises:
     TypeError: The model is of no known Keras generation.
     ValueError: The model is not built.
-
-  Warns:
-    UserWarning: The model has a mask that does not hold.
   """
   generation = generation_of(model)
-  _check_built("bind()", model)
+  if not model.built:
+    raise ValueError(
+      f"bind() needs a model whose weights exist, and {model.name!r} is not"
+      " built. Give it an Input, or call it on data once."
+    )
   binding = Binding(model, generation, prunable)
   try:
     binding.check_held()
@@ -190,11 +193,20 @@ def pattern_of(model: Any) -> patterns.Pattern:
   return asked.pop() if asked else patterns.unstructured()
 
 
+def check_optimizer(optimizer: Any) -> None:
+  """Refuses optimizers under which a mask would not hold.
+
+  Raises:
+    ValueError: The optimizer averages the weights.
+  """
+  optimizers.check(optimizer)
+
+
 def set_seed(seed: int) -> None:
   """Seeds Python, NumPy, TensorFlow and both Keras generations.
 
-  Both generations, because nobody knows which one a function that makes a
-  model will use, and its initial weights must be the same every time.
+  The generation of a model is known only after the model is made, and its
+  initial weights must be the same every time.
   """
   for name in ("keras", "tf_keras"):
     importlib.import_module(name).utils.set_random_seed(seed)
@@ -256,7 +268,8 @@ def rebuild(model: Any, changes: Mapping[str, Mapping[str, Any]]) -> Any:
   """Builds the same architecture, with other arguments for some layers.
 
   Args:
-    model: A Sequential or functional model.
+    model: A Sequential or functional model. Of a lottery-ready model, masks
+      and initial weights are not copied.
     changes: Layer name -> the entries of its configuration that change.
 
   Returns:
@@ -284,6 +297,6 @@ def walk(model: Any) -> Iterator[Any]:
 
 
 def config_of(layer: Any) -> dict[str, Any]:
-  """Returns the configuration of a layer for reading, not for a copy."""
+  """Returns the configuration of a layer, for reading: it warns of no copy."""
   with copying.without_warning():
     return layer.get_config()

@@ -32,8 +32,8 @@ class Binding:
 
   Attributes:
     model: The Keras model.
-    generation: The Keras generation of the model.
-    report: The `PrunableReport` of the model's weights.
+    generation: The object for the Keras generation of the model.
+    report: The `PrunableReport` of its weights.
   """
 
   def __init__(
@@ -45,10 +45,12 @@ class Binding:
     self.model = model
     self.generation = generation
     self._given_initial: dict[str, np.ndarray] | None = None
+    self._kept: int | None = None  # the count of the mask that was held last
     found = list(walking.walk_weights(model, generation, prunable))
     self.report = PrunableReport([b.weight for b in found])
     self._weights = {bound.weight.key: bound for bound in found}
     self._by_variable = {id(bound.variable): bound for bound in found}
+    self._prunable = [bound for bound in found if bound.weight.prunable]
 
   @property
   def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -70,8 +72,8 @@ class Binding:
   def optimizers(self) -> list[Any]:
     """The optimizers that are attributes of the model.
 
-    The compiled optimizer is one of them. A model with a `train_step` of its
-    own may have more.
+    These are the compiled one, and others that the model's own `train_step`
+    uses.
     """
     kind = self.generation.library.optimizers.Optimizer
     compiled = getattr(self.model, "optimizer", None)
@@ -109,7 +111,8 @@ class Binding:
   def write(self, values: Mapping[str, np.ndarray]) -> None:
     """Assigns weights and random states by key.
 
-    The mask is not applied to the values. Call `hold` afterwards.
+    Values are written as they are, even where a mask prunes. Hold the mask
+    again afterwards.
 
     Args:
       values: Key -> array, for some or all keys that `read` returns.
@@ -154,7 +157,7 @@ class Binding:
     is applied before the mask.
 
     Args:
-      mask: A mask of the model's prunable weights.
+      mask: Its keys must be those of the prunable weights.
 
     Raises:
       ValueError: The mask is of another architecture.
@@ -171,27 +174,44 @@ class Binding:
       held.mask.assign(tf.cast(array, held.mask.dtype))
       value = variables.read(self._raw(key))
       variables.assign(self._raw(key), np.where(array, value, 0))
-    self.guard()
+    self._kept = mask.kept
+    guarding.guard(self.model, self.hold_again, self.prepare_training)
 
-  def guard(self) -> None:
-    """Has the model's own methods hold the mask again if they lose it."""
-    guarding.guard(self.model, self._hold_again, self._prepare_training)
+  def hold_again(self) -> None:
+    """Holds the mask anew, after weights were written.
 
-  def _hold_again(self) -> None:
-    """Holds the mask again, after weights were written."""
+    The file of a lottery-ready model holds its mask too: one that was saved
+    before pruning brings the denser mask of that time back, with a warning.
+    """
     mask = self.mask
-    if mask.kept < mask.size:
+    if self._kept is not None and mask.kept > self._kept:
+      warnings.warn(
+        f"load_weights() replaced the mask by the one in the file: it keeps"
+        f" {mask.kept:,} weights, and {self._kept:,} were kept before. To go"
+        " back to the initial weights under the mask, use prune_and_rewind().",
+        stacklevel=3,
+      )
+      self._kept = mask.kept
+    if self._pruned():
       self.hold(mask)
 
-  def _prepare_training(self) -> None:
-    """Holds lost masks again before each `fit()`, at next to no cost."""
+  def prepare_training(self) -> None:
+    """Makes sure that the mask will hold in `fit()`.
+
+    It runs before each batch of `train_on_batch()`, so it reads no weights
+    unless a constraint was replaced.
+
+    Raises:
+      ValueError: The optimizer averages the weights.
+    """
     optimizers.check(getattr(self.model, "optimizer", None))
-    if any(self._is_replaced(bound) for bound in self._weights.values()):
-      lost = self._violations()
+    if any(map(self._is_replaced, self._prunable)):
+      lost = [self._why(*one) for one in self._violations() if one[1]]
       self.hold(self.mask)
-      if any(wrong for _, wrong in lost):
+      if lost:
         warnings.warn(
-          f"{_listed(lost)} They are zero again, and the mask is held.",
+          f"{' '.join(lost)} The pruned entries are zero again, and the mask"
+          " is held.",
           stacklevel=4,
         )
 
@@ -229,7 +249,7 @@ class Binding:
     return bound.held.apply(gradient)
 
   def check_held(self) -> None:
-    """Checks that the mask was held until now, and still is.
+    """Checks that the mask is held, and that the weights obey it.
 
     Raises:
       RuntimeError: A pruned weight is not 0.0 on some replica, or somebody has
@@ -237,13 +257,13 @@ class Binding:
       ValueError: Weights are pruned, and the model is compiled with an
         optimizer that averages weights.
     """
-    mask = self.mask
-    if mask.kept == mask.size:
+    if not self._pruned():
       return
+    optimizers.check(getattr(self.model, "optimizer", None))
     violations = self._violations()
     if violations:
-      raise RuntimeError(_listed(violations) + _WAY_OUT)
-    optimizers.check(getattr(self.model, "optimizer", None))
+      why = " ".join(self._why(*violation) for violation in violations)
+      raise RuntimeError(why + _WAY_OUT)
 
   # Initial weights.
 
@@ -304,7 +324,7 @@ class Binding:
     return self.generation.raw(self._weights[key].variable)
 
   def _install(self, bound: walking.BoundWeight) -> holding.HeldMask:
-    """Puts our constraint on a weight, and makes a mask if there is none."""
+    """Puts our constraint on a weight, with a new mask if it has none."""
     if bound.held is not None and not self._is_replaced(bound):
       return bound.held
     if bound.held is not None:
@@ -319,25 +339,33 @@ class Binding:
     return bound.hold_by(mask, self.generation)
 
   def _is_replaced(self, bound: walking.BoundWeight) -> bool:
-    """Whether another constraint is in the place of the one for the mask."""
+    """Tells whether another constraint is in the place of a held mask."""
     held = bound.held
     return held is not None and (
       self.generation.constraint(bound.variable) is not held
     )
 
-  def _violations(self) -> list[tuple[str, int]]:
-    """Lists masks that do not hold: why, and how many entries are not zero."""
+  def _pruned(self) -> list[tuple[walking.BoundWeight, np.ndarray]]:
+    """Lists the weights whose mask prunes entries, with that mask."""
+    found = []
+    for bound in self._prunable:
+      if bound.held is not None:
+        kept = bound.held.mask.numpy().astype(bool)
+        if not kept.all():
+          found.append((bound, kept))
+    return found
+
+  def _violations(self) -> list[tuple[walking.BoundWeight, int]]:
+    """Lists the weights whose mask does not hold, with their wrong entries."""
     violations = []
-    for key, kept in self.mask.items():
-      bound = self._weights[key]
-      if kept.all():
-        continue
+    for bound, kept in self._pruned():
+      raw = self.generation.raw(bound.variable)
       wrong = max(
         int(np.count_nonzero(value.numpy()[~kept]))
-        for value in variables.replicas(self._raw(key))
+        for value in variables.replicas(raw)
       )
       if wrong or self._is_replaced(bound):
-        violations.append((self._why(bound, wrong), wrong))
+        violations.append((bound, wrong))
     return violations
 
   def _why(self, bound: walking.BoundWeight, wrong: int) -> str:
@@ -368,7 +396,3 @@ class Binding:
         f"Weight {key!r} ({weight.name}) has shape {weight.shape} in the"
         f" model, got shape {tuple(shape)}. It is of another architecture."
       )
-
-
-def _listed(violations: list[tuple[str, int]]) -> str:
-  return " ".join(why for why, _ in violations)

@@ -1,7 +1,6 @@
-"""Wraps methods of a Keras model that could lose its mask.
+"""Keras methods that could lose a mask, changed so that they keep it.
 
-The wrapped methods are set on the model object, not on its class, which may be
-the user's own.
+They are replaced on the model object: its class is the user's.
 """
 
 import functools
@@ -16,12 +15,12 @@ def guard(
   hold_again: Callable[[], None],
   prepare_training: Callable[[], None],
 ) -> None:
-  """Wraps the methods of a model that could lose its mask.
+  """Replaces the methods of a model that could lose its mask.
 
   Args:
-    model: A Keras model. A layer is left alone.
-    hold_again: Is called after `set_weights()` and `load_weights()`.
-    prepare_training: Is called before `fit()` and `train_on_batch()` train.
+    model: A Keras model; a layer is left alone.
+    hold_again: Function to call after `set_weights()` and `load_weights()`.
+    prepare_training: Function to call first in `fit()` and `train_on_batch()`.
   """
   if not hasattr(model, "make_train_function"):
     return

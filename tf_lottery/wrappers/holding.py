@@ -1,7 +1,7 @@
 """How a mask is held: by a constraint on the variable, noted on its layer.
 
-The mask is read from the note, because somebody else may replace the
-constraint, and the mask must not be forgotten together with it.
+The mask is read from the note. If it were read from the constraint, it would be
+forgotten as soon as somebody set another constraint.
 """
 
 from typing import Any
@@ -20,8 +20,7 @@ class HeldMask:
   Attributes:
     mask: The variable, of TensorFlow or Keras, that says which entries are
       kept: boolean, or float as in tfmot.
-    inner: The constraint that the variable had before, or None. It is applied
-      first.
+    inner: The constraint that the variable had before. It is applied first.
   """
 
   def __init__(self, mask: Any, inner: Any = None):

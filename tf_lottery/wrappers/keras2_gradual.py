@@ -1,4 +1,4 @@
-"""Gradual pruning by tfmot, which practitioners would use instead."""
+"""Gradual pruning as tfmot ships it, the common way to make models sparse."""
 
 import importlib
 from collections.abc import Callable
@@ -41,15 +41,16 @@ def fit(
 
   Args:
     model: A compiled Sequential or functional tf_keras model.
-    batches: A function of the step that returns a batch, as `fit` takes it.
-    steps: The number of optimizer updates.
-    densities: Weight key -> the final density of this kernel, in [0, 1].
-    every: Steps between evaluations, once the final density is reached.
-    on_evaluation: Is called with the step, the mean training loss since the
+    batches: Returns the batch of a step, as `fit` takes it.
+    steps: Number of optimizer updates. At least 1.
+    densities: Weight key -> the final density of the kernel, in (0, 1].
+    every: Number of steps between evaluations, once the final density is
+      reached.
+    on_evaluation: Function of the step, the mean training loss since the
       evaluation before, and the model to evaluate.
 
   Returns:
-    All weights at the end, by key.
+    Key -> array, of all weights at the end.
 
   Reference: Zhu and Gupta, arXiv 1710.01878.
   """
@@ -96,3 +97,35 @@ def _wrapped(model: Any, densities: Mapping[str, float], end: int) -> Any:
     return _tfmot.prune_low_magnitude(layer, pruning_schedule=schedule)
 
   return tf_keras.models.clone_model(model, clone_function=wrap)
+
+
+class _Batches(tf_keras.utils.Sequence):
+  """Batches by step, one epoch long."""
+
+  def __init__(self, make: Callable[[int], Any], steps: int):
+    super().__init__()
+    self._make = make
+    self._steps = steps
+
+  def __len__(self) -> int:
+    return self._steps
+
+  def __getitem__(self, step: int) -> Any:
+    return self._make(step)
+
+
+class _Evaluation(tf_keras.callbacks.Callback):
+  """Evaluates every so many steps, once the final density is reached."""
+
+  def __init__(self, steps: int, every: int, call: Callable[..., None]):
+    super().__init__()
+    self._steps = steps
+    self._every = every
+    self._call = call
+
+  def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    step = batch + 1
+    last = step == self._steps
+    if last or (step > end_step(self._steps) and step % self._every == 0):
+      self._call(step, logs["loss"], self.model)
+      self.model.reset_metrics()  # The evaluation filled them.

@@ -29,12 +29,12 @@ class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
 
   Args:
     layer: The layer to wrap.
-    prunable_roles: The weights to prune, e.g. `["kernel"]`. Defaults to
-      `None`: the layer's own `get_prunable_weights`, or else the rules decide.
+    prunable_roles: Which weights to prune, e.g. `["kernel"]`; `None` asks the
+      rules, or the layer's own `get_prunable_weights`. Defaults to `None`.
     **kwargs: The arguments of tfmot's `PruneLowMagnitude`.
 
   Attributes:
-    initial: Role -> variable, for every weight of the wrapped layer.
+    initial: Role -> variable, of every weight of the wrapped layer.
 
   Example:
   ```python
@@ -69,7 +69,7 @@ class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
     ]
 
   def build(self, input_shape=None):
-    # tf_keras's Wrapper builds the wrapped layer alone.
+    # tf_keras's Wrapper builds the wrapped layer alone; tfmot's comes later.
     tf_keras.layers.Wrapper.build(self, input_shape)
     if self.layer.weights:
       self._prepare(input_shape)
@@ -87,7 +87,7 @@ class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
           mask.assign(tf.cast(bound.held.mask, mask.dtype))
         bound.hold_by(mask, TF_KERAS)
       self.initial[role] = self._add_initial(role, bound.variable)
-      # Around Keras's tracking: the variable is the wrapper's, not the layer's.
+      # Not tracked by Keras: the variable is the wrapper's, not the layer's.
       below = vars(bound.layer).setdefault(keras2.INITIAL, {})
       below[bound.weight.role] = self.initial[role]
     source = vars(self).pop(_SOURCE, None)
@@ -156,7 +156,7 @@ class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
   @classmethod
   def from_config(cls, config):
     layer = super().from_config(config)
-    # Around Keras's tracking: the source is no part of the copy.
+    # Not tracked by Keras: the source is no part of the copy.
     vars(layer)[_SOURCE] = copying.source_of(config)
     return layer
 
@@ -268,7 +268,7 @@ TF_KERAS: Generation = TfKeras()
 def _chosen(
   layer: tf_keras.layers.Layer, prunable: Override | None
 ) -> set[int]:
-  """Returns the ids of the variables to prune, in the layer and below it."""
+  """Returns the ids of the variables to prune, in the layer and below."""
   return {
     id(bound.variable)
     for bound in walking.walk_weights(layer, TF_KERAS, prunable)
@@ -288,7 +288,10 @@ def _wrap(layer, chosen: set[int], **tfmot_arguments) -> LotteryPrune:
 def _relative_role(
   bound: walking.BoundWeight, layer: tf_keras.layers.Layer
 ) -> str:
-  """Returns a weight's role, with the layer's number for a layer below."""
+  """Returns the role of a weight in a wrapped layer.
+
+  The role of a sublayer's weight has the number of the sublayer before it.
+  """
   return bound.weight.role if bound.layer is layer else bound.weight.key
 
 
@@ -305,12 +308,12 @@ def _is_prepared(layer: tf_keras.layers.Layer) -> bool:
 
 
 def _with_attributes_replaced(layer, replace):
-  """Applies `replace` below a subclassed model or layer, in place."""
+  """Applies `replace` to the layers below a subclassed one, in place."""
   if not _is_prepared(layer):
     return layer
   for name, value in list(vars(layer).items()):
-    # All layers are set anew, because setting one puts it last, and the order
-    # of the layers must remain.
+    # Setting an attribute puts its layer last. To keep the order of the
+    # layers, those that do not change are set again too.
     if not name.startswith("_self_") and _holds_layers(value):
       delattr(layer, name)
       setattr(layer, name, _map_layers(replace, value))
@@ -337,14 +340,14 @@ def _map_layers(replace: Any, value: Any) -> Any:
 
 
 def _rebuild(model: tf_keras.Model, replace: Any) -> tf_keras.Model:
-  # A model remembers the scope it was made in, and trains under it.
+  # A model trains under the strategy in whose scope it was made.
   with model.distribute_strategy.scope():
     rebuilt = tf_keras.models.clone_model(model, clone_function=replace)
     if type(rebuilt) is LotteryFunctional:
       rebuilt.__class__ = Functional
     compiled = getattr(model, "_compile_config", None)
     if model.optimizer is not None and compiled is not None:
-      # The optimizer itself: a name or a wrapped one would begin afresh.
+      # The same optimizer object: one from a configuration would begin afresh.
       config = {**compiled.config, "optimizer": model.optimizer}
       rebuilt.compile(**config)
   return rebuilt

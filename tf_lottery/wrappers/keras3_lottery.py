@@ -32,8 +32,8 @@ class LotteryState(keras.layers.Layer):
     weights: Role -> weight of the layer.
 
   Attributes:
-    masks: Role -> boolean variable, for each prunable weight.
-    initial: Role -> variable, for each weight.
+    masks: Role -> boolean variable, of prunable weights.
+    initial: Role -> variable, of all weights.
   """
 
   def __init__(self, weights: Mapping[str, walking.BoundWeight]):
@@ -75,8 +75,8 @@ class LotteryState(keras.layers.Layer):
 
 
 def _copy(variable):
-  # Read later: while Keras traces shapes, as before a subclassed model's first
-  # call, it only notes the variables, and makes them afterwards in this order.
+  # A function, as the value may not exist yet: before the first call of a
+  # subclassed model, Keras traces shapes, and makes all variables afterwards.
   return lambda shape, dtype=None: tf.identity(variable.value)
 
 
@@ -86,8 +86,8 @@ class _RestoresLottery:
   plain_class: type[keras.Model]
 
   def __new__(cls, *args, **kwargs):
-    # Only `prune_model` makes a model ready. When Keras itself calls the class,
-    # as in clone_model(), it makes a model of other layers, which is plain.
+    # Only `prune_model` makes a model ready. Keras also calls this class when
+    # it makes a model of other layers, as in clone_model(): that one is plain.
     return cls.plain_class(*args, **kwargs)
 
   def get_config(self):
@@ -173,8 +173,8 @@ class Keras3(keras3.Keras3Base):
 
       vars(layer)[_PLAIN_BUILD] = plain_build
       vars(layer)["build"] = build
-    # Keras calls it when it writes the layer into a file, except for layers of
-    # a subclassed model, which makes them ready itself.
+    # Keras calls it to write the layer into a file. It does not call it for
+    # the layers of a subclassed model, which makes them ready itself.
     vars(layer)["get_build_config"] = _refuse_to_save_layer
     copying.warn_of_copies(layer)
     return layer
@@ -221,7 +221,7 @@ def _attach_states(
 
 def _attach_state(weights: Mapping[str, walking.BoundWeight]) -> None:
   first = next(iter(weights.values()))
-  # Where a model's call builds its layers, variables would come cast.
+  # A layer that is built in a model's call would get its variables cast.
   scope = variables.scope_of(KERAS_3.raw(first.variable))
   with scope, AutocastScope(None):
     state = LotteryState(weights)
@@ -230,18 +230,18 @@ def _attach_state(weights: Mapping[str, walking.BoundWeight]) -> None:
     if held is not None:  # by a Binding, before the model was made ready
       mask.assign(tf.cast(held.mask, tf.bool))
     weights[role].hold_by(mask, KERAS_3)
-  # Around Keras's tracking, so that layer.weights stays what it was; Keras's
+  # Not tracked by Keras, so that layer.weights stays what it was. Keras's
   # saving finds the attribute, and tf.train.Checkpoint the dependency.
   vars(first.layer)[keras3.STATE] = state
   dependency = tf.Module()
-  # Its dictionaries, plain: TensorFlow does not look into Keras's tracked ones.
+  # Plain copies: TensorFlow does not look into Keras's tracked dictionaries.
   dependency.masks = dict(state.masks)
   dependency.initial = dict(state.initial)
   first.layer._track_trackable(dependency, "lottery_state", overwrite=True)
 
 
 def _warn_of_copies_below(model: keras.Model) -> None:
-  """Calls `warn_of_copies` on each layer with lottery state in or below it."""
+  """Has each layer warn that has lottery state, or a layer below with it."""
   for layer in walking.walk(model, KERAS_3):
     ready = any(map(KERAS_3.initial, walking.walk(layer, KERAS_3)))
     # The configuration of a ready model brings its lottery along.

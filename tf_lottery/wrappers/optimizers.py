@@ -57,7 +57,7 @@ def reset(optimizer: Any, model: Any, generation: Generation) -> None:
 
 
 def _unbuilt_copy(optimizer: Any) -> Any:
-  """Returns a new optimizer with the same class and settings."""
+  """Returns an optimizer of the same kind and settings, without variables."""
   with _without_schedule(innermost(optimizer)):
     config = optimizer.get_config()
   return type(optimizer).from_config(config)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 from tf_lottery.weights import Override
@@ -17,8 +18,8 @@ class BoundWeight:
 
   Attributes:
     weight: The description of the weight.
-    variable: The variable that stores it, of Keras 3 or TensorFlow.
-    layer: The layer that owns it.
+    variable: The variable of Keras 3 or TensorFlow that stores the weight.
+    layer: The layer that owns the weight.
   """
 
   weight: Weight
@@ -27,11 +28,18 @@ class BoundWeight:
 
   @property
   def held(self) -> holding.HeldMask | None:
-    """The mask that was put on the weight, or None."""
+    """The mask to hold on the weight, None if there is none."""
     return holding.held_on(self.layer).get(self.weight.role)
 
   def hold_by(self, mask: Any, generation: Generation) -> holding.HeldMask:
-    """Holds a mask on the weight, around the constraint that it has now."""
+    """Puts a constraint with this mask on the weight.
+
+    A constraint that is there already is applied first.
+
+    Args:
+      mask: A variable of the weight's shape.
+      generation: The Keras generation of the layer.
+    """
     before = self.held
     inner = generation.constraint(self.variable)
     if before is not None and inner is before:
@@ -62,6 +70,7 @@ def walk_weights(
 ) -> Iterator[BoundWeight]:
   """Yields the model's weights, in an order that a rebuild repeats."""
   layers = list(walk(model, generation))
+  _check_override(prunable, layers)
   decided = any(
     generation.initial(layer) or holding.held_on(layer) for layer in layers
   )
@@ -85,6 +94,17 @@ def walk_weights(
     index += bool(variables)
 
 
+def _check_override(prunable: Override | None, layers: list[Any]) -> None:
+  """Refuses names of layers that the model does not have."""
+  if isinstance(prunable, Mapping):
+    names = [layer.name for layer in layers]
+    if unknown := sorted(set(prunable) - set(names)):
+      raise ValueError(
+        f"prunable must name layers of the model, {', '.join(names)}; got"
+        f" {', '.join(unknown)}."
+      )
+
+
 def unique_role(role: str, taken: set[str]) -> str:
   """Returns a role, with a number if the layer has used the name before."""
   number = 1
@@ -97,7 +117,7 @@ def unique_role(role: str, taken: set[str]) -> str:
 
 
 def _as_decided(weight: Weight, held: bool) -> Weight:
-  """Replaces the decision of the rules by that of `lottery_prune`."""
+  """Corrects a rule's answer to what lottery_prune decided."""
   if weight.prunable == held:
     return weight
   reason = (
