@@ -4,7 +4,6 @@ import os
 import pathlib
 from collections.abc import Callable
 from collections.abc import Iterator
-from collections.abc import Mapping
 from typing import Any
 
 from tf_lottery import wrappers
@@ -76,7 +75,7 @@ def _load(path: pathlib.Path) -> Any:
 def _run(
   source: Exportable, path: pathlib.Path, inputs: Any
 ) -> Iterator[tuple[str, dict[str, Tensors]]]:
-  loaded = signatures.of_model(_load(source.model, path), inputs)
+  loaded = signatures.of_model(_load(path), inputs)
   outputs: dict[str, Tensors] = {
     name: loaded[name].compute(examples)
     for name, examples in source.examples.items()

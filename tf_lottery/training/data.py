@@ -14,8 +14,6 @@ from tf_lottery.training import examples
 from tf_lottery.training.examples import map_arrays
 
 Augment = Callable[[Any, tf.Tensor], Any]
-# Shift, or None where it is 0, and scale; see `scaled`.
-Scaling = tuple[tf.Tensor | None, tf.Tensor]
 
 # Examples that are scaled at a time where all of them are read.
 _CHUNK = 1000
@@ -48,8 +46,7 @@ class ArrayData:
       scaled; `sample_weight` may be `None`. Arrays that TensorFlow would
       convert, such as those in the other byte order, stay arrays.
     augment: The augmentation, or `None`.
-    scaling: `(shift, scale)` as float32 tensors, or `None`. A shift of 0 is
-      `None` too.
+    scaling: `(shift, scale)` as float32 tensors, or `None`; see `Scaling`.
     size: The number of examples.
 
   Raises:
@@ -94,7 +91,7 @@ class ArrayData:
     self.size = sizes.pop()
     if not self.size:
       raise ValueError("Data must have at least one example, got none.")
-    self.scaling = _scaling_of(self.parts[0], scale, shift)
+    self.scaling = examples.scaling_for(self.parts[0], scale, shift)
     self._order: tuple[Any, ...] = ()
 
   @property
@@ -158,10 +155,10 @@ class ArrayData:
     weight = factors if weight is None else weight.reshape(-1) * factors
     return self._with((*self.parts[:2], weight), self.augment)
 
-  def _with(self, parts: tuple[Any, ...], augment: Augment | None):
-    if self.scaling is None:
-      return ArrayData(parts, augment)
-    shift, scale = map_arrays(float, self.scaling)
+  def _with(
+    self, parts: tuple[Any, ...], augment: Augment | None
+  ) -> "ArrayData":
+    shift, scale = map_arrays(float, self.scaling or (None, None))
     return ArrayData(parts, augment, scale=scale, shift=shift or 0.0)
 
   def batches(self, batch_size: int) -> Iterator[tuple[Any, Any, Any]]:
@@ -300,114 +297,3 @@ def as_data(value: Any) -> Data:
     "Data must be a tuple of arrays, a tf.data.Dataset, or a function of the"
     f" epoch that returns one, got {type(value).__name__}."
   )
-
-
-def as_triple(batch: Any) -> tuple[Any, Any, Any]:
-  """Returns `(x, y, sample_weight)` of a batch that may have no weights."""
-  x, y, sample_weight = (*batch, None)[:3]
-  return x, y, sample_weight
-
-
-def map_arrays(function: Callable[[Any], Any], parts: Any) -> Any:
-  """Applies a function to each array of nested parts; None stays None."""
-  return tf.nest.map_structure(
-    lambda a: None if a is None else function(a), parts
-  )
-
-
-# Inside the training and evaluation programs.
-
-
-def gather(
-  parts: Any, indices: tf.Tensor, scaling: Scaling | None, *, on_host: bool
-) -> tuple[Any, Any, Any]:
-  """Gathers a batch, and scales its x.
-
-  Args:
-    parts: `(x, y, sample_weight)` of all examples.
-    indices: Which examples; int32 of shape `(batch,)`.
-    scaling: Of the data, see `scaled`.
-    on_host: Whether to gather on the CPU, so that only the batch travels to
-      each replica's device.
-  """
-  with tf.device("CPU:0" if on_host else None):
-    x, y, weight = map_arrays(lambda a: tf.gather(a, indices), parts)
-  return scaled(x, scaling), y, weight
-
-
-def scaled(x: Any, scaling: Scaling | None) -> Any:
-  """Computes `(x - shift) / scale` in float32; without scaling, returns x.
-
-  Args:
-    x: A batch.
-    scaling: `(shift, scale)`, which must be arguments of the program: by a
-      constant, compilers do not divide but multiply by its inverse, which
-      gives other bits.
-  """
-  if scaling is None:
-    return x
-  shift, scale = scaling
-  x = tf.cast(x, tf.float32)
-  return (x if shift is None else x - shift) / scale
-
-
-def _keep(value: Any) -> Any:
-  """Makes a tensor in the host's memory of an array, or keeps the array."""
-  if isinstance(value, tf.Tensor) and value.dtype != tf.float64:
-    array = value
-  else:
-    array = np.asarray(value)
-    if array.dtype == np.float64:
-      # As Keras does: Python floats are not meant as double precision.
-      array = array.astype(np.float32)
-  if not array.ndim:
-    raise ValueError(
-      f"Data must be arrays, got the number {value!r}. Make lists into arrays"
-      " with np.asarray."
-    )
-  with tf.device("CPU:0"):
-    tensor = tf.identity(array)
-  if tensor.dtype.as_numpy_dtype != array.dtype:
-    return array  # strings, and numbers of the other byte order
-  return tensor
-
-
-def _scaling_of(x: Any, scale: float | None, shift: float) -> Scaling | None:
-  if scale is None:
-    if shift:
-      raise ValueError(
-        f"shift needs a scale, got shift={shift} alone. Give scale=1.0 too."
-      )
-    return None
-  if tf.nest.is_nested(x):
-    raise ValueError(
-      f"scale needs x to be one array, got a {type(x).__name__}. Use a layer of"
-      " the model instead, such as Rescaling."
-    )
-  if not scale:
-    raise ValueError(f"scale must not be 0, got {scale}.")
-  with tf.device("CPU:0"):
-    return (
-      tf.constant(shift, tf.float32) if shift else None,
-      tf.constant(scale, tf.float32),
-    )
-
-
-def _hash_header(digest: Any, dtype: np.dtype, shape: tuple[int, ...]) -> None:
-  digest.update(f"{dtype.str}{shape}".encode())
-
-
-def _class_factors(
-  y: np.ndarray, class_weight: Mapping[int, float]
-) -> np.ndarray:
-  """Returns the weight of each example's class, 1 where it is not named."""
-  if not isinstance(y, np.ndarray):
-    raise ValueError(
-      "class_weight needs one array of classes as the target, got"
-      f" {type(y).__name__}. Give sample weights instead."
-    )
-  labels = y.argmax(-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(-1)
-  factors = np.ones(len(labels), np.float32)
-  for label, weight in class_weight.items():
-    factors[labels == label] = weight
-  return factors

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-# (shift, scale): x becomes (x - shift) / scale.
-Scaling = tuple[tf.Tensor, tf.Tensor]
+# Shift, or None where it is 0, and scale; see `scaled`.
+Scaling = tuple[tf.Tensor | None, tf.Tensor]
 
 
 def as_triple(batch: Any) -> tuple[Any, Any, Any]:
@@ -72,7 +72,10 @@ def scaling_for(x: Any, scale: float | None, shift: float) -> Scaling | None:
   if not scale:
     raise ValueError(f"scale must not be 0, got {scale}.")
   with tf.device("CPU:0"):
-    return tf.constant(shift, tf.float32), tf.constant(scale, tf.float32)
+    return (
+      tf.constant(shift, tf.float32) if shift else None,
+      tf.constant(scale, tf.float32),
+    )
 
 
 def class_factors(
@@ -123,4 +126,5 @@ def scaled(x: Any, scaling: Scaling | None) -> Any:
   if scaling is None:
     return x
   shift, scale = scaling
-  return (tf.cast(x, tf.float32) - shift) / scale
+  x = tf.cast(x, tf.float32)
+  return (x if shift is None else x - shift) / scale

@@ -38,8 +38,8 @@ class Programs:
     self._strategy = placement.strategy
     self._open_stream: tuple[Any, Any] = (None, None)
     alone = placement.replicas == 1
-    # A replica's step may not assign variables under XLA, other than by the
-    # optimizer, which stays outside: no moving statistics, no dropout state.
+    # With several replicas, XLA compiles the gradients alone, and they may not
+    # assign variables: no moving statistics, no states of dropout.
     stateless = not self._keras.random_states(self._model) and all(
       weight.trainable for weight in binding.report
     )
@@ -86,7 +86,7 @@ class Programs:
     if isinstance(data, StreamData):
       return self._train_on_stream(data, epoch, first, count)
     per_epoch = data.steps_per_epoch(batch_size)
-    order = tf.constant(data.order(seed, epoch)[: per_epoch * batch_size])
+    order = data.order(seed, epoch)[: per_epoch * batch_size]
     noise = None
     if data.augment is not None:
       noise = tf.constant([seed, epoch * per_epoch], tf.int64)
@@ -94,7 +94,7 @@ class Programs:
     total = self._array_steps(
       self._placement.put(data),
       data.scaling,
-      tf.reshape(order, [per_epoch, batch_size]),
+      tf.constant(order.reshape(per_epoch, batch_size)),
       begin,
       begin + count,
       data.augment,  # a function among the arguments is traced by itself

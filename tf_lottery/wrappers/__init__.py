@@ -141,25 +141,22 @@ def strip_lottery(model: Any) -> Any:
 
 
 def bind(model: Any, *, prunable: Override | None = None) -> Binding:
-  """Sees a Keras model of either generation as named weights.
-
-  Warns where the model has a mask that does not hold.
+  """Returns the `Binding` of a Keras model of either generation.
 
   Args:
     model: A built model, lottery-ready or plain.
-    prunable: See `lottery_prune`; a lottery-ready model keeps what was
-      decided then.
+    prunable: See `lottery_prune`. It has no effect on a lottery-ready model,
+      whose prunable weights are known.
 
   Raises:
     TypeError: The model is of no known Keras generation.
     ValueError: The model is not built.
+
+  Warns:
+    UserWarning: The model has a mask that does not hold.
   """
   generation = generation_of(model)
-  if not model.built:
-    raise ValueError(
-      f"bind() needs a model whose weights exist, and {model.name!r} is not"
-      " built. Give it an Input, or call it on data once."
-    )
+  _check_built("bind()", model)
   binding = Binding(model, generation, prunable)
   try:
     binding.check_held()
@@ -191,15 +188,6 @@ def pattern_of(model: Any) -> patterns.Pattern:
       " Give pattern= instead."
     )
   return asked.pop() if asked else patterns.unstructured()
-
-
-def check_optimizer(optimizer: Any) -> None:
-  """Refuses optimizers under which a mask would not hold.
-
-  Raises:
-    ValueError: The optimizer averages the weights.
-  """
-  optimizers.check(optimizer)
 
 
 def set_seed(seed: int) -> None:

@@ -175,9 +175,13 @@ class Binding:
       value = variables.read(self._raw(key))
       variables.assign(self._raw(key), np.where(array, value, 0))
     self._kept = mask.kept
-    guarding.guard(self.model, self.hold_again, self.prepare_training)
+    self.guard()
 
-  def hold_again(self) -> None:
+  def guard(self) -> None:
+    """Has the model's own methods hold the mask again if they lose it."""
+    guarding.guard(self.model, self._hold_again, self._prepare_training)
+
+  def _hold_again(self) -> None:
     """Holds the mask anew, after weights were written.
 
     The file of a lottery-ready model holds its mask too: one that was saved
@@ -195,7 +199,7 @@ class Binding:
     if self._pruned():
       self.hold(mask)
 
-  def prepare_training(self) -> None:
+  def _prepare_training(self) -> None:
     """Makes sure that the mask will hold in `fit()`.
 
     It runs before each batch of `train_on_batch()`, so it reads no weights

@@ -62,7 +62,7 @@ def fit(
     step = batch + 1
     if step == steps or (step > end and step % every == 0):
       on_evaluation(step, logs["loss"], pruned)
-      pruned.reset_metrics()  # those of the evaluation
+      pruned.reset_metrics()  # the evaluation filled them
 
   pruned.fit(
     map(batches, range(steps)),
@@ -97,35 +97,3 @@ def _wrapped(model: Any, densities: Mapping[str, float], end: int) -> Any:
     return _tfmot.prune_low_magnitude(layer, pruning_schedule=schedule)
 
   return tf_keras.models.clone_model(model, clone_function=wrap)
-
-
-class _Batches(tf_keras.utils.Sequence):
-  """Batches by step, one epoch long."""
-
-  def __init__(self, make: Callable[[int], Any], steps: int):
-    super().__init__()
-    self._make = make
-    self._steps = steps
-
-  def __len__(self) -> int:
-    return self._steps
-
-  def __getitem__(self, step: int) -> Any:
-    return self._make(step)
-
-
-class _Evaluation(tf_keras.callbacks.Callback):
-  """Evaluates every so many steps, once the final density is reached."""
-
-  def __init__(self, steps: int, every: int, call: Callable[..., None]):
-    super().__init__()
-    self._steps = steps
-    self._every = every
-    self._call = call
-
-  def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-    step = batch + 1
-    last = step == self._steps
-    if last or (step > end_step(self._steps) and step % self._every == 0):
-      self._call(step, logs["loss"], self.model)
-      self.model.reset_metrics()  # The evaluation filled them.
