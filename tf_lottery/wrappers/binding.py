@@ -184,15 +184,13 @@ class Binding:
   def _hold_again(self) -> None:
     """Holds the mask anew, after weights were written.
 
-    The file of a lottery-ready model holds its mask too: one that was saved
-    before pruning brings the denser mask of that time back, with a warning.
+    A file that was saved before pruning brings its denser mask back.
     """
     mask = self.mask
     if self._kept is not None and mask.kept > self._kept:
       warnings.warn(
-        f"load_weights() replaced the mask by the one in the file: it keeps"
-        f" {mask.kept:,} weights, and {self._kept:,} were kept before. To go"
-        " back to the initial weights under the mask, use prune_and_rewind().",
+        f"The file's mask replaced the model's: it keeps {mask.kept:,} weights,"
+        f" {self._kept:,} were kept before. prune_and_rewind() rewinds.",
         stacklevel=3,
       )
       self._kept = mask.kept
