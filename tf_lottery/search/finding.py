@@ -58,7 +58,9 @@ def find_ticket(
   """Finds winning tickets by iterative pruning with rewinding.
 
   Trains the dense network, prunes it by the criterion, rewinds the surviving
-  weights, trains them again, and so on down the schedule. The same call with
+  weights, trains them again, and so on down the schedule. Each such training
+  is a Round; its Level says how often the network has been pruned, 0 for the
+  dense network. The same call with
   the same `run_dir` goes on where it stopped. On the same machine it gives the
   same result bit for bit, if the data are arrays or a dataset that repeats its
   order.
@@ -75,10 +77,10 @@ def find_ticket(
     test_data: Data that is only reported. Defaults to `None`.
     epochs: Length of the final training in epochs. Give it or `steps`.
     steps: Length of the final training in optimizer updates.
-    search_steps: Optimizer updates of each Level's training, from 1 to the
-      final training's. Tickets can often be found in a shorter training than
-      they need; train the chosen one with `Search.train`. Defaults to the
-      length of the final training.
+    search_steps: Optimizer updates of each Level's training, at least 1 and at
+      most those of the final training. A short training is often enough to find
+      a ticket; then train the chosen one longer, with `Search.train`. Defaults
+      to the length of the final training.
     batch_size: Examples in a step, over all replicas. The last examples of an
       epoch that do not fill a batch are left out. A `tf.data.Dataset` has its
       own batches. Defaults to `32`.
