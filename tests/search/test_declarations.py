@@ -75,9 +75,7 @@ def test_a_run_that_names_a_moved_module_goes_on(tmp_path):
   """Its learning-rate schedule was declared when recipes had another module."""
   run_dir = tmp_path / "warmup"
   shutil.copytree(WARMUP, run_dir)
-  assert (
-    "tf_lottery.workloads" in (run_dir / "declaration.json").read_text()
-  )
+  assert "tf_lottery.workloads" in (run_dir / "declaration.json").read_text()
 
   def make_model():
     model = small.make_model(keras)
