@@ -18,6 +18,8 @@ def test_digits_are_split_by_seed_without_overlap():
     assert x.dtype == np.float32
     assert 0 <= x.min() < x.max() <= 1
     assert set(y) == set(range(10))
+  for data in (splits.train_data, splits.validation_data, splits.test_data):
+    assert data.arrays[0].dtype == np.uint8
   again, other = (datasets.load_data("digits", seed=s) for s in (1, 2))
   np.testing.assert_array_equal(again.train[0], splits.train[0])
   assert np.any(other.train[1] != splits.train[1])
@@ -52,6 +54,33 @@ def test_data_that_is_not_prepared_says_how_to_at_once(tmp_path):
   assert len(lines) == 2
   assert str(tmp_path) in lines[0]
   assert f"--dataset=cifar10 --data_dir={tmp_path} --download" in lines[1]
+
+
+@pytest.mark.parametrize(
+  ("name", "fingerprints"),
+  [
+    (
+      "digits",
+      [
+        "1200 examples d1a86d69d6678a1d28ccc7cd76404b8e",
+        "300 examples e120098f8f5f0a68039663dd313a4621",
+        "297 examples 070f086f429aa63e72a7e5e6b3bf30a5",
+      ],
+    ),
+    (
+      "mnist_5k",
+      [
+        "4000 examples d3d202c84f4e0372946f4c0c3849bb5e",
+        "500 examples fcb7be6fa7fc02e6496c4d8d178265d9",
+        "500 examples caba9569efdf22ece76d417bfa51784f",
+      ],
+    ),
+  ],
+)
+def test_examples_are_those_of_earlier_versions(name, fingerprints):
+  splits = datasets.load_data(name, seed=1)
+  parts = (splits.train_data, splits.validation_data, splits.test_data)
+  assert [data.fingerprint() for data in parts] == fingerprints
 
 
 def test_unknown_data_is_refused():
@@ -98,6 +127,10 @@ def test_local_idx_files_become_a_tfds_data_set(tmp_path, monkeypatch):
   assert splits.train[0].shape == (30, 28, 28)
   assert splits.validation[0].shape == (10, 28, 28)
   assert splits.test[0].max() == 1.0
+  test = splits.test[0] * np.float32(255)
+  assert sorted(image.tobytes() for image in test.round().astype(np.uint8)) == (
+    images
+  )
 
 
 def test_a_missing_idx_file_is_named(tmp_path):

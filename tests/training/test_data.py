@@ -11,6 +11,7 @@ from tf_lottery.training.augmentation import crop_and_flip
 from tf_lottery.training.data import ArrayData
 from tf_lottery.training.data import StreamData
 from tf_lottery.training.data import as_data
+from tf_lottery.training.data import gather
 
 X = np.arange(12, dtype=np.float32).reshape(6, 2)
 Y = np.array([0, 1, 2, 0, 1, 2])
@@ -260,10 +261,134 @@ class TestAugment:
     np.testing.assert_array_equal(x, X)
 
 
+PIXELS = (np.arange(2500 * 6) % 256).astype(np.uint8).reshape(2500, 2, 3)
+CLASSES = (np.arange(2500) % 3).astype(np.int32)
+
+
+def same_bits(left, right):
+  return left.dtype == right.dtype and left.tobytes() == right.tobytes()
+
+
+class TestScale:
+  @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.float32])
+  def test_batches_are_what_numpy_computes(self, dtype):
+    data = ArrayData((PIXELS.astype(dtype), CLASSES), scale=255)
+    x = np.concatenate([batch[0] for batch in data.batches(999)])
+    assert same_bits(x, PIXELS.astype(np.float32) / 255)
+
+  def test_shift_comes_first(self):
+    data = ArrayData((PIXELS, CLASSES), scale=0.5, shift=100)
+    x, _, _ = data.take(np.array([7, 3]))
+    assert same_bits(
+      x, (PIXELS[[7, 3]].astype(np.float32) - 100) / np.float32(0.5)
+    )
+
+  @pytest.mark.parametrize("jit", [None, True])
+  @pytest.mark.parametrize(("scale", "shift"), [(255, 0), (0.3081, 33.3)])
+  def test_programs_gather_what_numpy_computes(self, scale, shift, jit):
+    data = ArrayData((PIXELS, CLASSES), scale=scale, shift=shift)
+    order = np.random.default_rng(0).permutation(2500).reshape(50, 50)
+
+    @tf.function(jit_compile=jit)
+    def program(parts, scaling, order):
+      def one(step, batches):
+        x, _, _ = gather(parts, order[step], scaling, on_host=False)
+        return step + 1, tf.tensor_scatter_nd_update(batches, [[step]], x[None])
+
+      batches = tf.zeros((50, 50, 2, 3))
+      return tf.while_loop(lambda step, _: step < 50, one, (0, batches))[1]
+
+    batches = program(data.parts, data.scaling, tf.constant(order)).numpy()
+    expected = (PIXELS.astype(np.float32) - np.float32(shift)) / np.float32(
+      scale
+    )
+    assert same_bits(batches, expected[order])
+
+  def test_examples_stay_as_they_are_in_memory(self):
+    data = ArrayData((PIXELS, CLASSES), scale=255)
+    assert data.arrays[0].dtype == np.uint8
+    for other in (
+      data.with_augment(crop_and_flip),
+      data.with_class_weight({1: 2.0}),
+    ):
+      assert np.shares_memory(other.arrays[0], data.arrays[0])
+      assert same_bits(other.take(slice(9))[0], data.take(slice(9))[0])
+
+  def test_nothing_is_scaled_or_cast_without_it(self):
+    data = ArrayData((PIXELS, CLASSES))
+    assert same_bits(data.take(slice(None))[0], PIXELS)
+    x, _, _ = gather(data.parts, tf.range(2500), data.scaling, on_host=False)
+    assert same_bits(x.numpy(), PIXELS)
+
+  @pytest.mark.parametrize(("scale", "shift"), [(255, 0), (127.5, 127.5)])
+  def test_fingerprint_is_that_of_the_scaled_values(self, scale, shift):
+    pixels = PIXELS.astype(np.float32)
+    floats = ArrayData(((pixels - np.float32(shift)) / scale, CLASSES))
+    data = ArrayData((PIXELS, CLASSES), scale=scale, shift=shift)
+    assert data.fingerprint() == floats.fingerprint()
+    assert data.fingerprint() != ArrayData((PIXELS, CLASSES)).fingerprint()
+    changed = (data.with_augment(crop_and_flip), data.with_class_weight({1: 2}))
+    assert [d.fingerprint() for d in changed] == [
+      floats.with_augment(crop_and_flip).fingerprint(),
+      floats.with_class_weight({1: 2}).fingerprint(),
+    ]
+
+  def test_of_several_arrays(self):
+    with pytest.raises(
+      ValueError, match=r"one array, got a dict\. .*Rescaling"
+    ):
+      ArrayData(({"a": X, "b": X}, Y), scale=255)
+
+  @pytest.mark.parametrize("shift", [0.0, 1.0])
+  def test_zero(self, shift):
+    with pytest.raises(ValueError, match=r"must not be 0, got 0\."):
+      ArrayData((X, Y), scale=0, shift=shift)
+
+  def test_shift_alone(self):
+    with pytest.raises(ValueError, match=r"shift=3 alone\. Give scale=1\.0"):
+      ArrayData((X, Y), shift=3)
+
+
+class TestMemory:
+  def test_parts_and_arrays_share_it(self):
+    data = ArrayData((X, Y, np.ones(6)))
+    for part, array in zip(data.parts, data.arrays, strict=True):
+      assert np.shares_memory(np.asarray(part), array)
+
+  def test_tensors_are_not_copied(self):
+    x = tf.constant(X)
+    assert np.shares_memory(np.asarray(x), ArrayData((x, Y)).arrays[0])
+
+  def test_what_a_caller_changes_afterwards_does_not_count(self):
+    x = X.copy()
+    data = ArrayData((x, Y))
+    x[:] = 0
+    np.testing.assert_array_equal(data.arrays[0], X)
+
+  def test_an_order_is_drawn_once(self):
+    data = examples(100)
+    assert data.order(3, 5) is data.order(3, 5)
+
+
 def test_fingerprints_of_earlier_versions_hold():
   assert (
     ArrayData((X, Y)).fingerprint()
     == "6 examples 25c652df6b25f08107dbfbd1c3fc102d"
+  )
+  # These were floats.
+  assert (
+    ArrayData((PIXELS, CLASSES), scale=255).fingerprint()
+    == "2500 examples b6e4cfaeef334565e25be417df86c631"
+  )
+  assert (
+    ArrayData((PIXELS, CLASSES), scale=127.5, shift=127.5).fingerprint()
+    == "2500 examples 997dfec048f8723edd3bb610c92dfe34"
+  )
+  # A tensor holds neither of these as it is.
+  swapped, letters = np.arange(12).reshape(6, 2).astype(">f4"), list("abcabc")
+  assert (
+    ArrayData((swapped, np.array(letters))).fingerprint()
+    == "6 examples a8fe27e37c07897cc9d5bfa9fead50a1"
   )
 
 

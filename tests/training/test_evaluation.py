@@ -36,12 +36,25 @@ def test_it_agrees_with_keras(keras, strategy, count):
   assert evaluator.evaluate(as_data((x, y))) == ours
 
 
+@pytest.mark.parametrize("count", [7, 1003])
+def test_scaled_examples_have_the_metrics_of_floats(keras, strategy, count):
+  x, y = examples(count)
+  x = np.clip(128 + 50 * x, 0, 255).astype(np.uint8)
+  _, evaluator = make(keras, strategy)
+  for scale, shift in ((255, 0), (51, 17)):
+    floats = (x.astype(np.float32) - np.float32(shift)) / np.float32(scale)
+    scaled = data_lib.ArrayData((x, y), scale=scale, shift=shift)
+    expected = evaluator.evaluate(data_lib.as_data((floats, y)))
+    assert evaluator.evaluate(scaled) == expected
+
+
 def test_arrays_are_put_on_the_device_once(strategy):
   placement = evaluation.Placement(strategy)
   data = as_data(examples(4))
   assert placement.put(data)[0] is placement.put(data)[0]
   x, _, weight = placement.put(data)
   np.testing.assert_array_equal(x, data.arrays[0])
+  assert np.shares_memory(np.asarray(x), data.arrays[0])
   assert weight is None
 
 

@@ -478,6 +478,55 @@ def image_model(library):
   return model
 
 
+@pytest.mark.parametrize("augment", [None, augmentation.crop_and_flip])
+@pytest.mark.parametrize("jit", [True, False])
+def test_scaled_integers_train_bit_for_bit_as_floats(
+  library, strategy, jit, augment
+):
+  rng = np.random.default_rng(0)
+  x = rng.integers(0, 256, (96, 3, 4), np.uint8)
+  y = (x.sum((1, 2)) > 12 * 128).astype(np.int32)
+  trainer = Trainer(lambda: image_model(library), strategy=strategy, jit=jit)
+  for scale, shift in ((255, 0), (51, 17)):
+    floats = (x.astype(np.float32) - np.float32(shift)) / np.float32(scale)
+    results = []
+    for data in (
+      data_lib.ArrayData((floats, y), augment),
+      data_lib.ArrayData((x, y), augment, scale=scale, shift=shift),
+    ):
+      loss, weights = leg(trainer, data)
+      results.append({**weights, "loss": loss, **trainer.evaluate(data)})
+    assert_identical(*results)
+
+
+def test_integers_reach_the_model_as_they_are(library):
+  layers = library.layers
+
+  def make():
+    model = library.Sequential(
+      [
+        library.Input((3,), dtype="uint8"),
+        layers.Embedding(256, 4, embeddings_initializer="ones"),
+        layers.Flatten(),
+        layers.Dense(2),
+      ]
+    )
+    model.compile(
+      library.optimizers.SGD(1.0),
+      library.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    return model
+
+  trainer = Trainer(make)
+  x = np.tile(np.arange(200, 212, dtype=np.uint8)[:, None], (8, 3))
+  mask = masks.Mask.ones(trainer.binding.shapes)
+  data = data_lib.as_data((x, examples()[1]))
+  _, weights = leg(trainer, data, mask=mask)
+  moved = np.any(weights["0/embeddings"] != 1, axis=-1)
+  assert np.flatnonzero(moved).tolist() == list(range(200, 212))
+  trainer.evaluate(data)
+
+
 def test_augmentation_goes_on_in_the_middle_of_an_epoch(library, strategy):
   trainer = Trainer(lambda: image_model(library), strategy=strategy)
   data = images()
