@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tf_lottery.training import distribution
 from tf_lottery.training import evaluation
+from tf_lottery.training.data import ArrayData
 from tf_lottery.training.data import as_data
 
 
@@ -43,8 +44,8 @@ def test_scaled_examples_have_the_metrics_of_floats(keras, strategy, count):
   _, evaluator = make(keras, strategy)
   for scale, shift in ((255, 0), (51, 17)):
     floats = (x.astype(np.float32) - np.float32(shift)) / np.float32(scale)
-    scaled = data_lib.ArrayData((x, y), scale=scale, shift=shift)
-    expected = evaluator.evaluate(data_lib.as_data((floats, y)))
+    scaled = ArrayData((x, y), scale=scale, shift=shift)
+    expected = evaluator.evaluate(as_data((floats, y)))
     assert evaluator.evaluate(scaled) == expected
 
 

@@ -491,10 +491,10 @@ def test_scaled_integers_train_bit_for_bit_as_floats(
     floats = (x.astype(np.float32) - np.float32(shift)) / np.float32(scale)
     results = []
     for data in (
-      data_lib.ArrayData((floats, y), augment),
-      data_lib.ArrayData((x, y), augment, scale=scale, shift=shift),
+      ArrayData((floats, y), augment),
+      ArrayData((x, y), augment, scale=scale, shift=shift),
     ):
-      loss, weights = leg(trainer, data)
+      loss, weights = trained(trainer, data)
       results.append({**weights, "loss": loss, **trainer.evaluate(data)})
     assert_identical(*results)
 
@@ -520,8 +520,8 @@ def test_integers_reach_the_model_as_they_are(library):
   trainer = Trainer(make)
   x = np.tile(np.arange(200, 212, dtype=np.uint8)[:, None], (8, 3))
   mask = masks.Mask.ones(trainer.binding.shapes)
-  data = data_lib.as_data((x, examples()[1]))
-  _, weights = leg(trainer, data, mask=mask)
+  data = as_data((x, examples()[1]))
+  _, weights = trained(trainer, data, mask=mask)
   moved = np.any(weights["0/embeddings"] != 1, axis=-1)
   assert np.flatnonzero(moved).tolist() == list(range(200, 212))
   trainer.evaluate(data)
