@@ -11,7 +11,7 @@ from tf_lottery.training.augmentation import crop_and_flip
 from tf_lottery.training.data import ArrayData
 from tf_lottery.training.data import StreamData
 from tf_lottery.training.data import as_data
-from tf_lottery.training.data import gather
+from tf_lottery.training.examples import gather
 
 X = np.arange(12, dtype=np.float32).reshape(6, 2)
 Y = np.array([0, 1, 2, 0, 1, 2])
