@@ -107,6 +107,7 @@ def root(tmp_path_factory):
 def test_a_replicate_is_a_run_with_its_controls(root):
   declared = json.loads((root / SMALL.id / "experiment.json").read_text())
   assert declared.pop("id") == SMALL.id
+  assert declared.pop("trainings") == SMALL.trainings
   assert experiments.Experiment(**declared) == SMALL
   run = run_directory.RunDirectory(root / SMALL.id / "replicate_01")
   legs = [(level, name, draw) for level, name, draw, _ in run.rounds()]

@@ -11,7 +11,7 @@ import pytest
 import tf_lottery
 from scripts import configs
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(*arguments):

@@ -462,7 +462,7 @@ def run_child(run_dir, kill_when=None) -> bool:
   environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
   with subprocess.Popen(
     command,
-    cwd=pathlib.Path(__file__).parents[1],
+    cwd=pathlib.Path(__file__).parents[2],
     env=environment,
     stderr=subprocess.PIPE,
   ) as child:

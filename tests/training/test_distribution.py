@@ -48,7 +48,7 @@ def test_two_workers_find_the_ticket_of_two_replicas(tmp_path):
       workers.append(
         subprocess.Popen(
           [sys.executable, "-m", "tests.small", str(tmp_path / "workers")],
-          cwd=pathlib.Path(__file__).parents[1],
+          cwd=pathlib.Path(__file__).parents[2],
           env={**os.environ, "TF_CONFIG": config, "TF_CPP_MIN_LOG_LEVEL": "3"},
           stderr=log,
         )

@@ -89,10 +89,18 @@ class Experiment(TypedDict, total=False):
   Attributes:
     id: The name of the experiment.
     trainings: Number of Rounds of all replicates together.
+    levels: How often to prune.
+    control_levels: The Levels that have controls.
+    reinits: Number of random reinitialisations of each ticket.
+    replicates: Number of seeds.
   """
 
   id: str
   trainings: Count
+  levels: Count
+  control_levels: list[Count]
+  reinits: Count
+  replicates: Count
 
 
 def parse(content: str | bytes, schema: Any = Any) -> Any:
