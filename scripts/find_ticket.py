@@ -72,8 +72,9 @@ def main(argv: list[str]) -> None:
     sys.exit(str(error))
   level = result.smallest_matching_level(config.tolerance)
   path = pathlib.Path(config.run_dir) / "ticket.safetensors"
-  result.rounds[level].ticket.save(path)
-  experiment.declare(config.run_dir)
+  if result.directory.writes:  # of a cluster, only the chief
+    result.rounds[level].ticket.save(path)
+    experiment.declare(config.run_dir)
   _print_choice(config.tolerance, result, level)
   if experiment.search_steps is not None:
     _print_full_training(result, level)

@@ -2,14 +2,14 @@ r"""Makes the report of some runs: one HTML page, tables and figures.
 
   python scripts/make_report.py --out=report RUN...
 
-RUN is a run directory, or a folder above some; replicates of an experiment are
-taken together. It can be made while runs go on, and made again.
+RUN is a run directory, or a folder that contains some at any depth. Replicates
+of an experiment go into one section. Runs may still be going on.
 """
 
 import pathlib
 import sys
 
-# So that it finds the library, from whatever folder this is run.
+# So that the script finds the library from any working directory.
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from absl import app
@@ -21,13 +21,13 @@ _OUT = flags.DEFINE_string("out", None, "The folder to write into.")
 _TOLERANCE = flags.DEFINE_float(
   "tolerance",
   0.005,
-  "How much worse than the dense network a ticket still matches it, in units of"
-  " the metric.",
+  "How much worse than the dense network a ticket may be and still match it, in"
+  " units of the metric.",
 )
 
 
 def main(argv: list[str]) -> None:
-  """Writes the report, and prints what was found and where it is."""
+  """Writes the report, and prints the headlines and the paths."""
   runs = argv[1:]
   if not runs:
     raise app.UsageError("Name one run directory or more.")

@@ -1,10 +1,13 @@
 """Child processes that stop or die while they write files."""
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
 import sys
+
+from tf_lottery.storage import files
 
 # A fork server imports TensorFlow once, not once for each child.
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -45,6 +48,19 @@ def killed_at(number: int, function, *arguments) -> bool:
   child.join()
   assert child.exitcode in (0, -signal.SIGKILL)
   return child.exitcode != 0
+
+
+def _replace(path):
+  with files.replacing(path) as new:
+    new.mkdir()
+
+
+def kill_while_aside(path):
+  """Kills a child that replaces a directory and has moved the old one aside."""
+  for number in itertools.count():
+    assert killed_at(number, _replace, path)
+    if not path.exists():
+      break
 
 
 class Child:

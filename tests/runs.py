@@ -15,15 +15,15 @@ VERSIONS = {"python": "3.11.7", "machine": "x86_64", "tensorflow": "2.21.0"}
 def write_run(
   path, methods, *, monitor="accuracy", seed=0, schedule=(0.5, 0.2)
 ):
-  """A run whose trainings reach given values at their early stop.
+  """Writes a run whose Rounds reach given values at their early stop.
 
   Args:
-    path: the run directory.
+    path: The run directory.
     methods: `"dense"`, `"ticket"` or a control -> its value at each Level (one
-      for dense); of a control, a list of draws for each Level.
-    monitor: the metric.
-    seed: of the run.
-    schedule: the density of each Level.
+      for dense). The value of a control may be a list, one for each draw.
+    monitor: The metric.
+    seed: The seed of the run.
+    schedule: The density of each Level.
   """
   directory = run_directory.RunDirectory(path)
   declaration = {
@@ -49,22 +49,25 @@ def write_run(
   return directory
 
 
-def write_round(round_, value, density, monitor="accuracy", *, done=True):
-  """Three evaluations: `value` at the second, 0.01 less at the third."""
+def write_round(
+  round_, value, density, monitor="accuracy", *, start=0, done=True
+):
+  """Writes three evaluations: `value` at the second, 0.01 less at the third."""
   for step, loss, reached in (
     (10, 0.9, value - 0.1),
     (20, 0.5, value),
     (30, 0.6, value - 0.01),
   ):
     metrics = {f"test_{monitor}": reached, f"val_{monitor}": reached + 0.001}
-    round_.append_metrics(row(step, loss, **metrics))
+    round_.append_metrics(row(start + step, loss, **metrics))
   write_ticket(round_, masks.Mask.random(SHAPES, density, seed=0))
   if done:
-    round_.finish(record(level=int(round_.path.name[6:8]), density=density))
+    level = int(round_.path.name[6:8])
+    round_.finish(record(level=level, density=density, start=start))
 
 
 def row(step, val_loss, **metrics):
-  """A line of metrics."""
+  """Returns a line of metrics."""
   return {
     "step": step,
     "loss": 0.4,
@@ -75,7 +78,7 @@ def row(step, val_loss, **metrics):
 
 
 def record(**fields):
-  """What a training leaves at its end."""
+  """Returns the record that a Round leaves at its end."""
   return {
     "level": 0,
     "density": 1.0,
@@ -88,7 +91,7 @@ def record(**fields):
 
 
 def write_ticket(round_, mask):
-  """The ticket of a mask, with start weights that count up from 1."""
+  """Writes a ticket with start weights that count up from 1."""
   start = {
     key: np.arange(1, 1 + np.prod(shape), dtype=np.float32).reshape(shape)
     for key, shape in mask.shapes.items()
@@ -98,7 +101,7 @@ def write_ticket(round_, mask):
 
 
 def write_experiment(root, name="lenet-1a2b", replicates=3):
-  """An experiment whose first ticket wins and whose second is below dense."""
+  """Writes an experiment: its first ticket wins, its second is below dense."""
   home = root / name
   declared = {"id": name, "summary": "A small <net> on digits.", "steps": 30}
   files.write_json(home / run_directory.EXPERIMENT, declared)

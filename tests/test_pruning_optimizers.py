@@ -140,7 +140,7 @@ def test_optimizers_that_cannot_be_meant_are_refused(keras, keras3, tf_keras):
   model = ready(keras)
   before = tf_lottery.bind(model).mask
   other = {"keras": tf_keras, "tf_keras": keras3}[keras.__name__]
-  with pytest.raises(TypeError, match=f"must be of {keras.__name__}, as the"):
+  with pytest.raises(TypeError, match=f"must belong to {keras.__name__}, as t"):
     tf_lottery.prune_and_rewind(model, 0.5, optimizer=momentum(other))
   with pytest.raises(ValueError, match="Leave one of them out"):
     tf_lottery.prune_and_rewind(

@@ -3,7 +3,7 @@ import pytest
 
 import tf_lottery
 from tf_lottery import rewinding
-from tf_lottery.storage import files
+from tf_lottery.storage import tensor_files
 
 
 def snapshot(optimizer=None):
@@ -52,9 +52,9 @@ def test_wrong_contents_with_the_right_checksum_are_refused(
   tmp_path, tensors, metadata, why
 ):
   snapshot((np.array(7),)).save(tmp_path / "s")
-  old, described = files.read_tensors(tmp_path / "s", "snapshot")
+  old, described = tensor_files.read(tmp_path / "s", "snapshot")
   content = {k: v for k, v in {**old, **tensors}.items() if v is not None}
-  files.write_tensors(
+  tensor_files.write(
     tmp_path / "s", "snapshot", content, {**described, **metadata}
   )
   with pytest.raises(tf_lottery.FileFormatError, match=f"s is .*{why}"):

@@ -18,13 +18,6 @@ def test_a_table_without_rows_is_its_header():
   assert text_table.render(["a", "b"], [], "<>") == "a  b"
 
 
-def test_lines_of_given_widths_stand_below_each_other():
-  assert text_table.line(["1", "0.5"], [5, 8], ">>") == "    1       0.5"
-  assert text_table.line(["12345678", "0.5"], [5, 8], ">>") == (
-    "12345678       0.5"
-  )
-
-
 def test_rows_have_a_cell_for_each_column():
   with pytest.raises(ValueError, match="argument 2 is shorter"):
     text_table.render(["a", "b"], [["1"]], "<<")

@@ -46,12 +46,12 @@ class TestRules:
     weight = decide(role, classes)
     assert weight.prunable
     assert weight.kind == kind
-    assert weight.reason == f"the {role} of a {classes[0]} layer"
+    assert weight.reason == f"the {role} of {classes[0]} layers"
 
   def test_a_subclass_follows_its_ancestor(self):
     weight = decide(classes=("MyDense", "Dense", "Layer"))
     assert weight.prunable
-    assert weight.reason == "the kernel of a Dense layer"
+    assert weight.reason == "the kernel of Dense layers"
 
   @pytest.mark.parametrize(
     ("classes", "role", "shape"),

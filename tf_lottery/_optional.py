@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def needs(extra: str, part: str) -> Iterator[None]:
-  """Says which extra to install where an import in the block finds no package.
+  """Says which extra to install if an import in the block finds no package.
 
   Args:
-    extra: The extra of pyproject.toml that installs what the block imports.
-    part: The part of the library that needs it, as the message's subject.
+    extra: The extra of pyproject.toml that installs the packages.
+    part: The part of the library that needs them: the subject of the message.
 
   Raises:
     ImportError: A package is not installed.

@@ -1,7 +1,7 @@
-"""Criteria: a score for each prunable weight; higher = keep.
+"""Criteria give each prunable weight a score; the highest scores are kept.
 
-A criterion is one function of the signature of `Criterion`. It knows neither
-density nor scope: those are `select`'s. To add one, write the function:
+A criterion is one function with the signature `Criterion`. It knows neither
+density nor scope: `select` applies those. To add a criterion, write a function:
 
 ```python
 def movement(binding, mask, batches, seed):
@@ -18,23 +18,22 @@ from typing import Any
 import numpy as np
 
 from tf_lottery import masks
-from tf_lottery.wrappers import binding as binding_lib
+from tf_lottery.wrappers.binding import Binding
 
-# (binding, mask of now, batches of (x, y, sample_weight), seed) -> scores.
-# `batches` is read lazily: a criterion that needs no data costs no data.
+# (binding, present mask, batches of (x, y, sample_weight), seed) -> scores.
+# A criterion that does not iterate over `batches` reads no data.
 Criterion = Callable[
-  [binding_lib.Binding, masks.Mask, Iterable[Any], int],
-  dict[str, np.ndarray],
+  [Binding, masks.Mask, Iterable[Any], int], dict[str, np.ndarray]
 ]
 
 
 def magnitude(
-  binding: binding_lib.Binding,
+  binding: Binding,
   mask: masks.Mask,
   batches: Iterable[Any] = (),
   seed: int = 0,
 ) -> dict[str, np.ndarray]:
-  """`score = |w|`, of the weights as trained.
+  """Returns the size of each trained weight: `score = |w|`.
 
   Returns:
     Weight key -> array of the weight's shape, at least 0.
@@ -48,18 +47,19 @@ def magnitude(
 
 
 def random(
-  binding: binding_lib.Binding,
+  binding: Binding,
   mask: masks.Mask,
   batches: Iterable[Any] = (),
   seed: int = 0,
 ) -> dict[str, np.ndarray]:
-  """`score ~ U[0, 1)`: the baseline that knows nothing.
+  """Draws each score from `U[0, 1)`: the baseline that knows nothing.
 
   Args:
-    binding: not looked at.
-    mask: which weights to score.
-    batches: not looked at.
-    seed: the same seed and mask density give the same scores.
+    binding: Not used.
+    mask: The mask that covers the weights to score.
+    batches: Not used.
+    seed: Seed of the draw. The number of kept entries seeds it too, so that
+      each Level has other scores.
 
   Returns:
     Weight key -> array of the weight's shape, in [0, 1).
@@ -69,20 +69,20 @@ def random(
   return {key: rng.random(shape) for key, shape in mask.shapes.items()}
 
 
-_BY_NAME = {"magnitude": magnitude, "random": random}
+BY_NAME = {"magnitude": magnitude, "random": random}
 
 
 def get(criterion: str | Criterion) -> Criterion:
-  """A criterion by its name, or the function itself.
+  """Returns the criterion of a name; a function is returned as it is.
 
   Raises:
-    ValueError: there is no criterion of that name.
+    ValueError: There is no criterion of that name.
   """
   if callable(criterion):
     return criterion
-  if criterion not in _BY_NAME:
+  if criterion not in BY_NAME:
     raise ValueError(
-      f"criterion must be a function or one of {sorted(_BY_NAME)}, got"
+      f"criterion must be a function or one of {sorted(BY_NAME)}, got"
       f" {criterion!r}."
     )
-  return _BY_NAME[criterion]
+  return BY_NAME[criterion]

@@ -1,4 +1,4 @@
-"""Masks: which weights of a network are kept."""
+"""Masks say which weights of a network are kept."""
 
 import dataclasses
 import math
@@ -10,8 +10,9 @@ from typing import TypedDict
 import numpy as np
 
 from tf_lottery.storage import coding
-from tf_lottery.storage import files
 from tf_lottery.storage import schemas
+from tf_lottery.storage import tensor_files
+from tf_lottery.storage.files import FileFormatError
 
 
 class _Metadata(TypedDict):
@@ -23,9 +24,9 @@ class LayerDensity:
   """One row of `Mask.table()`.
 
   Attributes:
-    key: the weight's key.
-    kept: how many of its entries are kept.
-    size: how many it has.
+    key: The key of the weight.
+    kept: The number of its entries that are kept.
+    size: The number of all its entries.
   """
 
   key: str
@@ -39,10 +40,10 @@ class LayerDensity:
 
 
 class Mask(Mapping[str, np.ndarray]):
-  """An immutable map: weight key -> boolean array; True = kept.
+  """An immutable map: weight key -> boolean array; True means kept.
 
   Arrays are read-only and have the shapes of the weights. Two masks are equal
-  when they have the same keys and the same entries.
+  if they have the same keys and the same entries.
 
   Example:
   >>> mask = Mask({"0/kernel": [[True, False], [True, True]]})
@@ -64,19 +65,19 @@ class Mask(Mapping[str, np.ndarray]):
 
   @classmethod
   def ones(cls, shapes: Mapping[str, tuple[int, ...]]) -> "Mask":
-    """The mask of a dense network: everything is kept."""
+    """Returns the mask of a dense network, which keeps every entry."""
     return cls({key: np.ones(shape, bool) for key, shape in shapes.items()})
 
   @classmethod
   def random(
     cls, shapes: Mapping[str, tuple[int, ...]], density: float, seed: int
   ) -> "Mask":
-    """A mask drawn at random, exact in its overall count.
+    """Draws a mask that keeps exactly `round(density * size)` entries.
 
     Args:
-      shapes: weight key -> shape.
-      density: fraction kept over all weights together, in (0, 1].
-      seed: the same seed gives the same mask.
+      shapes: Weight key -> shape.
+      density: Fraction kept of all weights together, in (0, 1].
+      seed: Seed of the draw.
     """
     check_density(density)
     sizes = [math.prod(shape) for shape in shapes.values()]
@@ -88,16 +89,6 @@ class Mask(Mapping[str, np.ndarray]):
       {
         key: part.reshape(shape)
         for (key, shape), part in zip(shapes.items(), parts, strict=True)
-      }
-    )
-
-  def shuffled(self, seed: int) -> "Mask":
-    """The same count in each weight, at places drawn at random."""
-    rng = np.random.default_rng(seed)
-    return Mask(
-      {
-        key: rng.permutation(array.ravel()).reshape(array.shape)
-        for key, array in self.items()
       }
     )
 
@@ -117,8 +108,6 @@ class Mask(Mapping[str, np.ndarray]):
       np.array_equal(array, other[key]) for key, array in self.items()
     )
 
-  __hash__ = None
-
   def __repr__(self) -> str:
     return f"Mask({len(self)} weights, density {self.density:.4f})"
 
@@ -129,30 +118,31 @@ class Mask(Mapping[str, np.ndarray]):
 
   @property
   def size(self) -> int:
-    """How many entries there are, kept or not."""
+    """The number of entries, kept or not."""
     return sum(array.size for array in self.values())
 
   @property
   def kept(self) -> int:
-    """How many entries are kept."""
+    """The number of entries that are kept."""
     return sum(int(np.count_nonzero(array)) for array in self.values())
 
   @property
   def density(self) -> float:
-    """Fraction kept over all weights of the mask, in [0, 1]."""
+    """Fraction kept of all weights together, in [0, 1]."""
     return self.kept / self.size if self.size else 1.0
 
   def table(self) -> list[LayerDensity]:
-    """The count and density of each weight, in order."""
+    """Returns the count and the density of each weight, in order."""
     return [
       LayerDensity(key, int(np.count_nonzero(array)), array.size)
       for key, array in self.items()
     ]
 
   def distance(self, other: "Mask") -> float:
-    """Hamming distance to another mask as a fraction of all entries.
+    """Returns the fraction of all entries that differ from another mask.
 
-    This is the distance of Early-Bird tickets (You et al., arXiv 1909.11957).
+    Early-Bird tickets are found by this distance (You et al., arXiv
+    1909.11957).
     """
     self._check_same_weights(other)
     differing = sum(
@@ -161,55 +151,39 @@ class Mask(Mapping[str, np.ndarray]):
     return differing / self.size if self.size else 0.0
 
   def issubset(self, other: "Mask") -> bool:
-    """Whether everything that is kept here is kept in `other` too."""
+    """Whether `other` keeps every entry that this mask keeps."""
     self._check_same_weights(other)
     return not any(np.any(array & ~other[key]) for key, array in self.items())
 
-  def pack(self) -> dict[str, np.ndarray]:
-    """Each array as bits: weight key -> uint8 vector of ceil(size / 8)."""
-    return {key: np.packbits(array) for key, array in self.items()}
-
-  @classmethod
-  def unpack(
-    cls,
-    packed: Mapping[str, np.ndarray],
-    shapes: Mapping[str, tuple[int, ...]],
-  ) -> "Mask":
-    """Makes the mask that `pack` packed.
-
-    Raises:
-      ValueError: keys differ, or bits and shape do not have the same size.
-    """
-    if packed.keys() != shapes.keys():
-      raise ValueError(
-        "Each weight must have bits and a shape, got bits for"
-        f" {sorted(packed)} and shapes for {sorted(shapes)}."
-      )
-    return cls(
-      {
-        key: coding.kept("bits", packed[key], math.prod(shape)).reshape(shape)
-        for key, shape in shapes.items()
-      }
-    )
-
   def save(self, path: str | os.PathLike) -> None:
-    """Saves the mask, one bit an entry, as a checked safetensors file."""
-    shapes = {key: list(shape) for key, shape in self.shapes.items()}
-    files.write_tensors(path, "mask", self.pack(), {"shapes": shapes})
+    """Saves the mask as a tensor file that takes one bit for each entry."""
+    bits = {key: np.packbits(array) for key, array in self.items()}
+    tensor_files.write(path, "mask", bits, {"shapes": self.shapes})
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> "Mask":
     """Loads a mask that `save` saved.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      FileFormatError: the file is damaged, newer, or no mask.
+      FileNotFoundError: There is no such file.
+      FileFormatError: The file is damaged, in a newer format or not a mask.
     """
-    packed, metadata = files.read_tensors(path, "mask", _Metadata)
+    bits, metadata = tensor_files.read(path, "mask", _Metadata)
+    shapes = metadata["shapes"]
     try:
-      return cls.unpack(packed, metadata["shapes"])
+      if bits.keys() != shapes.keys():
+        raise ValueError(
+          "Each weight must have bits and a shape, got bits for"
+          f" {sorted(bits)} and shapes for {sorted(shapes)}."
+        )
+      return cls(
+        {
+          key: coding.decode("bits", bits[key], math.prod(shape)).reshape(shape)
+          for key, shape in shapes.items()
+        }
+      )
     except ValueError as error:
-      raise files.FileFormatError(f"{path} is damaged: {error}") from error
+      raise FileFormatError(f"{path} is damaged: {error}") from error
 
   def _check_same_weights(self, other: "Mask") -> None:
     if self.shapes != other.shapes:

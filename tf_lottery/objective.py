@@ -1,7 +1,7 @@
 """The objective: the metric that tickets are chosen by, and its direction.
 
-A direction is never guessed from a part of a name. It is given, or Keras knows
-it, or the whole name is one of Keras's own.
+A direction is never guessed from a part of a name. The caller gives it, or the
+Keras metric knows it, or the whole name is a name of Keras's.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ Direction = Literal["max", "min"]
 
 
 def _plain(name: str) -> str:
-  """A name without case and underscores: Keras takes `MSE` and `mse` alike."""
+  """Returns a name without case and underscores: to Keras, `MSE` is `mse`."""
   return name.replace("_", "").lower()
 
 
@@ -27,7 +27,7 @@ _ACCURACIES = _names("""
   acc accuracy binary_accuracy categorical_accuracy sparse_categorical_accuracy
   sparse_top_k_categorical_accuracy top_k_categorical_accuracy
 """)
-# More of these is better too, but they can be negative.
+# Higher is better here too, but these metrics can be negative.
 _CORRELATIONS = _names("""
   concordance_correlation cosine_similarity pearson_correlation r2_score
 """)
@@ -57,7 +57,7 @@ class Objective:
 
   Args:
     name: The metric's name as `evaluate` reports it, without `val_`.
-    direction: `"max"` if more of it is better, `"min"` if less of it is.
+    direction: `"max"` if higher is better, `"min"` if lower is better.
 
   Raises:
     ValueError: `direction` is neither.
@@ -78,7 +78,7 @@ class Objective:
 
   @property
   def sign(self) -> int:
-    """1 if more of the metric is better, -1 if less of it is."""
+    """1 if higher is better, -1 if lower is better."""
     return 1 if self.direction == "max" else -1
 
   def to_declaration(self) -> dict[str, str]:
@@ -89,8 +89,8 @@ class Objective:
   def from_declaration(cls, declaration: Mapping[str, Any]) -> "Objective":
     """Returns the objective that a run declares.
 
-    Early versions declared no direction. For their runs the name of the metric
-    tells it, if it is one of Keras's own.
+    Early versions declared no direction. The direction of their runs is known
+    if the metric's name is a name of Keras's.
 
     Raises:
       ValueError: Neither the declaration nor the name tells the direction.
@@ -104,14 +104,14 @@ class Objective:
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-  """What Keras knows of one metric that a model was compiled with.
+  """A description of one metric that a model was compiled with.
 
   Attributes:
-    name: The name as `evaluate` reports it: `"head_accuracy"`.
-    kinds: Keras's names of the kind of metric, the surest one first: the name
-      of its class, if that is one of Keras's, then the metric's own name,
+    name: The name as `evaluate` reports it, such as `"head_accuracy"`.
+    kinds: Names that may tell the kind of metric, the surest one first: the
+      name of its class, if the class is Keras's, then the metric's own name,
       without the name of the output.
-    direction: `"max"`, `"min"`, or None if the metric itself does not tell.
+    direction: `"max"`, `"min"`, or None if the metric does not know it.
   """
 
   name: str
@@ -132,23 +132,24 @@ class Metric:
       metric: The object.
       name: The name as `evaluate` reports it.
       own_name: The metric's own name, without the name of the output.
-      direction: The direction, where the caller knows it. Defaults to the
-        object's own; metrics of Keras 3 have one.
+      direction: The direction, if the caller knows it. Defaults to the
+        direction that the object has; metrics of Keras 3 have one.
     """
-    said = {"up": "max", "down": "min"}.get(getattr(metric, "_direction", None))
+    directions: dict[Any, Direction] = {"up": "max", "down": "min"}
+    own = directions.get(getattr(metric, "_direction", None))
     home = type(metric).__module__.split(".")[0]
     is_keras = home in ("keras", "tf_keras")
     kinds = (type(metric).__name__, own_name) if is_keras else (own_name,)
-    return cls(name, kinds, direction or said)
+    return cls(name, kinds, direction or own)
 
   @property
   def is_accuracy(self) -> bool:
-    """Whether it measures one of Keras's accuracies, and more is better."""
+    """Whether this is one of Keras's accuracies, and higher is better."""
     accuracies = [kind for kind in self.kinds if _plain(kind) in _ACCURACIES]
     return bool(accuracies) and self.direction != "min"
 
   def resolved_direction(self) -> Direction | None:
-    """Returns the metric's own direction, else the one that its kinds tell."""
+    """Returns the metric's own direction, else the direction of its kind."""
     known = map(known_direction, self.kinds)
     return self.direction or next(filter(None, known), None)
 
@@ -158,16 +159,16 @@ def choose(
   reported: Iterable[str],
   metrics: Iterable[Metric],
 ) -> Objective:
-  """Returns the objective that is asked for, or the default one.
+  """Returns the objective for a search.
 
   Args:
-    asked: An objective, or the name of a metric. `None` asks for the first
-      accuracy that the model was compiled with, else for its loss.
+    asked: An objective, or the name of a metric. `None` means the first
+      accuracy that the model was compiled with, else the loss.
     reported: The names that `evaluate` reports, in its order.
-    metrics: What Keras knows of them.
+    metrics: Descriptions of the model's metrics.
 
   Raises:
-    ValueError: No metric has that name, or nothing tells its direction.
+    ValueError: No metric has that name, or its direction is not known.
   """
   known = {metric.name: metric for metric in metrics}
   found = {name: known.get(name, Metric(name, (name,))) for name in reported}
@@ -189,7 +190,7 @@ def choose(
 
 
 def known_direction(name: str) -> Direction | None:
-  """Returns the direction of one of Keras's own metrics; None for others.
+  """Returns the direction of a metric of Keras's; None for other names.
 
   >>> known_direction("mae"), known_direction("leaf1_mae")
   ('min', None)
@@ -200,20 +201,20 @@ def known_direction(name: str) -> Direction | None:
 
 
 def default_name(reported: Iterable[str]) -> str:
-  """Returns the first name of one of Keras's accuracies, else `"loss"`."""
+  """Returns the first name that is an accuracy of Keras's, else `"loss"`."""
   return next(
     (name for name in reported if _plain(name) in _ACCURACIES), "loss"
   )
 
 
 def can_be_negative(name: str) -> bool:
-  """Whether it is one of Keras's metrics that are no fractions of a whole."""
+  """Whether this is a metric of Keras's that can be below 0."""
   return _plain(name) in _CORRELATIONS
 
 
 def _unknown(name: str) -> str:
   return (
-    f"It is not known whether more or less of {name!r} is better. Say so:"
-    f" find_ticket(..., objective=tf_lottery.Objective({name!r}, 'min')), or"
-    " 'max'."
+    f"It is not known whether more or less of {name!r} is better. Give the"
+    f" direction: find_ticket(..., objective=tf_lottery.Objective({name!r},"
+    " 'min')), or 'max'."
   )

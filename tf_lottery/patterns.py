@@ -1,7 +1,8 @@
-"""What is pruned together: single weights, blocks, or whole channels.
+"""Patterns say what is pruned together: single weights, blocks or channels.
 
 A pattern turns the scores of a weight's entries into scores of blocks, and the
-blocks that stay into a mask. `select` keeps the best blocks.
+blocks that are kept into a mask. `select` keeps the blocks with the highest
+scores.
 """
 
 import dataclasses
@@ -18,18 +19,18 @@ from tf_lottery.weights import Weight
 def _norm(blocks: np.ndarray) -> np.ndarray:
   if (blocks < 0).any():
     raise ValueError(
-      f"score='norm' needs scores of at least 0, got {blocks.min()}: it would"
-      " rank the worst block first. Use score='sum' or 'max'."
+      f"score='norm' needs scores of at least 0, got {blocks.min()}, because a"
+      " norm would rank the lowest score first. Use score='sum' or 'max'."
     )
   return np.sqrt(np.square(blocks).sum(-1))
 
 
 def _mean(blocks: np.ndarray) -> np.ndarray:
-  there = np.maximum((~np.isnan(blocks)).sum(-1), 1)
-  return np.nansum(blocks, -1) / there
+  present = np.maximum((~np.isnan(blocks)).sum(-1), 1)
+  return np.nansum(blocks, -1) / present
 
 
-# What a score takes for entries that are gone, and how it pools.
+# Name -> the value that stands for pruned entries, and the function that pools.
 _POOLS = {
   "mean": (np.nan, _mean),
   "sum": (0, lambda blocks: blocks.sum(-1)),
@@ -39,94 +40,94 @@ _POOLS = {
 
 
 def _pool(score: str, blocks: np.ndarray, left: np.ndarray) -> np.ndarray:
-  """The score of each row of entries, of which some are left."""
-  gone, pool = _POOLS[score]
-  return np.where(left.any(-1), pool(np.where(left, blocks, gone)), 0)
+  """Returns the score of each row, from its entries that are left."""
+  pruned, pool = _POOLS[score]
+  return np.where(left.any(-1), pool(np.where(left, blocks, pruned)), 0)
 
 
 class Pattern(Protocol):
-  """What `select` asks of a pattern."""
+  """The methods that `select` and `shuffled` call on a pattern."""
 
   def pool(
     self, weight: Weight, scores: np.ndarray, left: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of blocks, and which of them may stay.
+    """Returns the score of each block, and whether it may be kept.
 
     Args:
-      weight: whose entries they are.
-      scores: of the entries, of the weight's shape.
-      left: which entries are left, of the weight's shape.
+      weight: The weight.
+      scores: The scores of its entries, an array of its shape.
+      left: Which of its entries are left, a boolean array of its shape.
 
     Returns:
-      Two vectors with an entry for each block.
+      Two vectors with one entry for each block.
     """
+    ...
 
   def expand(self, weight: Weight, kept: np.ndarray) -> np.ndarray:
-    """The mask of the weight's shape that keeps these blocks."""
+    """Returns the mask of the weight's shape that keeps these blocks.
 
-  def spares(self, weight: Weight) -> bool:
-    """Whether nothing of the weight may go."""
-
-  def shuffle(
-    self,
-    weight: Weight,
-    mask: np.ndarray,
-    rng: np.random.Generator,
-  ) -> np.ndarray:
-    """A mask with as many kept entries at other places, in this pattern.
-
-    Args:
-      weight: the weight that the mask belongs to.
-      mask: boolean array of the weight's shape that has this pattern.
-      rng: draws the places.
+    By default, each entry of the weight is a block.
     """
+    return kept.reshape(weight.shape)
 
-
-class _SparesNothing:
   def spares(self, weight: Weight) -> bool:
-    """Every weight may be pruned."""
+    """Whether the weight must not be pruned at all."""
     del weight
     return False
 
+  def shuffle(
+    self, weight: Weight, mask: np.ndarray, rng: np.random.Generator
+  ) -> np.ndarray:
+    """Returns a mask with as many kept entries at other places.
+
+    Args:
+      weight: The weight that the mask belongs to.
+      mask: Boolean array of the weight's shape that has this pattern.
+      rng: Draws the places.
+    """
+    ...
+
 
 @dataclasses.dataclass(frozen=True)
-class Unstructured(_SparesNothing):
+class Unstructured(Pattern):
   """See `unstructured`."""
 
-  def pool(self, weight, scores, left):
+  def pool(
+    self, weight: Weight, scores: np.ndarray, left: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
     """Each entry is a block."""
     del weight
     return scores.ravel(), left.ravel()
 
-  def expand(self, weight, kept):
-    """The blocks are the entries."""
-    return kept.reshape(weight.shape)
-
-  def shuffle(self, weight, mask, rng):
-    """Draws other entries."""
+  def shuffle(
+    self, weight: Weight, mask: np.ndarray, rng: np.random.Generator
+  ) -> np.ndarray:
+    """Moves the kept entries."""
     return self.expand(weight, rng.permutation(mask.ravel()))
 
 
 def unstructured() -> Unstructured:
-  """Each weight for itself: the lottery ticket's own pattern."""
+  """Prunes each entry by itself, as in the paper on lottery tickets."""
   return Unstructured()
 
 
 @dataclasses.dataclass(frozen=True)
-class Block(_SparesNothing):
+class Block(Pattern):
   """See `block`."""
 
   outputs: int
   inputs: int
   score: str = "mean"
 
-  def pool(self, weight, scores, left):
-    """Pools each block; it may stay while any of its entries is left."""
+  def pool(
+    self, weight: Weight, scores: np.ndarray, left: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Pools each block, which may be kept while any of its entries is left."""
     folded = self._fold(weight, left)
     pooled = _pool(self.score, self._fold(weight, scores), folded)
-    return pooled, folded.any(-1)
+    return pooled, np.any(folded, -1)
 
-  def expand(self, weight, kept):
+  def expand(self, weight: Weight, kept: np.ndarray) -> np.ndarray:
     """Spreads each block over its entries."""
     rows, taps, columns = _canonical_shape(weight)
     grid = self._grid(weight)
@@ -138,11 +139,13 @@ class Block(_SparesNothing):
     )
     return _from_canonical(weight, whole[:rows, :, :columns])
 
-  def shuffle(self, weight, mask, rng):
-    """Draws other blocks; each moves among the blocks of its own size."""
-    kept = self._fold(weight, mask).any(-1)
+  def shuffle(
+    self, weight: Weight, mask: np.ndarray, rng: np.random.Generator
+  ) -> np.ndarray:
+    """Moves each kept block to the place of a block of the same size."""
+    kept = np.any(self._fold(weight, mask), -1)
     sizes = self._fold(weight, np.ones(weight.shape, bool)).sum(-1)
-    # Blocks at the edges are smaller: the count of entries must not change.
+    # Blocks at the edges are smaller, and the count of entries must not change.
     for size in np.unique(sizes):
       alike = sizes == size
       kept[alike] = rng.permutation(kept[alike])
@@ -153,7 +156,7 @@ class Block(_SparesNothing):
     return -(-rows // self.outputs), taps, -(-columns // self.inputs)
 
   def _fold(self, weight: Weight, array: np.ndarray) -> np.ndarray:
-    """One row a block; blocks at the edges are filled up with zeros."""
+    """Returns one row for each block, with zeros beyond the edges."""
     grid = self._grid(weight)
     canonical = _to_canonical(weight, array)
     missing = (
@@ -168,23 +171,23 @@ class Block(_SparesNothing):
 
 
 def block(outputs: int, inputs: int, *, score: str = "mean") -> Block:
-  """Blocks of consecutive inputs of consecutive outputs.
+  """Prunes blocks of consecutive inputs of consecutive outputs.
 
-  `block(1, 4)`, four inputs of one output, is what TFLite's fast kernel for
-  fully connected layers takes, where the inputs are a multiple of four. The
-  inputs of a convolution are the channels at one place of its window, those of
-  a depthwise one the places. Blocks at the edges may be smaller.
+  TFLite's fast kernel for fully connected layers takes `block(1, 4)`, if the
+  number of inputs is a multiple of four. The inputs of a convolution are the
+  channels at one place of its window; the inputs of a depthwise convolution are
+  the places. Blocks at the edges may be smaller.
 
   Args:
-    outputs: at least 1.
-    inputs: at least 1.
-    score: of a block: the `"mean"`, `"sum"`, `"norm"` (the Euclidean one, of
-      scores that are at least 0) or `"max"` of the scores in it that are left.
-      Defaults to `"mean"`, by which blocks of different sizes compare; among
-      blocks of one size it ranks as the sum does.
+    outputs: Number of outputs in a block, at least 1.
+    inputs: Number of inputs in a block, at least 1.
+    score: How the score of a block is computed from the scores that are left in
+      it: `"mean"`, `"sum"`, `"max"` or `"norm"`, the Euclidean norm of scores
+      that are at least 0. Defaults to `"mean"`, which is fair to blocks of
+      different sizes.
 
   Raises:
-    ValueError: an argument is out of range.
+    ValueError: An argument is out of range.
 
   >>> weight = Weight("w", "w", "kernel", "dense", (4, 2), True, "")
   >>> scores = np.array([[9, 1], [0, 1], [0, 1], [0, 1]])
@@ -199,56 +202,62 @@ def block(outputs: int, inputs: int, *, score: str = "mean") -> Block:
 
 
 @dataclasses.dataclass(frozen=True)
-class Channel:
+class Channel(Pattern):
   """See `channel`."""
 
   score: str = "mean"
 
-  def pool(self, weight, scores, left):
-    """Pools all that leads into an output."""
+  def pool(
+    self, weight: Weight, scores: np.ndarray, left: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Pools the entries of each output."""
     rows = _canonical_shape(weight)[0]
     folded = _to_canonical(weight, left).reshape(rows, -1)
     flat = _to_canonical(weight, scores).reshape(rows, -1)
-    return _pool(self.score, flat, folded), folded.any(-1)
+    return _pool(self.score, flat, folded), np.any(folded, -1)
 
-  def expand(self, weight, kept):
-    """Spreads each output over all that leads into it."""
+  def expand(self, weight: Weight, kept: np.ndarray) -> np.ndarray:
+    """Spreads each output over its entries."""
     shape = _canonical_shape(weight)
     return _from_canonical(weight, np.broadcast_to(kept[:, None, None], shape))
 
-  def shuffle(self, weight, mask, rng):
-    """Draws other outputs."""
+  def shuffle(
+    self, weight: Weight, mask: np.ndarray, rng: np.random.Generator
+  ) -> np.ndarray:
+    """Moves the kept outputs."""
     rows = _canonical_shape(weight)[0]
     kept = _to_canonical(weight, mask).reshape(rows, -1).any(-1)
     return self.expand(weight, rng.permutation(kept))
 
-  def spares(self, weight):
-    """The units of the last layer are the classes."""
+  def spares(self, weight: Weight) -> bool:
+    """Spares the last layer, whose units are the classes."""
     return weight.is_output
 
 
 def channel(*, score: str = "mean") -> Channel:
-  """Whole units of dense layers, whole filters of convolutions.
+  """Prunes whole units of dense layers and whole filters of convolutions.
 
-  `compact` then makes the model smaller. The last layer keeps its units, which
-  are the classes. Densities are fractions of channels, not of weights.
+  `compact` can then make the model smaller. The last layer keeps its units,
+  which are the classes. Densities are fractions of channels, not of weights.
 
   Args:
-    score: see `block`.
+    score: How the score of a channel is computed; see `block`.
   """
   _check_score(score)
   return Channel(score)
 
 
 @dataclasses.dataclass(frozen=True)
-class NOfM(_SparesNothing):
+class NOfM(Pattern):
   """See `n_of_m`."""
 
   n: int
   m: int
 
-  def pool(self, weight, scores, left):
-    """Each entry is a block; the best n of each run of m may stay."""
+  def pool(
+    self, weight: Weight, scores: np.ndarray, left: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Each entry is a block; the best n of each run of m may be kept."""
     canonical = _to_canonical(weight, left)
     missing = -canonical.shape[-1] % self.m
     runs = np.pad(
@@ -256,7 +265,7 @@ class NOfM(_SparesNothing):
       ((0, 0), (0, 0), (0, missing)),
       constant_values=-np.inf,
     ).reshape(-1, self.m)
-    # Stable: among equal scores the one of lower index stays.
+    # Stable: among equal scores the lower index is kept.
     best = np.argsort(-runs, axis=-1, kind="stable")[:, : self.n]
     candidates = np.zeros(runs.shape, bool)
     np.put_along_axis(candidates, best, True, -1)
@@ -264,12 +273,10 @@ class NOfM(_SparesNothing):
     fits = whole[..., : canonical.shape[-1]] & canonical
     return scores.ravel(), _from_canonical(weight, fits).ravel()
 
-  def expand(self, weight, kept):
-    """The blocks are the entries."""
-    return kept.reshape(weight.shape)
-
-  def shuffle(self, weight, mask, rng):
-    """Draws other places within each run of m, and other runs."""
+  def shuffle(
+    self, weight: Weight, mask: np.ndarray, rng: np.random.Generator
+  ) -> np.ndarray:
+    """Moves the kept entries within each run of m, and the runs."""
     canonical = _to_canonical(weight, mask)
     columns = canonical.shape[-1]
     # Where m does not divide the inputs, the last run of an output is shorter.
@@ -286,15 +293,15 @@ class NOfM(_SparesNothing):
 
 
 def n_of_m(n: int, m: int) -> NOfM:
-  """At most n of m consecutive inputs of an output.
+  """Keeps at most n of m consecutive inputs of an output.
 
-  `n_of_m(2, 4)` is what sparse tensor cores take (Mishra et al., arXiv
-  2104.08378). Densities are at most n / m; at that density each run of m keeps
-  its best n. Give a schedule that begins there, such as `one_shot(0.5)`.
+  Sparse tensor cores take `n_of_m(2, 4)` (Mishra et al., arXiv 2104.08378).
+  Densities are at most n / m; at that density each run of m keeps its best n.
+  Use a schedule that begins there, such as `one_shot(0.5)`.
 
   Args:
-    n: how many stay, from 1 to m.
-    m: how many there are.
+    n: Number of inputs to keep, from 1 to m.
+    m: Number of inputs in a run.
 
   Raises:
     ValueError: n is not from 1 to m.
@@ -304,20 +311,22 @@ def n_of_m(n: int, m: int) -> NOfM:
   return NOfM(n, m)
 
 
-def get(pattern: "str | Pattern") -> Pattern:
-  """A pattern by its name, or the pattern itself.
+def get(pattern: str | Pattern) -> Pattern:
+  """Returns the pattern of a name; a pattern is returned as it is.
 
   Args:
     pattern: `"unstructured"`, `"channel"`, `"block_1x4"` or any
       `"block_OUTPUTSxINPUTS"`, `"2_of_4"` or any `"N_of_M"`.
 
   Raises:
-    ValueError: there is no pattern of that name.
+    ValueError: There is no pattern of that name.
   """
   if not isinstance(pattern, str):
     return pattern
-  if pattern in ("unstructured", "channel"):
-    return {"unstructured": unstructured, "channel": channel}[pattern]()
+  if pattern == "unstructured":
+    return unstructured()
+  if pattern == "channel":
+    return channel()
   if match := re.fullmatch(r"block_(\d+)x(\d+)", pattern):
     return block(*map(int, match.groups()))
   if match := re.fullmatch(r"(\d+)_of_(\d+)", pattern):
@@ -334,13 +343,13 @@ def shuffled(
   pattern: Pattern,
   seed: int,
 ) -> masks.Mask:
-  """A mask with the same count in each weight, at other places.
+  """Returns a mask with the same count in each weight, at other places.
 
   Args:
-    mask: a mask that has the pattern.
-    weights: the weights that it covers.
-    pattern: what is pruned together, and so moves together.
-    seed: the same seed gives the same places.
+    mask: A mask that has the pattern.
+    weights: The weights that the mask covers.
+    pattern: What is pruned together, and so moves together.
+    seed: Seed of the draw.
   """
   rng = np.random.default_rng(seed)
   by_key = {weight.key: weight for weight in weights}
@@ -357,11 +366,11 @@ def _check_score(score: str) -> None:
     raise ValueError(f"score must be one of {list(_POOLS)}, got {score!r}.")
 
 
-# The canonical form of a weight: outputs x places of the window x inputs.
+# The canonical shape of a weight is (outputs, places of the window, inputs).
 
 
 def _order(weight: Weight) -> tuple[int, ...]:
-  """The weight's axes: outputs, then places, then inputs."""
+  """Returns the weight's axes in canonical order."""
   *places, inputs, outputs = range(len(weight.shape))
   if weight.role == "depthwise_kernel":
     return (inputs, outputs, *places)

@@ -1,10 +1,10 @@
-"""Pruning a lottery-ready model after each training of one's own loop."""
+"""Prunes a lottery-ready model after each training of the caller's own loop."""
 
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from tf_lottery import criteria as criteria_lib
+from tf_lottery import criteria
 from tf_lottery import masks
 from tf_lottery import patterns
 from tf_lottery import scopes
@@ -16,7 +16,7 @@ def prune_and_rewind(
   model: Any,
   density: float,
   *,
-  criterion: str | criteria_lib.Criterion = "magnitude",
+  criterion: str | criteria.Criterion = "magnitude",
   scope: scopes.Scope | None = None,
   pattern: str | patterns.Pattern | None = None,
   batches: Any = (),
@@ -30,34 +30,34 @@ def prune_and_rewind(
   initial weights back. Then train again.
 
   Args:
-    model: a model on which `lottery_prune` was called.
-    density: the fraction of all prunable weights to keep, in (0, 1].
+    model: A model on which `lottery_prune` was called.
+    density: Fraction of the prunable weights to keep, in (0, 1].
     criterion: `"magnitude"`, `"random"` or a function. Defaults to
       `"magnitude"`.
-    scope: which weights compete with each other. Defaults to `global_()`.
-    pattern: what is pruned together, e.g. `"block_1x4"` or `channel()`; see
-      `patterns.get`. Defaults to what was given to `lottery_prune` as tfmot's
-      `block_size` or `sparsity_m_by_n`, else to single weights.
-    batches: data for criteria that need it, `(x, y)` tuples.
-    seed: seed of criteria that draw random numbers.
-    optimizer: the optimizer, or a sequence of them, of a training loop of your
-      own. They are reset in addition to those that the model has as
-      attributes: the compiled one, and the own ones of a GAN, say. Defaults to
-      `None`.
-    reset_optimizer: whether optimizers begin afresh: their slots, and their
-      position in a learning-rate schedule. A rate that was set by hand or by a
-      callback stays. Defaults to `True`, as in the paper.
+    scope: Which weights compete with each other. Defaults to `global_()`.
+    pattern: What is pruned together, such as `"block_1x4"` or `channel()`; see
+      `patterns.get`. Defaults to the pattern that `lottery_prune` was given as
+      tfmot's `block_size` or `sparsity_m_by_n`, else to single weights.
+    batches: `(x, y)` tuples for criteria that need data.
+    seed: Seed of criteria that draw random numbers.
+    optimizer: The optimizer, or a sequence of them, of your own training loop.
+      Optimizers that are attributes of the model, such as the compiled one, are
+      found without it. Defaults to `None`.
+    reset_optimizer: Whether to reset all these optimizers: their slots, and
+      their position in a learning-rate schedule. A rate that was set by hand or
+      by a callback stays. Defaults to `True`, as in the paper.
 
   Returns:
-    The mask that is held now: a subset of the one that was held before.
+    The new mask, a subset of the mask that was held before.
 
   Raises:
-    ValueError: the model is not lottery-ready, the density rose, or an
-      optimizer averages weights or is given although none is to be reset.
-    RuntimeError: the mask of before was not held until now.
+    ValueError: The model is not lottery-ready, the density rose, an optimizer
+      averages weights, or `optimizer` is given with `reset_optimizer=False`.
+    TypeError: An optimizer belongs to the other Keras generation.
+    RuntimeError: The training did not hold the previous mask.
 
   Warns:
-    UserWarning: there is no optimizer to reset.
+    UserWarning: There is no optimizer to reset.
 
   Example:
   ```python
@@ -74,7 +74,7 @@ def prune_and_rewind(
   binding.check_held()
   optimizers = _optimizers(binding, optimizer, reset_optimizer)
   before = binding.mask
-  scores = criteria_lib.get(criterion)(binding, before, batches, seed)
+  scores = criteria.get(criterion)(binding, before, batches, seed)
   mask = scopes.select(
     scores,
     before,
@@ -84,7 +84,7 @@ def prune_and_rewind(
     wrappers.pattern_of(model) if pattern is None else patterns.get(pattern),
   )
   for one in optimizers:
-    binding.reset_optimizer(one)
+    wrappers.optimizers.reset(one, model, binding.generation)
   binding.write(initial)
   binding.hold(mask)
   return mask
@@ -93,30 +93,30 @@ def prune_and_rewind(
 def _optimizers(
   binding: Binding, given: Any | Sequence[Any] | None, reset: bool
 ) -> list[Any]:
-  """The optimizers to reset, each once; checks all."""
+  """Checks all optimizers, and returns those to reset, each once."""
   if given is None:
     given = []
   elif not isinstance(given, Sequence):
     given = [given]
   if given and not reset:
     raise ValueError(
-      "optimizer= names optimizers to reset, and reset_optimizer=False says"
-      " that none is. Leave one of them out."
+      "optimizer= names optimizers to reset, but reset_optimizer=False resets"
+      " none. Leave one of them out."
     )
   found = {id(one): one for one in (*binding.optimizers, *given)}
   for one in found.values():
-    wrappers.check_optimizer(one)
+    wrappers.optimizers.check(one)
     if wrappers.generation_of(one) is not binding.generation:
       raise TypeError(
-        f"optimizer= must be of {binding.generation.library.__name__}, as the"
-        f" model is, got {type(one).__module__}.{type(one).__qualname__}."
+        f"optimizer= must belong to {binding.generation.library.__name__}, as"
+        f" the model does, got {type(one).__module__}.{type(one).__qualname__}."
       )
   if reset and not found:
     warnings.warn(
       "prune_and_rewind() found no optimizer to reset: the model is not"
-      " compiled, and none was given. Momenta of the training before would"
-      " disturb the next one. Give your loop's by optimizer=, or say"
-      " reset_optimizer=False.",
+      " compiled, and optimizer= is not given. Momenta of the last training"
+      " would disturb the next one. Give your loop's optimizer by optimizer=,"
+      " or say reset_optimizer=False.",
       stacklevel=3,
     )
   return list(found.values()) if reset else []

@@ -9,14 +9,15 @@ from typing import TypedDict
 
 import numpy as np
 
-from tf_lottery.storage import files
 from tf_lottery.storage import schemas
+from tf_lottery.storage import tensor_files
+from tf_lottery.storage.files import FileFormatError
 from tf_lottery.weights import RANDOM_STATE
 
 
 class _Metadata(TypedDict):
   step: schemas.Count
-  keys: NotRequired[list[str]]  # the first snapshots did not write their order
+  keys: NotRequired[list[str]]  # The first versions did not write the order.
   optimizer: schemas.Count | None
 
 
@@ -25,7 +26,7 @@ class Step:
   """A point in training, counted in optimizer updates or in epochs.
 
   Attributes:
-    count: how many, at least 0; epochs may be fractions.
+    count: Number of updates or epochs, at least 0. Epochs may be fractions.
     unit: `"it"` for iterations (optimizer updates) or `"ep"` for epochs.
   """
 
@@ -35,7 +36,8 @@ class Step:
   def __post_init__(self):
     if self.unit not in ("it", "ep") or self.count < 0:
       raise ValueError(
-        f"A step must be at least 0, in it or ep, got {self.count}{self.unit}."
+        "A step must be at least 0, in 'it' or 'ep', got"
+        f" {self.count}{self.unit}."
       )
 
   @classmethod
@@ -60,7 +62,7 @@ class Step:
     return cls(float(match[3]), "ep")
 
   def iterations(self, steps_per_epoch: int) -> int:
-    """The step as a count of optimizer updates, rounded to the nearest."""
+    """Returns the step as a number of optimizer updates, rounded."""
     if self.unit == "it":
       return int(self.count)
     return round(self.count * steps_per_epoch)
@@ -75,10 +77,10 @@ class Snapshot:
   """All of a model's variables at a step of training.
 
   Attributes:
-    step: optimizer updates made so far.
-    weights: key -> array: weights, moving statistics, random states.
-    optimizer: the optimizer's variables in their order; `None` when they were
-      not asked for.
+    step: Number of optimizer updates made so far.
+    weights: Key -> array of weights, moving statistics and random states.
+    optimizer: The optimizer's variables in their order, or `None` if they were
+      not captured.
   """
 
   step: int
@@ -86,7 +88,7 @@ class Snapshot:
   optimizer: tuple[np.ndarray, ...] | None = None
 
   def without_random_states(self) -> dict[str, np.ndarray]:
-    """Key -> array of the model's own weights: those that a ticket holds."""
+    """Returns the weights that a ticket holds: all but the random states."""
     return {
       key: value
       for key, value in self.weights.items()
@@ -94,11 +96,11 @@ class Snapshot:
     }
 
   def fingerprint(self) -> str:
-    """A hash of all weights, for run declarations."""
-    return files.digest(self.weights)
+    """Returns a hash of all weights, for run declarations."""
+    return tensor_files.digest(self.weights)
 
   def save(self, path: str | os.PathLike, *, durable: bool = True) -> None:
-    """Saves the snapshot as a checked safetensors file."""
+    """Saves the snapshot as a tensor file."""
     tensors = {f"weights/{key}": array for key, array in self.weights.items()}
     for index, array in enumerate(self.optimizer or ()):
       tensors[f"optimizer/{index}"] = array
@@ -107,26 +109,26 @@ class Snapshot:
       "keys": list(self.weights),
       "optimizer": None if self.optimizer is None else len(self.optimizer),
     }
-    files.write_tensors(path, "snapshot", tensors, metadata, durable=durable)
+    tensor_files.write(path, "snapshot", tensors, metadata, durable=durable)
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> "Snapshot":
     """Loads a snapshot that `save` saved.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      FileFormatError: the file is damaged, newer, or no snapshot.
+      FileNotFoundError: There is no such file.
+      FileFormatError: The file is damaged, in a newer format or not a snapshot.
     """
-    tensors, metadata = files.read_tensors(path, "snapshot", _Metadata)
+    tensors, metadata = tensor_files.read(path, "snapshot", _Metadata)
     if (keys := metadata.get("keys")) is None:
       order = [name for name in tensors if name.startswith("weights/")]
     else:
       order = [f"weights/{key}" for key in keys]
-    # A count may be wrong by any amount: no list is made of that length.
+    # A damaged count may be huge: no list of that length is made.
     count = min(metadata["optimizer"] or 0, len(tensors))
     slots = [f"optimizer/{index}" for index in range(count)]
     if sorted([*order, *slots]) != sorted(tensors):
-      raise files.FileFormatError(
+      raise FileFormatError(
         f"{path} is damaged: its arrays are not those that its metadata name."
       )
     return cls(
@@ -140,15 +142,15 @@ class Snapshot:
 
 @dataclasses.dataclass(frozen=True)
 class Rewind:
-  """Where the Rounds after Level 0 start. Made by the functions below.
+  """The start of each Round after Level 0. The functions below make it.
 
   Attributes:
-    weights: the step whose weights, moving statistics and random states are
-      restored; `None` means the end of the Round before.
-    position: the step at which the learning-rate schedule and the order of
-      the data go on; `None` means the end of training.
-    keep_optimizer: whether the optimizer's slots (momenta) of that step are
-      restored too, instead of beginning fresh.
+    weights: The step whose weights, moving statistics and random states are
+      restored. `None` means the end of the previous Round.
+    position: The step from which the learning-rate schedule and the data order
+      continue. `None` means the end of the dense training.
+    keep_optimizer: Whether the optimizer's slots (momenta) of that step are
+      restored too. If not, the slots are new.
   """
 
   weights: Step | None
@@ -156,14 +158,14 @@ class Rewind:
   keep_optimizer: bool = False
 
   def span(self, steps: int, steps_per_epoch: int) -> range:
-    """The optimizer updates of a Round after Level 0.
+    """Returns the optimizer updates of a Round after Level 0.
 
     Args:
-      steps: length of the dense training, in optimizer updates.
-      steps_per_epoch: to count epochs in updates.
+      steps: Number of optimizer updates in a whole training.
+      steps_per_epoch: Number of optimizer updates in an epoch.
 
     Raises:
-      ValueError: the step to rewind to is not before the end of training.
+      ValueError: The step to rewind to is not before the end of training.
     """
     if self.position is None:
       return range(steps, 2 * steps)
@@ -177,10 +179,9 @@ class Rewind:
 
 
 def to_init() -> Rewind:
-  """Back to initialisation: the original lottery ticket.
+  """Rewinds to initialisation, as for the original lottery ticket.
 
-  The optimizer begins fresh, as in the paper: a Round is a training of its
-  own.
+  The optimizer is new, as in the paper: each Round is a whole training.
 
   Reference: Frankle and Carbin, arXiv 1803.03635.
   """
@@ -188,26 +189,25 @@ def to_init() -> Rewind:
 
 
 def to_step(step: Step | int | str, *, keep_optimizer: bool = False) -> Rewind:
-  """Back to step k of the dense training ("late rewinding").
+  """Rewinds to step k of the dense training ("late rewinding").
 
-  Weights, moving statistics, random states, the position in the
-  learning-rate schedule and the order of the data are those of step k.
+  Weights, moving statistics and random states are restored from step k. The
+  learning-rate schedule and the data order continue from step k.
 
   Args:
     step: `"500it"`, `"2ep"` or a number of iterations.
-    keep_optimizer: whether the optimizer's slots of step k are restored. The
-      papers' released code begins with fresh slots, and so does this library
-      by default: Frankle et al. (arXiv 1912.05671) describe the weights and
-      the schedule only. Note that Keras's Adam corrects its bias by the
-      iteration count, which is k here: with fresh slots its first updates
-      are larger than at step 0.
+    keep_optimizer: Whether the optimizer's slots of step k are restored. By
+      default the slots are new, as in the papers' code; Frankle et al. (arXiv
+      1912.05671) describe the weights and the schedule only. Keras's Adam
+      corrects its bias by the iteration count, which is k here: with new slots
+      its first updates are larger than at step 0.
   """
   step = Step.parse(step)
   return Rewind(step, step, keep_optimizer)
 
 
 def learning_rate(step: Step | int | str = 0) -> Rewind:
-  """Keeps the trained weights and rewinds only the learning-rate schedule.
+  """Keeps the trained weights, and rewinds the learning-rate schedule only.
 
   Reference: Renda et al., arXiv 2003.02389.
   """
@@ -215,9 +215,9 @@ def learning_rate(step: Step | int | str = 0) -> Rewind:
 
 
 def finetune() -> Rewind:
-  """Keeps the trained weights, and goes on where the schedule ended.
+  """Keeps the trained weights, and trains on from the end of the schedule.
 
-  Each Round is as long as the dense training, at the learning rate which the
+  Each Round is as long as the dense training, at the learning rate that the
   schedule gives after its end. Reference: Han et al., arXiv 1506.02626.
   """
   return Rewind(None, None)

@@ -1,7 +1,7 @@
-"""Schedules: the density of each Level.
+"""Schedules give the density of each Level.
 
 A schedule is a tuple of densities, one for each Level from 1 on; Level 0 is
-dense. Any falling sequence will do; the functions here make the usual ones.
+dense. Any falling sequence is a schedule; the functions here make common ones.
 """
 
 from collections.abc import Iterable
@@ -12,14 +12,14 @@ Schedule = tuple[float, ...]
 
 
 def geometric(levels: int, rate: float = 0.2) -> Schedule:
-  """Prunes the same fraction of what is left at every Level.
+  """Prunes the same fraction of the remaining weights at each Level.
 
   The density of Level l is `(1 - rate) ** l`, as in iterative magnitude
   pruning (Frankle and Carbin, arXiv 1803.03635, section 2).
 
   Args:
-    levels: how often to prune, at least 1.
-    rate: fraction pruned at each Level, in (0, 1). Defaults to `0.2`.
+    levels: Number of Levels after the dense one, at least 1.
+    rate: Fraction pruned at each Level, in (0, 1). Defaults to `0.2`.
 
   >>> [round(d, 4) for d in geometric(3)]
   [0.8, 0.64, 0.512]
@@ -31,7 +31,7 @@ def geometric(levels: int, rate: float = 0.2) -> Schedule:
 
 
 def one_shot(density: float) -> Schedule:
-  """Prunes once, straight to `density` in (0, 1].
+  """Prunes once, to `density` in (0, 1].
 
   >>> one_shot(0.1)
   (0.1,)
@@ -40,7 +40,7 @@ def one_shot(density: float) -> Schedule:
 
 
 def linear(levels: int, density: float) -> Schedule:
-  """Falls by equal steps from 1 to `density` in (0, 1).
+  """Lowers the density by equal steps from 1 to `density` in (0, 1).
 
   >>> linear(2, 0.5)
   (0.75, 0.5)
@@ -52,10 +52,10 @@ def linear(levels: int, density: float) -> Schedule:
 
 
 def check_schedule(schedule: Iterable[float]) -> Schedule:
-  """The schedule as a tuple of floats, or a ValueError that says what is off.
+  """Returns the schedule as a tuple of floats, after checking it.
 
   Raises:
-    ValueError: a density is outside (0, 1], or does not fall.
+    ValueError: A density is outside (0, 1], or not below the one before it.
   """
   schedule = tuple(float(density) for density in schedule)
   previous = None

@@ -1,8 +1,7 @@
-"""Who competes with whom, and how many of each group stay.
+"""Scopes say which weights compete, and how many entries each group keeps.
 
-A scope turns one density into groups of weights with exact budgets; `select`
-keeps the best scores of each group. Both are pure functions of their
-arguments.
+A scope turns one density into groups of weights with exact budgets. `select`
+keeps the highest scores of each group.
 """
 
 import dataclasses
@@ -23,8 +22,8 @@ class Group:
   """Weights that compete for the same budget.
 
   Attributes:
-    keys: the weights' keys.
-    keep: how many of their entries stay, all together.
+    keys: The keys of the weights.
+    keep: Number of entries to keep of all these weights together.
   """
 
   keys: tuple[str, ...]
@@ -41,12 +40,12 @@ class Global:
   exempt: tuple[str, ...] = ()
 
   def __call__(self, weights: Sequence[Weight], density: float) -> list[Group]:
-    """The groups and budgets for a density."""
-    _check_patterns(self.exempt, weights)
+    """Returns the groups and their budgets for a density."""
+    _check_selectors(self.exempt, weights)
     competing = [
       weight
       for weight in weights
-      if not any(weight.matches(pattern) for pattern in self.exempt)
+      if not any(weight.matches(selector) for selector in self.exempt)
     ]
     total = sum(weight.size for weight in competing)
     keys = tuple(weight.key for weight in competing)
@@ -54,19 +53,19 @@ class Global:
 
 
 def global_(exempt: Sequence[str] = ()) -> Global:
-  """All weights compete with each other.
+  """Lets all weights compete with each other.
 
   Args:
-    exempt: weights that are never pruned, by kind (`"dense"`), layer name
-      (wildcards allowed), key, or `"output"`. They still count in a mask's
-      density, as in the papers, and the density asked for is that of the
-      others. ResNet-20 of the paper exempts its output and its shortcuts.
+    exempt: The weights that are never pruned, each by kind (`"dense"`), layer
+      name (wildcards allowed), key, or `"output"`. A Level's density applies to
+      the other weights, while the density of a mask counts all, as in the
+      papers. The paper's ResNet-20 exempts its output and its shortcuts.
 
   Returns:
     A scope that keeps `round(density * n)` of the n entries that compete.
   """
   if isinstance(exempt, str):
-    raise TypeError(f"exempt must be a list of patterns, got {exempt!r}.")
+    raise TypeError(f"exempt must be a list of selectors, got {exempt!r}.")
   return Global(tuple(exempt))
 
 
@@ -78,8 +77,8 @@ class Layerwise:
   rates: tuple[tuple[str, float], ...] = ()
 
   def __call__(self, weights: Sequence[Weight], density: float) -> list[Group]:
-    """The groups and budgets for a density."""
-    _check_patterns([pattern for pattern, _ in self.rates], weights)
+    """Returns the groups and their budgets for a density."""
+    _check_selectors([selector for selector, _ in self.rates], weights)
     return [
       Group(
         (weight.key,),
@@ -90,11 +89,12 @@ class Layerwise:
 
   def _density(self, weight: Weight, density: float) -> float:
     rate = next(
-      (rate for pattern, rate in self.rates if weight.matches(pattern)),
+      (rate for selector, rate in self.rates if weight.matches(selector)),
       self.rate,
     )
-    # After l Levels at the default rate, density is (1 - self.rate) ** l;
-    # this weight then has (1 - rate) ** l. Equal rates must not be rounded.
+    # After l Levels at the default rate, density is (1 - self.rate) ** l, and
+    # the density of this weight is (1 - rate) ** l. If the rates are equal,
+    # the power would only add a rounding error.
     if rate == self.rate:
       return density
     return density ** (math.log1p(-rate) / math.log1p(-self.rate))
@@ -103,20 +103,21 @@ class Layerwise:
 def layerwise(
   rates: Mapping[str, float] | None = None, *, rate: float = 0.2
 ) -> Layerwise:
-  """Each weight keeps its own best, at a rate of its own.
+  """Lets only the entries of the same weight compete, at a rate per weight.
 
-  A weight at the default rate keeps the density of the Level; one with
-  another rate keeps `density ** (log(1 - its rate) / log(1 - rate))`. With a
-  geometric schedule that is `(1 - its rate) ** level`, as the paper prunes,
-  and a one-shot schedule to the same density gives each weight the same count.
+  A weight with the default rate gets the density of the Level. A weight with
+  rate r gets `density ** (log(1 - r) / log(1 - rate))`. With a geometric
+  schedule that is `(1 - r) ** level`, as in the paper. A one-shot schedule to
+  the same density gives each weight the same count.
 
   Args:
-    rates: pattern -> fraction pruned at each Level, in [0, 1). A pattern is a
-      kind (`"conv"`), a layer name (wildcards allowed), a key, or `"output"`;
-      the first that matches counts. The paper's LeNet is
+    rates: Selector -> fraction pruned at each Level, in [0, 1). A selector is a
+      kind (`"conv"`), a layer name (wildcards allowed), a key, or `"output"`.
+      The first one that matches applies. The paper's LeNet is
       `layerwise({"output": 0.1})`, its Conv-2
       `layerwise({"output": 0.1, "conv": 0.1})`.
-    rate: the rate of the others, in (0, 1): the schedule's. Defaults to `0.2`.
+    rate: The rate of all other weights, in (0, 1); the same as the rate of the
+      schedule. Defaults to `0.2`.
 
   Returns:
     A scope that keeps `round(density * n)` of each weight's n entries.
@@ -125,12 +126,12 @@ def layerwise(
     raise ValueError(f"rate must be in (0, 1), got {rate}.")
   rates = rates or {}
   if not isinstance(rates, Mapping):
-    raise TypeError(f"rates must map patterns to rates, got {rates!r}.")
-  for pattern, value in rates.items():
+    raise TypeError(f"rates must map selectors to rates, got {rates!r}.")
+  for selector, value in rates.items():
     if not 0 <= value < 1:
       raise ValueError(
         f"The rates of layerwise() must be in [0, 1), got {value} for"
-        f" {pattern!r}."
+        f" {selector!r}."
       )
   return Layerwise(rate, tuple(rates.items()))
 
@@ -140,7 +141,7 @@ class ErdosRenyiKernel:
   """See `erdos_renyi`."""
 
   def __call__(self, weights: Sequence[Weight], density: float) -> list[Group]:
-    """The groups and budgets for a density."""
+    """Returns the groups and their budgets for a density."""
     sizes = np.array([weight.size for weight in weights])
     shares = np.array([sum(weight.shape) for weight in weights])
     keep = _apportion(shares, sizes, round(density * sizes.sum()))
@@ -151,24 +152,24 @@ class ErdosRenyiKernel:
 
 
 def erdos_renyi() -> ErdosRenyiKernel:
-  """Each weight's density falls with its size (Erdos-Renyi-Kernel).
+  """Gives larger weights lower densities (Erdos-Renyi-Kernel).
 
-  The density of a weight is proportional to `sum(shape) / prod(shape)`, capped
-  at 1, and scaled so that all together have the density asked for (Evci et
+  The density of a weight is proportional to `sum(shape) / prod(shape)`, at most
+  1, and scaled so that the whole mask has the density of the Level (Evci et
   al., arXiv 1911.11134, section 3).
   """
   return ErdosRenyiKernel()
 
 
 def _apportion(shares: np.ndarray, sizes: np.ndarray, total: int) -> np.ndarray:
-  """Whole counts in proportion to `shares`, at most `sizes`, that add up.
+  """Returns whole counts in proportion to `shares` that add up to `total`.
 
-  They are `min(size, round(level * share))` for the level that gives the
-  total, so that no count rises when the total falls.
+  A count is `min(size, round(factor * share))`, with the factor that gives the
+  total. So no count rises when the total falls.
   """
 
-  def counts(level: float) -> np.ndarray:
-    return np.minimum(sizes, np.floor(level * shares + 0.5)).astype(int)
+  def counts(factor: float) -> np.ndarray:
+    return np.minimum(sizes, np.floor(factor * shares + 0.5)).astype(int)
 
   low, high = 0.0, float((sizes / shares).max()) + 1
   while low < (middle := (low + high) / 2) < high:
@@ -177,7 +178,8 @@ def _apportion(shares: np.ndarray, sizes: np.ndarray, total: int) -> np.ndarray:
     else:
       high = middle
   keep = counts(high)
-  # Those that round up at this very level; the last of them yield.
+  # Counts that all round up at this factor may exceed the total by a few: the
+  # last of them are lowered by one.
   tied = np.flatnonzero(keep > counts(low))
   keep[tied[len(tied) - (keep.sum() - total) :]] -= 1
   return keep
@@ -191,24 +193,24 @@ def select(
   weights: Sequence[Weight],
   pattern: patterns.Pattern | None = None,
 ) -> masks.Mask:
-  """Keeps the highest scores of each group: the mask of the next Level.
+  """Returns the mask of the next Level: the highest scores of each group.
 
   The result is a subset of `mask`, with the exact count of each group. Among
-  equal scores the one of lower index stays. With a pattern of blocks the
-  counts are those of blocks, `round(density * blocks)` of each group: where
-  blocks differ in size, as the channels of several layers do, the density of
-  the mask may differ from the one asked for.
+  equal scores the lower index is kept. With a pattern of blocks,
+  `round(density * blocks)` blocks of each group are kept. Where blocks differ
+  in size, as the channels of several layers do, the density of the mask may
+  differ from `density`.
 
   Args:
-    scores: weight key -> array of finite numbers; higher = keep.
-    mask: what is kept now.
-    density: target for the weights that the scope prunes, in (0, 1].
-    scope: who competes with whom.
-    weights: the prunable weights, `binding.report.prunable`.
-    pattern: what is pruned together. Defaults to `unstructured()`.
+    scores: Weight key -> array of finite numbers; the highest are kept.
+    mask: The present mask.
+    density: Fraction to keep of the weights that the scope prunes, in (0, 1].
+    scope: Which weights compete with each other.
+    weights: The prunable weights, `binding.report.prunable`.
+    pattern: What is pruned together. Defaults to `unstructured()`.
 
   Raises:
-    ValueError: a score is missing, not finite or of another shape, or a group
+    ValueError: A score is missing, not finite or of another shape, or a group
       has fewer entries left than its budget.
 
   >>> import numpy as np
@@ -297,11 +299,13 @@ def _check_scores(scores: Mapping[str, np.ndarray], mask: masks.Mask) -> None:
       )
 
 
-def _check_patterns(patterns: Sequence[str], weights: Sequence[Weight]) -> None:
-  for pattern in patterns:
-    if not any(weight.matches(pattern) for weight in weights):
+def _check_selectors(
+  selectors: Sequence[str], weights: Sequence[Weight]
+) -> None:
+  for selector in selectors:
+    if not any(weight.matches(selector) for weight in weights):
       names = ", ".join(f"{weight.layer} ({weight.kind})" for weight in weights)
       raise ValueError(
-        f"The scope names {pattern!r}, which matches no prunable weight. There"
+        f"The scope names {selector!r}, which matches no prunable weight. There"
         f" are: {names}."
       )

@@ -28,20 +28,10 @@ def render(
   """
   lines = [header, *rows]
   widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-  return "\n".join(line(cells, widths, align) for cells in lines)
+  return "\n".join(_line(cells, widths, align) for cells in lines)
 
 
-def line(cells: Sequence[str], widths: Sequence[int], align: str) -> str:
-  """Lays out one line, for tables that are printed while rows are made.
-
-  Args:
-    cells: The text of each column.
-    widths: The number of characters in each column.
-    align: See `render`.
-
-  >>> line(["hidden", "300"], [8, 5], "<>")
-  'hidden      300'
-  """
+def _line(cells: Sequence[str], widths: Sequence[int], align: str) -> str:
   padded = [
     f"{cell:{side}{width}}"
     for cell, width, side in zip(cells, widths, align, strict=True)

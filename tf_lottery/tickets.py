@@ -1,4 +1,4 @@
-"""Tickets: a mask, the weights to start from, and where they came from."""
+"""Tickets: a mask, the weights to start from, and how they were found."""
 
 import dataclasses
 import functools
@@ -17,12 +17,15 @@ from tf_lottery import masks
 from tf_lottery.storage import coding
 from tf_lottery.storage import files
 from tf_lottery.storage import schemas
+from tf_lottery.storage import tensor_files
+from tf_lottery.storage.files import FileFormatError
+from tf_lottery.weights import Weight
 
-# Where a SavedModel carries a ticket: servers do not look there.
+# The place of a ticket in a SavedModel. Servers do not look there.
 IN_SAVED_MODEL = pathlib.PurePath("assets.extra", "ticket.safetensors")
 
-# The memory that a ticket file may ask for: so many bytes, or so many times
-# its own size.
+# The memory that a ticket file may need: this many bytes, or this many times
+# its own size, whichever is more.
 _MEMORY = 64 * 2**20
 _MEMORY_PER_BYTE = 4096
 
@@ -37,39 +40,37 @@ class _Metadata(TypedDict):
 class TicketFile:
   """A ticket file that was read and checked; its arrays are built on demand.
 
-  In memory, mask and start weights take room for pruned entries too, which
+  In memory, mask and start weights also take room for the pruned entries, which
   the file does not hold. A file is refused if they would take more than 64 MiB
-  and more than 4096 times the size of the file. `Ticket.save` stays below
-  that: its code of a mask has at least a byte for every 255 entries. The limit
-  is for files of earlier versions, whose code ends at the last kept entry.
+  and more than 4096 times the size of the file. Files that `Ticket.save` writes
+  stay below that limit: they have at least one byte for every 255 entries.
 
   Args:
-    path: of the file, or of a SavedModel that carries a ticket.
+    path: The path of the file, or of a SavedModel that carries a ticket.
 
   Raises:
-    FileNotFoundError: there is no such file.
-    FileFormatError: the file is truncated, altered, newer, or no ticket.
+    FileNotFoundError: There is no such file.
+    FileFormatError: The file is truncated, altered, in a newer format or not a
+      ticket.
   """
 
   def __init__(self, path: str | os.PathLike):
     if pathlib.Path(path).is_dir():
       path = pathlib.Path(path) / IN_SAVED_MODEL
-    self._tensors, self._metadata = files.read_tensors(
-      path, "ticket", _Metadata
-    )
+    self._tensors, self._metadata = tensor_files.read(path, "ticket", _Metadata)
     try:
       self._check(os.path.getsize(path))
     except ValueError as error:
-      raise files.FileFormatError(f"{path} is damaged: {error}") from error
+      raise FileFormatError(f"{path} is damaged: {error}") from error
 
   @property
   def provenance(self) -> dict[str, Any]:
-    """How the ticket was found."""
+    """How the ticket was found, in values that JSON can hold."""
     return self._metadata["provenance"]
 
   @property
   def names(self) -> list[str]:
-    """The names of the weights of the mask, or their keys if it has none."""
+    """The names of the mask's weights; their keys if the file has no names."""
     order = self._metadata["order"]
     names = self.provenance.get("weights")
     if not isinstance(names, list) or len(names) != len(order):
@@ -82,7 +83,7 @@ class TicketFile:
     """Which weights are kept."""
     return masks.Mask(
       {
-        key: coding.kept(
+        key: coding.decode(
           self._code(key), self._tensors[f"mask/{key}"], math.prod(shape)
         ).reshape(shape)
         for key, shape in self._metadata["shapes"].items()
@@ -122,7 +123,7 @@ class TicketFile:
           f"There must be {count} start weights for {key!r}, got an array of"
           f" shape {kept.shape}."
         )
-      # An empty array counts too: NumPy refuses one with vast other sides.
+      # A side of 0 counts as 1: NumPy refuses vast shapes of empty arrays too.
       memory += math.prod(side or 1 for side in shape) * (1 + kept.itemsize)
     limit = max(_MEMORY, _MEMORY_PER_BYTE * file_size)
     if memory > limit:
@@ -132,14 +133,15 @@ class TicketFile:
       )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Ticket:
-  """Enough to train a sparse network again, here or elsewhere.
+  """A sparse network before its training, which can be trained again anywhere.
 
   Attributes:
-    mask: which weights are kept.
-    start: key -> array, of all weights; zero where the mask prunes.
-    provenance: how the ticket was found, in values that JSON can hold.
+    mask: The mask of the prunable weights.
+    start: Key -> array of each weight before training; zero where the mask
+      prunes.
+    provenance: How the ticket was found, in values that JSON can hold.
 
   Example:
   ```python
@@ -168,15 +170,25 @@ class Ticket:
       start[key] = np.where(kept, start[key], np.zeros_like(start[key]))
     object.__setattr__(self, "start", start)
 
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, Ticket) and self.equals(other)
+
+  __hash__ = None  # type: ignore[assignment]
+
+  def __repr__(self) -> str:
+    facts = {k: self.provenance.get(k) for k in ("level", "seed", "control")}
+    known = [f"{k} {v}" for k, v in facts.items() if v is not None]
+    return f"Ticket({', '.join([f'density {self.density:.4f}', *known])})"
+
   @classmethod
   def from_model(cls, model: Any, **provenance: Any) -> "Ticket":
-    """The ticket of a lottery-ready model: its mask and initial weights.
+    """Returns the ticket of a lottery-ready model: its mask, initial weights.
 
     Raises:
       ValueError: `lottery_prune` was not called on the model.
-      RuntimeError: the mask does not hold; see `Binding.check_held`.
+      RuntimeError: The mask does not hold; see `Binding.check_held`.
     """
-    # Here, because a report reads tickets without TensorFlow.
+    # Imported here, because a report reads tickets without TensorFlow.
     from tf_lottery import wrappers
 
     binding = wrappers.bind(model)
@@ -186,11 +198,11 @@ class Ticket:
 
   @property
   def density(self) -> float:
-    """Fraction of the prunable weights kept, in [0, 1]."""
+    """Fraction of the prunable weights that is kept, in [0, 1]."""
     return self.mask.density
 
   def equals(self, other: "Ticket") -> bool:
-    """Whether mask and start weights are the same, bit for bit."""
+    """Whether masks and start weights are the same, bit for bit."""
     return (
       self.mask == other.mask
       and self.start.keys() == other.start.keys()
@@ -201,20 +213,20 @@ class Ticket:
     )
 
   def apply(self, model: Any, *, weights: bool = True) -> None:
-    """Puts the ticket on a model: start weights, and the mask held.
+    """Writes the start weights into a model, and holds the mask on it.
 
-    The model may be a rebuilt one, and of the other Keras generation. On a
-    plain model the mask is held as long as the object lives: a `.keras` file
-    of it has the zeros, not the mask. Apply the ticket to a lottery-ready
-    model for files that keep it; its initial weights are then the ticket's.
+    The model may be built anew, and with the other Keras generation. On a plain
+    model the mask is held while the model object lives: a `.keras` file of the
+    model has the zeros, but not the mask. Files of a lottery-ready model keep
+    the mask; its initial weights are then the start weights of the ticket.
 
     Args:
-      model: a built model of the ticket's architecture.
-      weights: whether the start weights are written; without them the model
-        keeps its own, masked: the mask alone is transferred.
+      model: A built model of the ticket's architecture.
+      weights: Whether to write the start weights. If not, the model keeps its
+        own weights under the mask. Defaults to `True`.
 
     Raises:
-      ValueError: the architecture differs; the message names the weight.
+      ValueError: The architecture differs; the message names the weight.
     """
     from tf_lottery import wrappers
 
@@ -233,46 +245,18 @@ class Ticket:
         binding.store_initial()
     binding.hold(self.mask)
 
-  def _covers(self, weight) -> bool:
+  def _covers(self, weight: Weight) -> bool:
     return weight.key in self.mask
 
-  def shuffled(self, weights: Mapping[str, np.ndarray], seed: int) -> "Ticket":
-    """A control: the same counts in each weight, at places drawn anew.
-
-    Args:
-      weights: the dense start weights, which a ticket does not hold where it
-        prunes: `result.rounds[0].ticket.start`.
-      seed: of the draw.
-    """
-    return self._control(
-      self.mask.shuffled(seed), weights, "shuffled_mask", seed
-    )
-
-  def reinitialised(
-    self, weights: Mapping[str, np.ndarray], seed: int
-  ) -> "Ticket":
-    """A control: the same mask on other start weights.
-
-    Args:
-      weights: a new draw from the same initialisers, e.g.
-        `Trainer.draw(seed)`.
-      seed: what the draw was seeded with, for the record.
-    """
-    return self._control(self.mask, weights, "random_reinit", seed)
-
-  def _control(self, mask, start, control: str, seed: int) -> "Ticket":
-    provenance = {**self.provenance, "control": control, "control_seed": seed}
-    return Ticket(mask, start, provenance)
-
   def save(self, path: str | os.PathLike) -> None:
-    """Saves the ticket as one checked safetensors file.
+    """Saves the ticket as one tensor file, without the pruned weights.
 
-    A mask takes a bit for each entry or a byte for each kept one, whichever is
-    less, and only the kept start weights are stored.
+    The mask of a weight takes one bit for each entry or about one byte for each
+    kept entry, whichever is less.
 
     Raises:
       TypeError: JSON cannot hold the provenance.
-      ValueError: the provenance could not be read again.
+      ValueError: `load` would refuse the provenance; the message says why.
     """
     coded = {key: coding.smallest(kept) for key, kept in self.mask.items()}
     tensors = {f"mask/{key}": code for key, (_, code) in coded.items()}
@@ -288,19 +272,26 @@ class Ticket:
       "order": list(self.start),
       "provenance": dict(self.provenance),
     }
-    files.write_tensors(path, "ticket", tensors, metadata)
+    tensor_files.write(path, "ticket", tensors, metadata)
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> "Ticket":
     """Loads a ticket that `save` saved, bit for bit.
 
     Args:
-      path: of the file, or of a SavedModel that carries a ticket.
+      path: The path of the file, or of a SavedModel that carries a ticket.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      FileFormatError: the file is truncated, altered, newer, or no ticket; or
-        it is too small for the memory that it needs, see `TicketFile`.
+      FileNotFoundError: There is no such file.
+      FileFormatError: The file is truncated, altered, in a newer format or not
+        a ticket; or it would take too much memory, see `TicketFile`.
     """
+    if not (path := pathlib.Path(path)).exists():
+      files.recover(path.resolve().parent)
+    if path.is_dir() and not (path / IN_SAVED_MODEL).exists():
+      raise FileNotFoundError(
+        f"{path} carries no ticket. Export it with carry_ticket=ticket, or load"
+        " the file that Ticket.save wrote."
+      )
     file = TicketFile(path)
     return cls(file.mask, file.start(), file.provenance)

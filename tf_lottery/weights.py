@@ -1,7 +1,7 @@
-"""Which weights may be pruned, and why the others may not.
+"""Rules that say which weights may be pruned, and why the others may not.
 
 The rules look at class names and roles only, so that one table serves both
-Keras generations. What they decide is shown by a `PrunableReport`.
+Keras generations. A `PrunableReport` shows their decisions.
 """
 
 import dataclasses
@@ -14,13 +14,13 @@ from collections.abc import Sequence
 
 from tf_lottery import text_table
 
-# What the keys of random states begin with, of dropout and the like.
+# The prefix of the keys of random states, such as those of dropout layers.
 RANDOM_STATE = "random/"
 
-# Class (any ancestor counts) -> the kind that scopes speak of, and the roles
-# that do the layer's work. The first match wins.
-_RULES: tuple[tuple[str, str, frozenset[str]], ...] = tuple(
-  (class_name, kind, frozenset(roles))
+# A layer class, its kind in scopes, and the roles that do the layer's work. A
+# layer follows the row of its own class, or of its nearest ancestor in a row.
+_RULES: dict[str, tuple[str, frozenset[str]]] = {
+  class_name: (kind, frozenset(roles))
   for class_name, kind, *roles in (
     ("SeparableConv1D", "conv", "pointwise_kernel"),
     ("SeparableConv2D", "conv", "pointwise_kernel"),
@@ -40,27 +40,27 @@ _RULES: tuple[tuple[str, str, frozenset[str]], ...] = tuple(
     ("GRUCell", "recurrent", "kernel", "recurrent_kernel"),
     ("ConvLSTMCell", "recurrent", "kernel", "recurrent_kernel"),
   )
-)
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
-  """One weight of a model, as the rules and the scopes see it.
+  """A description of one weight of a model, for the rules and the scopes.
 
   Attributes:
-    key: its name in masks and snapshots, e.g. `"0/kernel"`: the position of
-      its layer among the layers that own weights, and its role. The same in
-      every rebuild of an architecture, and in both Keras generations.
-    layer: the layer's own name, for people.
-    role: what it is in the layer: `"kernel"`, `"bias"`, `"gamma"`, ...
-    kind: `"conv"`, `"dense"`, `"embedding"`, `"recurrent"`, `"depthwise"`, or
-      `"other"`.
-    shape: its shape.
-    prunable: whether masks cover it.
-    reason: why it is prunable or not.
-    trainable: whether optimizers update it.
-    is_output: whether it is the last prunable weight, the output layer's.
-    is_transposed: whether outputs come before inputs in its shape, as in
+    key: The key in masks and snapshots, such as `"0/kernel"`: the position of
+      the layer among the layers that own weights, and the role. It is the same
+      whenever the architecture is built, and in both Keras generations.
+    layer: The name of the layer.
+    role: The role in the layer: `"kernel"`, `"bias"`, `"gamma"`, ...
+    kind: The kind of layer: `"conv"`, `"dense"`, `"embedding"`,
+      `"recurrent"`, `"depthwise"` or `"other"`.
+    shape: The shape.
+    prunable: Whether masks cover the weight.
+    reason: Why it is prunable or not.
+    trainable: Whether optimizers update it.
+    is_output: Whether it is the last prunable weight: the output layer's.
+    is_transposed: Whether outputs come before inputs in the shape, as in
       transposed convolutions.
   """
 
@@ -77,29 +77,30 @@ class Weight:
 
   @property
   def name(self) -> str:
-    """`layer/role`, for people."""
+    """`layer/role`, for messages and tables."""
     return f"{self.layer}/{self.role}"
 
   @property
   def size(self) -> int:
-    """How many entries it has."""
+    """The number of entries."""
     return math.prod(self.shape)
 
-  def matches(self, pattern: str) -> bool:
-    """Whether a pattern of a scope means this weight.
+  def matches(self, selector: str) -> bool:
+    """Whether a scope's selector selects this weight.
 
-    A pattern is `"output"`, a kind, a key, or a layer's name with the
-    wildcards of `fnmatch`.
+    Args:
+      selector: `"output"`, a kind, a key, or a layer's name with the wildcards
+        of `fnmatch`.
     """
     return (
-      (pattern == "output" and self.is_output)
-      or pattern in (self.kind, self.key)
-      or fnmatch.fnmatchcase(self.layer, pattern)
+      (selector == "output" and self.is_output)
+      or selector in (self.kind, self.key)
+      or fnmatch.fnmatchcase(self.layer, selector)
     )
 
 
-# What a user gives to override the rules: a function of a Weight that returns
-# True, False or None (the rules decide), or layer name -> bool.
+# Overrides the rules: a function of a Weight that returns True, False or None
+# (the rules decide), or a mapping of layer names to True or False.
 Override = Callable[[Weight], bool | None] | Mapping[str, bool]
 
 
@@ -115,13 +116,14 @@ def decide(
   """Applies the rules, then the user's override, to one weight.
 
   Args:
-    key: the weight's key.
-    layer: the layer's name.
-    class_names: names of the layer's class and its ancestors, nearest first.
-    role: the weight's role in the layer.
-    shape: the weight's shape.
-    trainable: whether an optimizer updates it.
-    override: the user's word; it cannot make a non-trainable weight prunable.
+    key: The key of the weight.
+    layer: The name of its layer.
+    class_names: Names of the layer's class and its ancestors, nearest first.
+    role: The role of the weight in the layer.
+    shape: The shape of the weight.
+    trainable: Whether optimizers update the weight.
+    override: The user's choice. It cannot make a weight prunable that is not
+      trainable.
   """
   kind, prunable, reason = _rule(class_names, role, shape)
   weight = Weight(
@@ -151,8 +153,7 @@ def decide(
 def _rule(
   class_names: Sequence[str], role: str, shape: tuple[int, ...]
 ) -> tuple[str, bool, str]:
-  by_name = {name: (kind, roles) for name, kind, roles in _RULES}
-  known = next((name for name in class_names if name in by_name), None)
+  known = next((name for name in class_names if name in _RULES), None)
   if known is None:
     if len(shape) < 2:
       return "other", False, "a vector or scalar, such as a bias or a scale"
@@ -161,14 +162,14 @@ def _rule(
       False,
       f"layers of class {class_names[0]} are not known: choose it by prunable=",
     )
-  kind, roles = by_name[known]
+  kind, roles = _RULES[known]
   if role in roles:
-    return kind, True, f"the {role} of a {known} layer"
+    return kind, True, f"the {role} of {known} layers"
   if len(shape) < 2:
     return kind, False, "a vector or scalar, such as a bias or a scale"
   if kind == "depthwise" or role == "depthwise_kernel":
     return kind, False, "depthwise kernels are small: choose it by prunable="
-  return kind, False, f"a {role} does not do the work of a {known} layer"
+  return kind, False, f"the {role} of {known} layers: choose it by prunable="
 
 
 def _ask(override: Override | None, weight: Weight) -> bool | None:
@@ -177,14 +178,14 @@ def _ask(override: Override | None, weight: Weight) -> bool | None:
   if callable(override):
     return override(weight)
   wanted = override.get(weight.layer)
-  # Naming a layer means its kernels, not its biases.
+  # The name of a layer selects its kernels, not its biases.
   return wanted if wanted is None or len(weight.shape) > 1 else None
 
 
 class PrunableReport(Sequence[Weight]):
-  """Every weight of a model: prunable, or why not.
+  """All weights of a model, each with its decision: prunable, or why not.
 
-  Printing it shows a table.
+  An index is a position, a slice or a key. `str` gives a table.
   """
 
   def __init__(self, weights: Sequence[Weight]):

@@ -112,6 +112,19 @@ def test_other_masks_keep_the_pattern(trainer, tmp_path, name, pattern):
     assert changed.mask["2/kernel"].all()
 
 
+def test_a_control_that_an_earlier_version_drew_otherwise_is_read_back(
+  trainer, tmp_path, caplog
+):
+  search = small.search(tmp_path, trainer=trainer, levels=1)
+  done = controls.shuffled_mask(search, 1)
+  ticket = done.ticket
+  other = tf_lottery.Mask.random(ticket.mask.shapes, 0.5, seed=9)
+  dense = search.rounds[0].ticket.start
+  tf_lottery.Ticket(other, dense, ticket.provenance).save(done.directory.ticket)
+  assert controls.shuffled_mask(search, 1).metrics == done.metrics
+  assert "was trained by an earlier version" in caplog.text
+
+
 def test_one_shot_prunes_the_trained_dense_network(result):
   changed = controls.one_shot(result, LEVEL).ticket
   trained = result.rounds[0].final.weights
@@ -164,13 +177,14 @@ def test_steps_are_counted_from_the_start_of_each_training(result):
   controls.fine_tune(result, LEVEL)
   controls.rewind_to_init(result, LEVEL)
   found = {
-    (trial.method, trial.level): trial for trial in records.read_trials(run_dir)
+    (record.method, record.level): record
+    for record in records.read_rounds(run_dir)
   }
   assert found["fine_tune", LEVEL].steps == 20
   assert found["rewind_to_init", LEVEL].steps == 20
   assert found["ticket", LEVEL].steps == 14
-  for trial in found.values():
-    assert 0 < trial.early_stop_step <= trial.steps
+  for record in found.values():
+    assert 0 < record.early_stop_step <= record.steps
 
 
 def test_steps_of_an_unfinished_training_are_counted_from_its_start(
@@ -178,7 +192,7 @@ def test_steps_of_an_unfinished_training_are_counted_from_its_start(
 ):
   small.search(tmp_path, trainer=trainer, levels=1, rewind=rewinding.finetune())
   (tmp_path / "level_01" / "round.json").unlink()
-  unfinished = records.read_trials(tmp_path)[1]
+  unfinished = records.read_rounds(tmp_path)[1]
   assert (unfinished.done, unfinished.steps) == (False, 20)
 
 

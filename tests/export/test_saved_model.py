@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 import tf_lottery
+from tests import children
 from tests.export import sparse_models
 from tf_lottery import export
 from tf_lottery.export import saved_model_weights
@@ -242,6 +243,8 @@ def test_predict_knows_a_file_by_what_it_holds(tmp_path):
   for name in ("a", "b", "c.keras"):
     got = export.predict(tmp_path / name, x, batch_size=3)
     assert np.allclose(got, model(x), atol=1e-6)
+  children.kill_while_aside(tmp_path / "b")
+  assert np.allclose(export.predict(tmp_path / "b", x), model(x), atol=1e-6)
   (tmp_path / "d").write_text("hello")
   with pytest.raises(ValueError, match=r"must be a TFLite or \.keras file"):
     export.predict(tmp_path / "d", x)

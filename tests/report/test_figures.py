@@ -9,10 +9,10 @@ import pytest
 from tests import runs
 from tf_lottery import masks
 from tf_lottery.report import drawing
-from tf_lottery.report import evidence as evidence_lib
 from tf_lottery.report import figures
 from tf_lottery.report import gallery
 from tf_lottery.report import summaries
+from tf_lottery.report.evidence import gather
 
 
 def summary(method, level, density, mean, spread=0.01):
@@ -201,7 +201,7 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path):
 
 
 def evidence(path):
-  (found,) = evidence_lib.gather([path])
+  (found,) = gather([path])
   return found
 
 
@@ -210,6 +210,22 @@ def test_curves_are_means_over_replicates(tmp_path):
   steps, values = gallery._mean_curve(evidence(home), 0)
   assert steps == [10, 20, 30]
   assert values == pytest.approx([0.801, 0.901, 0.891])
+
+
+def test_curves_count_steps_from_the_start_of_each_round(tmp_path, monkeypatch):
+  """A ticket that goes on from trained weights begins at their step."""
+  run = runs.write_run(tmp_path / "run", {"dense": [0.9]})
+  runs.write_round(run.level(1), 0.8, 0.5, start=30)
+  figures_by_name = {}
+
+  def draw(function, name, _):
+    figures_by_name[name] = drawn(function)
+
+  monkeypatch.setattr(drawing, "draw", draw)
+  gallery.pictures(evidence(run.path), tmp_path, "")
+  dense, ticket = figures_by_name["curves"].axes[0].lines
+  np.testing.assert_array_equal(dense.get_xdata(), [10, 20, 30])
+  np.testing.assert_array_equal(ticket.get_xdata(), [10, 20, 30])
 
 
 def test_chosen_levels_are_the_nearest_ones(tmp_path):

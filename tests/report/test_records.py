@@ -9,13 +9,13 @@ from tf_lottery.report import records
 
 
 def only(path):
-  (trial,) = records.read_trials(path)
-  return trial
+  (record,) = records.read_rounds(path)
+  return record
 
 
-def test_a_trial_is_read_at_its_early_stop_and_at_its_end(tmp_path):
+def test_a_round_is_read_at_its_early_stop_and_at_its_end(tmp_path):
   runs.write_run(tmp_path / "mine", {"dense": [0.9]})
-  assert only(tmp_path / "mine") == records.Trial(
+  assert only(tmp_path / "mine") == records.RoundRecord(
     run=str(tmp_path / "mine"),
     experiment="mine",
     replicate=0,
@@ -33,6 +33,7 @@ def test_a_trial_is_read_at_its_early_stop_and_at_its_end(tmp_path):
     test_early=0.9,
     val_end=pytest.approx(0.891),
     test_end=0.89,
+    versions=runs.VERSIONS,
   )
 
 
@@ -50,7 +51,7 @@ def test_the_direction_is_the_declared_one(
   tmp_path, monitor, declared, direction
 ):
   run = runs.write_run(tmp_path, {"dense": [0.9]}, monitor=monitor)
-  run.declare({**run.read_declaration(), **declared})
+  run.write_declaration({**run.read_declaration(), **declared})
   assert (only(tmp_path).monitor, only(tmp_path).direction) == (
     monitor,
     direction,
@@ -62,8 +63,8 @@ def test_methods_levels_and_draws_are_told_apart(tmp_path):
     tmp_path, {"ticket": [0.8, 0.7], "random_reinit": [[0.6, 0.5], [0.4]]}
   )
   found = [
-    (t.method, t.level, t.draw, t.density)
-    for t in records.read_trials(tmp_path)
+    (r.method, r.level, r.draw, r.density)
+    for r in records.read_rounds(tmp_path)
   ]
   assert found == [
     ("ticket", 1, 0, 0.5),
@@ -79,16 +80,16 @@ def test_a_loss_that_is_no_number_is_never_the_minimum(tmp_path):
   round_ = directory.level(0)
   for step, loss in enumerate([math.nan, 0.5, 0.4, math.nan, -math.inf]):
     round_.append_metrics(runs.row(step, loss, val_accuracy=0.5))
-  trial = only(tmp_path)
-  assert trial.early_stop_step == 2
-  assert (trial.steps, trial.val_end, trial.test_end) == (4, 0.5, None)
+  record = only(tmp_path)
+  assert record.early_stop_step == 2
+  assert (record.steps, record.val_end, record.test_end) == (4, 0.5, None)
 
 
 def test_a_diverged_training_has_no_early_stop(tmp_path):
   round_ = runs.write_run(tmp_path, {}).level(0)
   round_.append_metrics(runs.row(5, math.nan, val_accuracy=0.1))
-  trial = only(tmp_path)
-  assert (trial.early_stop_step, trial.val_early, trial.val_end) == (
+  record = only(tmp_path)
+  assert (record.early_stop_step, record.val_early, record.val_end) == (
     None,
     None,
     0.1,
@@ -100,8 +101,8 @@ def test_only_some_rows_have_test_values(tmp_path):
   round_.append_metrics(runs.row(1, 2.0, test_accuracy=0.25))
   round_.append_metrics(runs.row(2, 3.0))
   round_.append_metrics(runs.row(3, 4.0, test_accuracy=0.5))
-  trial = only(tmp_path)
-  assert (trial.test_early, trial.test_end) == (0.25, 0.5)
+  record = only(tmp_path)
+  assert (record.test_early, record.test_end) == (0.25, 0.5)
 
 
 def test_a_run_in_the_folder_of_another_is_found_too(tmp_path):
@@ -116,14 +117,14 @@ def test_a_run_in_the_folder_of_another_is_found_too(tmp_path):
 def test_a_training_that_goes_on_is_not_done(tmp_path):
   round_ = runs.write_run(tmp_path, {}).level(2)
   runs.write_round(round_, 0.8, 0.2, done=False)
-  trial = only(tmp_path)
-  assert (trial.done, trial.method, trial.steps, trial.seconds) == (
+  record = only(tmp_path)
+  assert (record.done, record.method, record.steps, record.seconds) == (
     False,
     "ticket",
     30,
     3.0,
   )
-  assert trial.density == pytest.approx(0.2, abs=0.01)  # of the ticket's mask
+  assert record.density == pytest.approx(0.2, abs=0.01)  # of the ticket's mask
   round_.ticket.unlink()
   assert only(tmp_path).density == 0.2  # of the schedule
 
@@ -137,8 +138,8 @@ def test_replicates_belong_to_an_experiment(tmp_path):
     ("small-1a2b", 0, "small-1a2b"),
     ("small-1a2b", 1, "small-1a2b"),
   ]
-  assert found[1].declared["steps"] == 30
-  assert found[0].declared == {}
+  assert found[1].experiment_declaration["steps"] == 30
+  assert found[0].experiment_declaration == {}
 
 
 def test_a_replicate_without_an_experiment_stands_alone(tmp_path):

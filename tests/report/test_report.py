@@ -316,7 +316,7 @@ def test_a_declared_direction_decides_the_verdicts(
     path = home / f"replicate_{seed:02d}"
     (lower_is_better / f"run{seed}").rename(path)
     run = run_directory.RunDirectory(path)
-    run.declare({**run.read_declaration(), "direction": "min"})
+    run.write_declaration({**run.read_declaration(), "direction": "min"})
   printed, _ = run_script(capsys, tmp_path / "out", home)
   assert printed.startswith(
     "mine: The smallest matching ticket keeps 50.0 % of the weights: test leaf1"
@@ -337,7 +337,7 @@ def test_percent_is_for_fractions_of_which_more_is_better(
   tmp_path, no_drawing, capsys, monitor, direction, shown
 ):
   run = runs.write_run(tmp_path / "run", {"dense": [0.9]}, monitor=monitor)
-  run.declare({**run.read_declaration(), "direction": direction})
+  run.write_declaration({**run.read_declaration(), "direction": direction})
   printed, _ = run_script(capsys, tmp_path / "out", run.path)
   name = monitor.replace("_", " ")
   assert f"Dense test {name} is {shown}; no ticket is trained yet" in printed
@@ -373,9 +373,9 @@ def _rewrite(run, change):
       round_.append_metrics(row)
 
 
-def overwrite(name, content, legs="level_*"):
+def overwrite(name, content, folders="level_*"):
   def change(run):
-    paths = run.path.glob(f"{legs}/{name}") if legs else [run.path / name]
+    paths = run.path.glob(f"{folders}/{name}") if folders else [run.path / name]
     for path in list(paths):
       path.write_bytes(content)
 
@@ -383,12 +383,12 @@ def overwrite(name, content, legs="level_*"):
   return change
 
 
-def remove(name, legs="level_*"):
+def remove(name, folders="level_*"):
   def change(run):
-    for path in run.path.glob(f"{legs}/{name}"):
+    for path in run.path.glob(f"{folders}/{name}"):
       path.unlink()
 
-  change.__name__ = f"no {name} {legs}"
+  change.__name__ = f"no {name} {folders}"
   return change
 
 
@@ -413,7 +413,7 @@ STATES = [
   remove("*", "level_00"),
   remove("*", "level_01"),
   *(
-    overwrite("declaration.json", content, legs="")
+    overwrite("declaration.json", content, folders="")
     for content in (
       b"{",
       b"[]",
@@ -483,7 +483,7 @@ def test_the_page_says_what_is_damaged(
 
 def test_damage_of_an_experiment_is_said(tmp_path, no_drawing):
   home = runs.write_experiment(tmp_path, replicates=1)
-  (home / "experiment.json").write_bytes(b'{"levels": -1}')
+  (home / "experiment.json").write_bytes(b'{"trainings": -1}')
   made = report.write([home], tmp_path / "out")
   (found,) = made.sections[0].evidence.damage
   assert "experiment.json is damaged: Expected `int` >= 0" in found

@@ -6,14 +6,14 @@ from scipy import stats
 
 from tf_lottery.papers import claims as paper_claims
 from tf_lottery.report import claims
-from tf_lottery.report import records
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
+from tf_lottery.report.records import RoundRecord
 
 DENSITIES = {0: 1.0, 1: 0.5, 2: 0.2107, 3: 0.1352, 4: 0.0358}
 
 
-def trial(method, level, replicate, value, *, draw=0, step=100, **changes):
+def round_(method, level, replicate, value, *, draw=0, step=100, **changes):
   fields = {
     "run": f"run{replicate}",
     "experiment": "e",
@@ -33,22 +33,22 @@ def trial(method, level, replicate, value, *, draw=0, step=100, **changes):
     "val_end": value,
     "test_end": value,
   }
-  return records.Trial(**{**fields, **changes})
+  return RoundRecord(**{**fields, **changes})
 
 
-def trials(dense, ticket=(), reinit=(), level=1, **changes):
+def rounds(dense, ticket=(), reinit=(), level=1, **changes):
   return [
-    *(trial("dense", 0, i, v, **changes) for i, v in enumerate(dense)),
-    *(trial("ticket", level, i, v, **changes) for i, v in enumerate(ticket)),
+    *(round_("dense", 0, i, v, **changes) for i, v in enumerate(dense)),
+    *(round_("ticket", level, i, v, **changes) for i, v in enumerate(ticket)),
     *(
-      trial("random_reinit", level, i, v, **changes)
+      round_("random_reinit", level, i, v, **changes)
       for i, v in enumerate(reinit)
     ),
   ]
 
 
 def word(*args, **changes):
-  (verdict,) = verdicts.verdicts(trials(*args, **changes))
+  (verdict,) = verdicts.verdicts(rounds(*args, **changes))
   return verdict.word
 
 
@@ -101,7 +101,7 @@ def test_words(dense, ticket, reinit, expected):
 
 
 def test_one_replicate_is_said_to_be_too_few():
-  (verdict,) = verdicts.verdicts(trials([0.9], [0.95]))
+  (verdict,) = verdicts.verdicts(rounds([0.9], [0.95]))
   assert verdict.word == "cannot tell"
   assert verdict.reason == "1 replicate so far; a test needs at least 2"
   assert verdict.p_matching is None
@@ -112,21 +112,21 @@ def test_of_a_loss_less_is_better():
   low, high = [0.3, 0.301, 0.299], [0.4, 0.401, 0.399]
   assert word(high, low, high, direction="min") == "winning"
   assert word(low, high, high, direction="min") == "below"
-  (verdict,) = verdicts.verdicts(trials(high, low, direction="min"))
+  (verdict,) = verdicts.verdicts(rounds(high, low, direction="min"))
   assert verdict.difference == pytest.approx(-0.1)
 
 
 def test_a_metric_without_a_direction_is_refused():
-  unknown = trials([0.9], [0.9], direction=None)
+  unknown = rounds([0.9], [0.9], direction=None)
   with pytest.raises(ValueError, match="'vaccine_mse' is better, got no direc"):
     verdicts.verdicts(unknown)
   with pytest.raises(ValueError, match=r"better, got \['max', 'min'\]"):
-    verdicts.verdicts([*trials([0.9]), *trials([0.9], direction="min")])
+    verdicts.verdicts([*rounds([0.9]), *rounds([0.9], direction="min")])
 
 
 def test_a_run_that_does_not_know_the_direction_follows_the_others():
-  old = trials([0.4, 0.41], [0.3, 0.31], direction=None)
-  new = trials([0.4, 0.41], [0.3, 0.31], direction="min")
+  old = rounds([0.4, 0.41], [0.3, 0.31], direction=None)
+  new = rounds([0.4, 0.41], [0.3, 0.31], direction="min")
   (verdict,) = verdicts.verdicts([*old, *new])
   assert verdict.word == "matching"
 
@@ -139,9 +139,9 @@ def test_a_tolerance_must_not_be_negative(tolerance):
 
 def test_draws_are_averaged_within_a_replicate_first():
   several = [
-    trial("random_reinit", 1, 0, 0.2, draw=0),
-    trial("random_reinit", 1, 0, 0.4, draw=1),
-    trial("random_reinit", 1, 1, 0.9, draw=0),
+    round_("random_reinit", 1, 0, 0.2, draw=0),
+    round_("random_reinit", 1, 0, 0.4, draw=1),
+    round_("random_reinit", 1, 1, 0.9, draw=0),
   ]
   (row,) = summaries.summarise(several, "test_early")
   assert (row.low, row.high, row.n, row.draws) == (0.2, 0.9, 2, 3)
@@ -149,8 +149,8 @@ def test_draws_are_averaged_within_a_replicate_first():
 
 
 def test_only_what_is_done_counts():
-  unfinished = trial("ticket", 1, 1, 0.1, done=False)
-  rows = summaries.summarise([*trials([0.9], [0.8]), unfinished], "test_early")
+  unfinished = round_("ticket", 1, 1, 0.1, done=False)
+  rows = summaries.summarise([*rounds([0.9], [0.8]), unfinished], "test_early")
   assert [(row.method, row.mean) for row in rows] == [
     ("dense", 0.9),
     ("ticket", 0.8),
@@ -158,8 +158,8 @@ def test_only_what_is_done_counts():
 
 
 def test_without_test_data_validation_is_compared():
-  tested = trials([0.9])
-  untested = trials([0.9], test_early=None, test_end=None)
+  tested = rounds([0.9])
+  untested = rounds([0.9], test_early=None, test_end=None)
   assert summaries.measure_at("early", tested) == "test_early"
   assert summaries.measure_at("end", untested) == "val_end"
   with pytest.raises(ValueError, match="must be 'early' or 'end', got 'now'"):
@@ -182,11 +182,11 @@ def test_a_faithful_lenet_bears_out_the_claims():
     ("shuffled_mask", 2): (0.88, 500),
   }
   made = [
-    trial(method, level, i, value + e, step=step + 10 * i)
+    round_(method, level, i, value + e, step=step + 10 * i)
     for (method, level), (value, step) in values.items()
     for i, e in enumerate(noise)
   ]
-  made += [trial("ticket", 1, i, 0.9 + e) for i, e in enumerate(noise)]
+  made += [round_("ticket", 1, i, 0.9 + e) for i, e in enumerate(noise)]
   found = claims.findings(made, paper_claims.LENET)
   assert {f.word for f in found} == {"holds"}
   # No random mask was trained, and no one-shot ticket as small as 5.17 %.
@@ -196,27 +196,27 @@ def test_a_faithful_lenet_bears_out_the_claims():
 
 
 def test_a_claim_can_fail_or_stay_open():
-  failing = trials([0.9, 0.901], [0.8, 0.801], [0.95, 0.951], level=2)
+  failing = rounds([0.9, 0.901], [0.8, 0.801], [0.95, 0.951], level=2)
   found = words(claims.findings(failing, paper_claims.LENET))
   assert found["Random reinits are worse than dense", "test_early"] == (
     "does not hold"
   )
-  single = trials([0.9], [0.8], [0.95], level=2)
+  single = rounds([0.9], [0.8], [0.95], level=2)
   found = words(claims.findings(single, paper_claims.LENET))
   assert set(found.values()) == {"cannot tell"}
 
 
 def test_a_claim_at_no_such_density_is_left_out():
-  made = trials([0.9, 0.9], [0.9, 0.9], level=1)
+  made = rounds([0.9, 0.9], [0.9, 0.9], level=1)
   found = claims.findings(made, paper_claims.LENET)
   assert found == []
 
 
 def test_one_bad_level_decides_about_a_range():
-  made = trials([0.9, 0.901], [0.9, 0.901], level=1)
-  made += [trial("one_shot", 1, i, 0.91 + i / 1000) for i in range(2)]
-  made += [trial("ticket", 3, i, 0.9) for i in range(2)]
-  made += [trial("one_shot", 3, i, 0.8 + i / 1000) for i in range(2)]
+  made = rounds([0.9, 0.901], [0.9, 0.901], level=1)
+  made += [round_("one_shot", 1, i, 0.91 + i / 1000) for i in range(2)]
+  made += [round_("ticket", 3, i, 0.9) for i in range(2)]
+  made += [round_("one_shot", 3, i, 0.8 + i / 1000) for i in range(2)]
   (claim,) = (c for c in paper_claims.LENET if c.first == "one_shot")
   found = claims.findings(made, [claim])
   assert found == []  # the range was not gone through

@@ -110,8 +110,7 @@ def test_a_run_that_names_a_moved_module_goes_on(tmp_path):
     [0.925, 0.85, 0.7]
   )
   assert (
-    "tf_lottery.papers.recipes"
-    not in (run_dir / "declaration.json").read_text()
+    "tf_lottery.workloads" not in (run_dir / "declaration.json").read_text()
   )
   with pytest.raises(ValueError, match=r"criterion: it was .*magnitude"):
     search(criterion=criteria.random)

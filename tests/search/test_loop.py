@@ -161,6 +161,49 @@ def test_a_search_names_its_objective(found):
   assert "val accuracy" in str(found)
 
 
+@pytest.mark.parametrize("name", ["", "..", "../x", "level_03", "level_1-x-0"])
+def test_a_name_that_is_no_folder_or_a_rounds_own_is_refused(found, name):
+  with pytest.raises(ValueError, match="name must have letters"):
+    found.train(found.rounds[1].ticket, name)
+
+
+def test_a_training_has_steps(found):
+  with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+    found.train(found.rounds[1].ticket, "none", steps=0)
+
+
+def test_slots_that_were_not_kept_cannot_be_restored(found):
+  rewind = tf_lottery.to_step(0, keep_optimizer=True)
+  with pytest.raises(ValueError, match="kept no optimizer variables"):
+    found.train(found.rounds[1].ticket, "slots", rewind=rewind)
+
+
+def test_steps_of_a_rewind_are_compared_in_iterations(tmp_path):
+  search = small.search(tmp_path, levels=1, rewind=tf_lottery.to_step("8it"))
+  ticket = search.rounds[1].ticket
+  again = search.train(ticket, "again", rewind=tf_lottery.to_step("1ep"))
+  assert again.metrics == search.rounds[1].metrics
+  with pytest.raises(ValueError, match="no weights of step 3it"):
+    search.train(ticket, "other", rewind=tf_lottery.to_step(3))
+
+
+def test_a_search_may_train_in_its_own_callback(tmp_path):
+  found = []
+
+  def on_round(round_):
+    with round_.directory.run.locked():
+      found.append(round_.level)
+
+  small.search(tmp_path, levels=1, on_round=on_round)
+  assert found == [0, 1]
+
+
+def test_a_second_run_reads_the_same_rounds(found):
+  before = [round_.metrics for round_ in found.rounds]
+  found.run(lambda round_: None)
+  assert [round_.metrics for round_ in found.rounds] == before
+
+
 def test_training_a_ticket_again_repeats_its_round(found):
   round_ = found.rounds[2]
   again = found.train(round_.ticket, "again", steps=20)
@@ -209,17 +252,6 @@ def test_a_name_stands_for_one_ticket(found):
     found.train(found.rounds[2].ticket, "mine", steps=4)
   with pytest.raises(ValueError, match="steps 0 to 4, and 0 to 5 are asked"):
     found.train(found.rounds[1].ticket, "mine", steps=5)
-
-
-def test_controls_change_what_they_say_and_train(found):
-  round_ = found.rounds[2]
-  ticket = round_.ticket
-  reinit = ticket.reinitialised(found.trainer.draw(9), 9)
-  shuffled = ticket.shuffled(found.rounds[0].ticket.start, 9)
-  for name, control in (("reinit", reinit), ("shuffled", shuffled)):
-    trained = found.train(control, name, steps=20)
-    assert trained.density == round_.density
-    assert trained.metrics != round_.metrics
 
 
 def test_the_result_prints_a_table(found):

@@ -37,13 +37,15 @@ def test_a_gap_counts_the_pruned_before_a_kept_entry(kept, code):
   kept = np.array(kept, bool)
   assert coding.to_gaps(kept).tolist() == code
   assert np.array_equal(
-    coding.from_gaps(np.array(code, np.uint8), len(kept)), kept
+    coding.decode("gaps", np.array(code, np.uint8), len(kept)), kept
   )
 
 
 @given(KEPT)
 def test_gaps_come_back(kept):
-  assert np.array_equal(coding.from_gaps(coding.to_gaps(kept), len(kept)), kept)
+  assert np.array_equal(
+    coding.decode("gaps", coding.to_gaps(kept), len(kept)), kept
+  )
 
 
 @given(KEPT)
@@ -52,7 +54,7 @@ def test_the_smaller_code_is_chosen(kept):
   gaps, bits = coding.to_gaps(kept), np.packbits(kept)
   assert len(code) == min(len(gaps), len(bits))
   assert np.array_equal(code, gaps if name == "gaps" else bits)
-  assert np.array_equal(coding.kept(name, code, len(kept)), kept)
+  assert np.array_equal(coding.decode(name, code, len(kept)), kept)
 
 
 def test_gaps_are_smaller_below_one_in_eight():
@@ -74,7 +76,7 @@ def test_an_array_has_at_most_255_entries_for_each_byte_of_its_gaps(kept):
 
 def test_a_code_without_the_pruned_entries_at_the_end_is_read():
   """Earlier versions wrote such codes."""
-  kept = coding.from_gaps(np.array([1], np.uint8), 700)
+  kept = coding.decode("gaps", np.array([1], np.uint8), 700)
   assert np.flatnonzero(kept).tolist() == [1]
 
 
@@ -92,6 +94,6 @@ def test_a_code_without_the_pruned_entries_at_the_end_is_read():
   ],
 )
 def test_a_code_of_another_array_is_refused(name, code, message):
-  for read in (coding.count, coding.kept):
+  for read in (coding.count, coding.decode):
     with pytest.raises(ValueError, match=message):
       read(name, code, 3)

@@ -28,14 +28,15 @@ from tf_lottery import experiments
 from tf_lottery import report
 from tf_lottery import rewinding
 from tf_lottery import tickets
-from tf_lottery.report import evidence as evidence_lib
 from tf_lottery.report import gallery
 from tf_lottery.report import records
 from tf_lottery.report import wording
+from tf_lottery.report.evidence import gather
 from tf_lottery.search import declarations
 from tf_lottery.search import rounds
 from tf_lottery.storage import files
 from tf_lottery.storage import run_directory
+from tf_lottery.storage import tensor_files
 
 pytestmark = pytest.mark.slow
 
@@ -184,21 +185,17 @@ class Outcomes:
 
 
 def report_of(folder):
-  """What a report says of a folder, without the pictures themselves."""
-  (evidence,) = evidence_lib.gather([folder])
+  """Returns the texts of the report of a folder, without the pictures."""
+  (evidence,) = gather([folder])
   section = report.Section(
     "one", evidence, wording.headline(evidence), report._tables(evidence)
   )
-  sketches = [
-    *(gallery._accuracy(evidence, when) for when in evidence.fields),
-    gallery._early_stop(evidence),
-    gallery._curves(evidence),
-    *gallery._of_masks(evidence),
-  ]
   text = report._markdown([section]) + report._page([section], 0.005)
-  text += "".join(part for sketch in sketches for part in sketch[:3])
-  text += report._csv(report._summary_rows([evidence]))
-  text += report._csv(report._verdict_rows([evidence]))
+  text += "".join(
+    part for sketch in gallery.sketches(evidence) for part in sketch[:3]
+  )
+  text += report._csv([evidence], report._summaries)
+  text += report._csv([evidence], report._verdicts)
   return text.encode()
 
 
@@ -246,7 +243,7 @@ def test_json(run):
     path = paths[name] / name
     content = path.read_bytes()
     lenient = {
-      "read_trials": lambda: records.read_trials(directory.path),
+      "read_rounds": lambda: records.read_rounds(directory.path),
       "report": lambda: report_of(home),
     }
     cases = [
@@ -284,7 +281,7 @@ def test_metrics(run):
     Case("metrics.jsonl read_metrics", path, round_.read_metrics),
     Case("metrics.jsonl keep_metrics_up_to", path, keep),
     Case("metrics.jsonl read_rows", path, lambda: records.read_rows(round_)),
-    Case("metrics.jsonl read_trials", path, lambda: only(directory, 0)),
+    Case("metrics.jsonl read_rounds", path, lambda: only(directory, 0)),
     Case("metrics.jsonl report", path, lambda: report_of(home)),
   ]
   outcomes = Outcomes()
@@ -301,12 +298,12 @@ def test_metrics(run):
 
 
 def only(directory, level):
-  (trial,) = [
-    trial
-    for trial in records.read_trials(directory.path)
-    if (trial.level, trial.method) in ((level, "ticket"), (level, "dense"))
+  (record,) = [
+    record
+    for record in records.read_rounds(directory.path)
+    if (record.level, record.method) in ((level, "ticket"), (level, "dense"))
   ]
-  return trial
+  return record
 
 
 # Tensor files.
@@ -316,7 +313,7 @@ def crafted(header, tensors):
   """A tensor file with any header, and the checksum that belongs to it."""
   try:
     described = json.loads(header)
-    described["sha256"] = files.digest(tensors, described)
+    described["sha256"] = tensor_files.digest(tensors, described)
     # As it was written: a parsed text has lost keys that come twice.
     header = header[:-1] + f', "sha256": "{described["sha256"]}"}}'
   except (ValueError, TypeError, RecursionError, AttributeError):
@@ -396,7 +393,12 @@ def read_parts(path):
 def ticket_of(path):
   ticket = tf_lottery.Ticket.load(path)
   start = {key: value.tolist() for key, value in ticket.start.items()}
-  return start, ticket.mask.kept, files.digest(ticket.mask), ticket.provenance
+  return (
+    start,
+    ticket.mask.kept,
+    tensor_files.digest(ticket.mask),
+    ticket.provenance,
+  )
 
 
 def snapshot_of(path):
@@ -407,7 +409,7 @@ def snapshot_of(path):
 
 def mask_of(path):
   mask = tf_lottery.Mask.load(path)
-  return mask.shapes, files.digest(mask)
+  return mask.shapes, tensor_files.digest(mask)
 
 
 @pytest.mark.parametrize("version", ["format_1", "format_2"])
@@ -425,7 +427,7 @@ def test_tensors(run, version):
       "ticket": {
         "Ticket.load": lambda: ticket_of(round_.ticket),
         "TicketFile": lambda: read_parts(round_.ticket),
-        "read_trials": lambda: only(directory, 1),
+        "read_rounds": lambda: only(directory, 1),
         "report": lambda: report_of(home),
       },
       "mask": {"Mask.load": lambda: mask_of(round_.ticket)},

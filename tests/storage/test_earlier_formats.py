@@ -105,9 +105,9 @@ def held(search):
 
 def test_the_rounds_of_a_search(search, held):
   directory = run_directory.RunDirectory(search, writes=False)
-  legs = {round_.path.name: round_ for *_, round_ in directory.rounds()}
-  assert sorted(legs) == sorted(held.keys() - {"rewind"})
-  for name, round_ in legs.items():
+  by_name = {round_.path.name: round_ for *_, round_ in directory.rounds()}
+  assert sorted(by_name) == sorted(held.keys() - {"rewind"})
+  for name, round_ in by_name.items():
     round_, expected = rounds.Round.read(round_), held[name]
     for field in ("level", "density", "steps", "metrics", "history"):
       assert getattr(round_, field) == expected[field]
@@ -134,28 +134,28 @@ def _listed(weights):
   return {key: value.tolist() for key, value in weights.items()}
 
 
-def test_the_trials_of_a_search(search, held):
-  found = records.read_trials(search)
+def test_the_report_reads_the_rounds_of_a_search(search, held):
+  found = records.read_rounds(search)
   assert [(t.method, t.level) for t in found][:3] == [
     ("dense", 0),
     ("ticket", 1),
     ("ticket", 2),
   ]
-  for trial in found:
-    name = f"level_{trial.level:02d}"
-    if trial.method == "random_reinit":
+  for record in found:
+    name = f"level_{record.level:02d}"
+    if record.method == "random_reinit":
       name += "-random_reinit-0"
     expected = held[name]
     losses = [row["val_loss"] for row in expected["history"]]
     early = expected["history"][losses.index(min(losses))]
-    start = 0 if trial.level == 0 else 6
-    assert trial.density == expected["density"]
-    assert trial.steps == expected["history"][-1]["step"] - start
-    assert trial.early_stop_step == early["step"] - start
-    assert trial.test_early == early["test_accuracy"]
-    assert trial.val_end == expected["metrics"]["val_accuracy"]
-    assert (trial.done, trial.damage) == (True, "")
-    assert trial.monitor == "accuracy"
+    start = 0 if record.level == 0 else 6
+    assert record.density == expected["density"]
+    assert record.steps == expected["history"][-1]["step"] - start
+    assert record.early_stop_step == early["step"] - start
+    assert record.test_early == early["test_accuracy"]
+    assert record.val_end == expected["metrics"]["val_accuracy"]
+    assert (record.done, record.damage) == (True, "")
+    assert record.monitor == "accuracy"
 
 
 def test_the_masks_of_a_search_for_reports(search, held):

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_lottery.training import data as data_lib
 from tf_lottery.training import distribution
 from tf_lottery.training import evaluation
+from tf_lottery.training.data import as_data
 
 
 def examples(count):
@@ -28,12 +28,12 @@ def make(keras, strategy):
 def test_it_agrees_with_keras(keras, strategy, count):
   x, y = examples(count)
   model, evaluator = make(keras, strategy)
-  ours = evaluator.evaluate(data_lib.as_data((x, y)))
+  ours = evaluator.evaluate(as_data((x, y)))
   plain, _ = make(keras, tf.distribute.get_strategy())
   plain.set_weights(model.get_weights())
   expected = plain.evaluate(x, y, verbose=0, return_dict=True)
   assert ours == pytest.approx(expected, rel=1e-5)
-  assert evaluator.evaluate(data_lib.as_data((x, y))) == ours
+  assert evaluator.evaluate(as_data((x, y))) == ours
 
 
 @pytest.mark.parametrize("count", [7, 1003])
@@ -50,7 +50,7 @@ def test_scaled_examples_have_the_metrics_of_floats(keras, strategy, count):
 
 def test_arrays_are_put_on_the_device_once(strategy):
   placement = evaluation.Placement(strategy)
-  data = data_lib.as_data(examples(4))
+  data = as_data(examples(4))
   assert placement.put(data)[0] is placement.put(data)[0]
   x, _, weight = placement.put(data)
   np.testing.assert_array_equal(x, data.arrays[0])
@@ -62,10 +62,10 @@ def test_replicas_need_an_example_each_and_batches_of_one_size(keras):
   strategy = distribution.resolve_strategy("mirrored")
   _, evaluator = make(keras, strategy)
   with pytest.raises(ValueError, match="each of 2 replicas, got 1"):
-    evaluator.evaluate(data_lib.as_data(examples(1)))
+    evaluator.evaluate(as_data(examples(1)))
   batches = tf.data.Dataset.from_tensor_slices(examples(6)).batch(4)
   with pytest.raises(ValueError, match="drop_remainder=True"):
-    evaluator.evaluate(data_lib.as_data(batches))
+    evaluator.evaluate(as_data(batches))
 
 
 def test_each_of_two_million_examples_counts_once(keras3):
@@ -78,7 +78,5 @@ def test_each_of_two_million_examples_counts_once(keras3):
   )
   model.compile("sgd", loss="mae")
   placement = evaluation.Placement(tf.distribute.get_strategy())
-  found = evaluation.Evaluator(model, placement).evaluate(
-    data_lib.as_data((x, y))
-  )
+  found = evaluation.Evaluator(model, placement).evaluate(as_data((x, y)))
   assert found["loss"] == pytest.approx(float(y.mean()), rel=1e-4)

@@ -6,7 +6,8 @@ import tf_keras
 
 from tf_lottery import masks
 from tf_lottery.training import augmentation
-from tf_lottery.training import data as data_lib
+from tf_lottery.training.data import ArrayData
+from tf_lottery.training.data import as_data
 from tf_lottery.training.trainer import Trainer
 
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
@@ -47,7 +48,7 @@ def strategy(request):
   return request.param
 
 
-def leg(trainer, data, start=0, stop=24, *, mask=None, snapshot=None):
+def trained(trainer, data, start=0, stop=24, *, mask=None, snapshot=None):
   mask = mask or masks.Mask.random(trainer.binding.shapes, 0.5, seed=0)
   trainer.restore(snapshot or trainer.initial, mask, start)
   loss = trainer.train(data, start, stop, batch_size=12, seed=5)
@@ -70,10 +71,10 @@ def test_training_lowers_the_loss_and_keeps_pruned_weights_zero(
   library, strategy
 ):
   trainer = Trainer(lambda: dense_model(library), strategy=strategy)
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   before = trainer.evaluate(data)
   mask = masks.Mask.random(trainer.binding.shapes, 0.5, seed=0)
-  _, weights = leg(trainer, data, stop=80, mask=mask)
+  _, weights = trained(trainer, data, stop=80, mask=mask)
   after = trainer.evaluate(data)
   trainer.binding.check_held()
   assert after["loss"] < before["loss"]
@@ -86,7 +87,7 @@ def test_training_lowers_the_loss_and_keeps_pruned_weights_zero(
 def test_metrics_are_those_of_keras_evaluate(library, strategy):
   x, y = examples(1003)  # more than an evaluation batch, and odd
   trainer = Trainer(lambda: dense_model(library), strategy=strategy)
-  ours = trainer.evaluate(data_lib.as_data((x, y)))
+  ours = trainer.evaluate(as_data((x, y)))
   plain = dense_model(library)
   plain.set_weights(trainer.model.get_weights())
   expected = plain.evaluate(x, y, verbose=0, return_dict=True)
@@ -104,13 +105,13 @@ def test_two_replicas_equal_one_device(library, rule):
   }[rule]
   x, y = examples()
   weight = np.linspace(0.1, 2, len(y)).astype(np.float32)
-  data = data_lib.as_data((x, y, weight))
+  data = as_data((x, y, weight))
   results = []
   for strategy in STRATEGIES:
     trainer = Trainer(
       lambda: dense_model(library, optimizer=make()), strategy=strategy
     )
-    loss, weights = leg(trainer, data)
+    loss, weights = trained(trainer, data)
     results.append({**weights, "loss": loss, **trainer.evaluate(data)})
   assert_same(*results, rtol=2e-4, atol=2e-6)
 
@@ -119,9 +120,9 @@ def test_the_step_is_the_one_that_keras_makes(library):
   """One epoch of ours in the order of `fit` gives the weights of `fit`."""
   x, y = examples()
   trainer = Trainer(lambda: dense_model(library))
-  data = data_lib.as_data((x, y))
+  data = as_data((x, y))
   dense = masks.Mask.ones(trainer.binding.shapes)
-  _, ours = leg(trainer, data, stop=8, mask=dense)
+  _, ours = trained(trainer, data, stop=8, mask=dense)
   trainer.binding.write(trainer.initial.weights)
   plain = dense_model(library)
   plain.set_weights(trainer.model.get_weights())
@@ -133,11 +134,11 @@ def test_the_step_is_the_one_that_keras_makes(library):
 
 def test_one_trace_serves_all_masks_seeds_and_stretches(library, strategy):
   trainer = Trainer(lambda: dense_model(library), strategy=strategy)
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   for seed, stop in ((0, 24), (1, 7), (2, 13)):
     snapshot = trainer.draw_snapshot(seed)
     mask = masks.Mask.random(trainer.binding.shapes, 0.9 - seed / 4, seed)
-    leg(trainer, data, stop=stop, mask=mask, snapshot=snapshot)
+    trained(trainer, data, stop=stop, mask=mask, snapshot=snapshot)
     trainer.evaluate(data)
   assert trainer.traces == 1
 
@@ -150,14 +151,14 @@ def test_going_on_from_a_snapshot_is_bit_identical(
   trainer = Trainer(
     lambda: dense_model(library, dropout=dropout), strategy=strategy, jit=jit
   )
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   mask = masks.Mask.random(trainer.binding.shapes, 0.5, seed=0)
-  leg(trainer, data, stop=11, mask=mask)
+  trained(trainer, data, stop=11, mask=mask)
   snapshot = trainer.capture(11, optimizer=True)
   snapshot.save(tmp_path / "snapshot.safetensors")
   trainer.train(data, 11, 24, batch_size=12, seed=5)
   expected = trainer.binding.read(random_states=True)
-  leg(trainer, data, stop=3)  # something else in between
+  trained(trainer, data, stop=3)  # something else in between
   loaded = type(snapshot).load(tmp_path / "snapshot.safetensors")
   trainer.restore(loaded, mask, 11)
   trainer.train(data, 11, 24, batch_size=12, seed=5)
@@ -165,12 +166,12 @@ def test_going_on_from_a_snapshot_is_bit_identical(
 
 
 def test_another_trainer_of_the_same_seed_is_bit_identical(library):
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   first, second = (
     Trainer(lambda: dense_model(library, dropout=0.3), seed=4) for _ in range(2)
   )
   assert_identical(first.initial.weights, second.initial.weights)
-  assert_identical(leg(first, data)[1], leg(second, data)[1])
+  assert_identical(trained(first, data)[1], trained(second, data)[1])
 
 
 def test_seeds_give_other_weights_and_other_orders(library):
@@ -180,8 +181,8 @@ def test_seeds_give_other_weights_and_other_orders(library):
   np.testing.assert_array_equal(
     trainer.draw(4)[key], trainer.initial.weights[key]
   )
-  data = data_lib.as_data(examples())
-  weights = [leg(trainer, data)[1]]
+  data = as_data(examples())
+  weights = [trained(trainer, data)[1]]
   trainer.restore(
     trainer.initial, masks.Mask.random(trainer.binding.shapes, 0.5, 0), 0
   )
@@ -196,12 +197,12 @@ def test_the_learning_rate_schedule_goes_on_at_the_step(library):
   trainer = Trainer(
     lambda: dense_model(library, optimizer=library.optimizers.SGD(schedule))
   )
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   dense = masks.Mask.ones(trainer.binding.shapes)
-  _, moved = leg(trainer, data, 0, 4, mask=dense)
+  _, moved = trained(trainer, data, 0, 4, mask=dense)
   assert np.any(moved["0/kernel"] != trainer.initial.weights["0/kernel"])
   # After step 10 the rate is zero.
-  _, still = leg(trainer, data, 12, 20, mask=dense)
+  _, still = trained(trainer, data, 12, 20, mask=dense)
   np.testing.assert_array_equal(
     still["0/kernel"], trainer.initial.weights["0/kernel"]
   )
@@ -212,14 +213,14 @@ def test_a_fresh_optimizer_remembers_nothing_and_a_kept_one_does(library):
     library, optimizer=library.optimizers.SGD(0.05, momentum=0.9)
   )
   trainer = Trainer(make)
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   dense = masks.Mask.ones(trainer.binding.shapes)
-  leg(trainer, data, stop=9, mask=dense)
+  trained(trainer, data, stop=9, mask=dense)
   with_slots = trainer.capture(9, optimizer=True)
   without = trainer.capture(9)
-  _, kept = leg(trainer, data, 9, 10, mask=dense, snapshot=with_slots)
-  _, fresh = leg(trainer, data, 9, 10, mask=dense, snapshot=without)
-  _, again = leg(trainer, data, 9, 10, mask=dense, snapshot=without)
+  _, kept = trained(trainer, data, 9, 10, mask=dense, snapshot=with_slots)
+  _, fresh = trained(trainer, data, 9, 10, mask=dense, snapshot=without)
+  _, again = trained(trainer, data, 9, 10, mask=dense, snapshot=without)
   assert np.any(kept["0/kernel"] != fresh["0/kernel"])
   assert_identical(fresh, again)
 
@@ -234,7 +235,7 @@ def test_clipping_sees_the_norm_of_the_sparse_network(library):
   mask = masks.Mask.random(trainer.binding.shapes, 0.3, seed=0)
   trainer.restore(trainer.initial, mask, 0)
   before = trainer.binding.read()
-  trainer.train(data_lib.as_data((x, y)), 0, 1, batch_size=12, seed=5)
+  trainer.train(as_data((x, y)), 0, 1, batch_size=12, seed=5)
   after = trainer.binding.read()
   step = np.sqrt(sum(np.sum((after[k] - before[k]) ** 2) for k in before))
   assert step == pytest.approx(1e-3, rel=1e-3)
@@ -258,15 +259,15 @@ def test_dict_inputs_and_several_outputs(library):
   x = {"a": rng.normal(size=(24, 3)), "b": rng.normal(size=(24, 2))}
   y = {"p": rng.normal(size=(24, 2)), "q": rng.normal(size=(24, 1))}
   trainer = Trainer(make)
-  data = data_lib.as_data((x, y))
+  data = as_data((x, y))
   before = trainer.evaluate(data)["loss"]
-  leg(trainer, data, stop=20)
+  trained(trainer, data, stop=20)
   assert trainer.evaluate(data)["loss"] < before
 
 
 def test_a_stream_equals_the_arrays_in_the_same_order(library, strategy):
   x, y = examples()
-  arrays = data_lib.as_data((x, y))
+  arrays = as_data((x, y))
 
   def epoch(number):
     order = arrays.order(5, number)
@@ -274,9 +275,9 @@ def test_a_stream_equals_the_arrays_in_the_same_order(library, strategy):
     return dataset.batch(12, drop_remainder=True)
 
   results = []
-  for data in (arrays, data_lib.as_data(epoch)):
+  for data in (arrays, as_data(epoch)):
     trainer = Trainer(lambda: dense_model(library), strategy=strategy)
-    loss, weights = leg(trainer, data, stop=20)
+    loss, weights = trained(trainer, data, stop=20)
     results.append({**weights, "loss": loss, **trainer.evaluate(arrays)})
     assert trainer.traces == 1
   assert_same(*results, rtol=2e-4, atol=2e-6)
@@ -285,11 +286,11 @@ def test_a_stream_equals_the_arrays_in_the_same_order(library, strategy):
 def test_class_weights_change_the_loss(library):
   x, y = examples()
   trainer = Trainer(lambda: dense_model(library))
-  plain = data_lib.as_data((x, y))
+  plain = as_data((x, y))
   weighted = plain.with_class_weight({0: 0.0, 1: 0.0})
   dense = masks.Mask.ones(trainer.binding.shapes)
-  assert leg(trainer, plain, mask=dense)[0] > 0
-  assert leg(trainer, weighted, mask=dense)[0] == 0
+  assert trained(trainer, plain, mask=dense)[0] > 0
+  assert trained(trainer, weighted, mask=dense)[0] == 0
 
 
 def test_mixed_precision_trains_float32_weights(library):
@@ -299,8 +300,8 @@ def test_mixed_precision_trains_float32_weights(library):
     trainer = Trainer(lambda: dense_model(library))
   finally:
     set_policy("float32")
-  data = data_lib.as_data(examples())
-  _, weights = leg(trainer, data)
+  data = as_data(examples())
+  _, weights = trained(trainer, data)
   trainer.binding.check_held()
   assert {value.dtype for value in weights.values()} == {np.dtype("float32")}
   assert np.isfinite(weights["0/kernel"]).all()
@@ -320,8 +321,8 @@ def test_batch_statistics_are_restored(library, strategy):
     return model
 
   trainer = Trainer(make, strategy=strategy)
-  data = data_lib.as_data(examples())
-  _, weights = leg(trainer, data)
+  data = as_data(examples())
+  _, weights = trained(trainer, data)
   mean = next(key for key in weights if key.endswith("moving_mean"))
   assert np.any(weights[mean] != 0)
   trainer.restore(
@@ -352,7 +353,7 @@ def test_models_that_cannot_be_trained_here_are_refused(library):
 def test_a_batch_must_divide_among_the_replicas():
   trainer = Trainer(lambda: dense_model(keras), strategy="mirrored")
   with pytest.raises(ValueError, match="multiple of the 2 replicas, got 9"):
-    trainer.train(data_lib.as_data(examples()), 0, 1, batch_size=9, seed=0)
+    trainer.train(as_data(examples()), 0, 1, batch_size=9, seed=0)
 
 
 def test_counting_metrics_count_each_example_once(library, strategy):
@@ -393,7 +394,7 @@ def test_clipped_embeddings_under_replicas(library, strategy):
 
   trainer = Trainer(make, strategy=strategy)
   x = np.arange(96 * 3).reshape(96, 3) % 10
-  _, weights = leg(trainer, data_lib.as_data((x, examples()[1])))
+  _, weights = trained(trainer, as_data((x, examples()[1])))
   trainer.binding.check_held()
   assert np.any(weights["0/embeddings"])
 
@@ -406,12 +407,12 @@ def test_gradient_accumulation(library):
     optimizer=library.optimizers.SGD(0.1, gradient_accumulation_steps=4),
   )
   trainer = Trainer(make)
-  data = data_lib.as_data(examples())
+  data = as_data(examples())
   before = trainer.evaluate(data)["loss"]
-  leg(trainer, data, stop=3)
+  trained(trainer, data, stop=3)
   key = "1/bias"
   assert not np.any(trainer.binding.read()[key])
-  leg(trainer, data, stop=40)
+  trained(trainer, data, stop=40)
   assert trainer.evaluate(data)["loss"] < before
 
 
@@ -437,7 +438,7 @@ def test_a_shuffled_stream_is_read_once_an_epoch(library):
   dataset = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(96)
   dataset = dataset.map(remember).batch(12)
   trainer = Trainer(lambda: dense_model(library))
-  data = data_lib.as_data(dataset)
+  data = as_data(dataset)
   trainer.evaluate(data)
   seen.clear()
   for start in (0, 3, 6):
@@ -462,7 +463,7 @@ def test_frozen_layers_are_not_pruned(library):
 def images(augment=augmentation.crop_and_flip, count=96):
   rng = np.random.default_rng(0)
   x = rng.normal(size=(count, 3, 4)).astype(np.float32)
-  return data_lib.ArrayData((x, (x.sum((1, 2)) > 0).astype(np.int32)), augment)
+  return ArrayData((x, (x.sum((1, 2)) > 0).astype(np.int32)), augment)
 
 
 def image_model(library):
@@ -529,19 +530,19 @@ def test_integers_reach_the_model_as_they_are(library):
 def test_augmentation_goes_on_in_the_middle_of_an_epoch(library, strategy):
   trainer = Trainer(lambda: image_model(library), strategy=strategy)
   data = images()
-  _, whole = leg(trainer, data, stop=20)
+  _, whole = trained(trainer, data, stop=20)
   mask = masks.Mask.random(trainer.binding.shapes, 0.5, seed=0)
-  leg(trainer, data, stop=11)
+  trained(trainer, data, stop=11)
   snapshot = trainer.capture(11, optimizer=True)
-  leg(trainer, data, stop=3)
-  _, resumed = leg(trainer, data, 11, 20, mask=mask, snapshot=snapshot)
+  trained(trainer, data, stop=3)
+  _, resumed = trained(trainer, data, 11, 20, mask=mask, snapshot=snapshot)
   assert_identical(whole, resumed)
   assert trainer.traces == 1
 
 
 def test_replicas_and_xla_do_not_change_what_augmentation_draws(library):
   one, two = (
-    leg(
+    trained(
       Trainer(
         lambda: image_model(library), strategy=strategy, jit=strategy == "none"
       ),
@@ -578,11 +579,11 @@ def test_only_training_is_augmented_and_each_way_is_traced(library):
   blank = images(lambda x, uniforms: 0 * x)
   plain, moved = images(None), images()
   mask = masks.Mask.ones(trainer.binding.shapes)
-  results = [leg(trainer, d, mask=mask)[1] for d in (plain, moved, blank)]
+  results = [trained(trainer, d, mask=mask)[1] for d in (plain, moved, blank)]
   key = "0/kernel"
   initial = trainer.initial.weights[key]
   assert np.any(results[0][key] != results[1][key])
   np.testing.assert_array_equal(results[2][key], initial)
   assert trainer.evaluate(plain) == trainer.evaluate(blank)
-  assert_identical(results[0], leg(trainer, plain, mask=mask)[1])
+  assert_identical(results[0], trained(trainer, plain, mask=mask)[1])
   assert trainer.traces == 3

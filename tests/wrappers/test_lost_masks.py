@@ -195,3 +195,18 @@ def test_a_layer_that_is_given_weights_is_reported(keras):
     assert tf_lottery.bind(model).mask == mask
   binding.hold(binding.mask)
   assert_holds(binding, mask)
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
+def test_a_file_from_before_pruning_does_not_undo_the_mask_silently(
+  keras3, tmp_path
+):
+  model = ready(keras3, sequential)
+  model.save_weights(tmp_path / "before.weights.h5")
+  fit(model)
+  mask = tf_lottery.prune_and_rewind(model, 0.3)
+  model.save_weights(tmp_path / "after.weights.h5")
+  model.load_weights(tmp_path / "after.weights.h5")
+  assert tf_lottery.bind(model).mask == mask
+  with pytest.warns(UserWarning, match="file's mask replaced"):
+    model.load_weights(tmp_path / "before.weights.h5")

@@ -150,3 +150,9 @@ def test_holding_a_mask_of_another_architecture_is_refused(keras):
   mask = tf_lottery.Mask.ones(other.shapes)
   with pytest.raises(ValueError, match="another architecture"):
     tf_lottery.bind(model).hold(mask)
+
+
+def test_names_of_layers_that_the_model_does_not_have_are_refused(keras):
+  model = compiled(keras, sequential(keras))
+  with pytest.raises(ValueError, match=r"prunable must name layers.*got clss"):
+    tf_lottery.lottery_prune(model, prunable={"clss": False})

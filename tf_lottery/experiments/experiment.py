@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from tf_lottery import criteria
 from tf_lottery import patterns
 from tf_lottery import rewinding
 from tf_lottery.experiments.controls import BY_NAME
@@ -26,12 +27,12 @@ from tf_lottery.training.trainer import Trainer
 
 CONTROLS = (*BY_NAME, *WITH_MODEL)
 
-# What may be asked of an experiment later, without making it another one.
+# Fields that may grow later without making it another experiment.
 GROWING = ("controls", "control_levels", "reinits", "replicates")
 _KNOWN = {
   "data": datasets.NAMES,
   "keras": ("keras", "tf_keras"),
-  "criterion": ("magnitude", "random"),
+  "criterion": tuple(criteria.BY_NAME),
   "strategy": ("none", "mirrored", "multi_worker_mirrored", "tpu"),
 }
 _REWINDS = {
@@ -43,35 +44,37 @@ _REWINDS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-  """The full declaration of what to do. `None` takes what the recipe says.
+  """The declaration of an experiment. A field that is `None` is the recipe's.
 
   Attributes:
-    data: see `datasets.load_data`.
-    recipe: see `recipes.recipe`: the network, and how it is trained.
+    data: Name of the data set; see `datasets.load_data`.
+    recipe: Name of the network and of its training; see `recipes.recipe`.
     keras: `"keras"` (Keras 3) or `"tf_keras"`.
-    steps: optimizer updates of each training; warm-up and drops of the
+    steps: Optimizer updates of each training. Warm-up and drops of the
       learning rate are scaled with them.
-    search_steps: of the Levels' trainings, when shorter than the final one.
-    learning_rate: at its highest.
-    batch_size: examples in a step.
-    evaluate_every: distance of evaluations, `"100it"` or `"1ep"`.
+    search_steps: Optimizer updates of a Level's training, if it is shorter than
+      the final training.
+    learning_rate: The highest learning rate.
+    batch_size: Examples in a step.
+    evaluate_every: Distance between evaluations, `"100it"` or `"1ep"`.
     criterion: `"magnitude"` or `"random"`.
-    pattern: what is pruned together, see `patterns.get`.
-    levels: how often to prune.
-    rate: the fraction pruned at each Level, where the recipe has no other.
+    pattern: Which weights are pruned together; see `patterns.get`.
+    levels: How often to prune, at least 1.
+    rate: The fraction of the remaining weights that each Level prunes, where
+      the recipe has no other.
     rewind: `"init"`, a step such as `"500it"`, `"learning_rate"` or
       `"finetune"`.
-    controls: some of `CONTROLS`.
-    control_levels: which Levels have controls. Empty: all of them.
-    reinits: random reinitialisations of each ticket; three in the paper.
-    replicates: how many seeds.
-    seed: of the first replicate; the next one's is one higher. It draws the
-      initial weights, the order of the data and the split into training and
-      validation examples.
-    strategy: see `Trainer`.
+    controls: Names of controls, from `CONTROLS`.
+    control_levels: The Levels that have controls. Empty means all of them.
+    reinits: Random reinitialisations of each ticket. The paper has three.
+    replicates: Number of seeds, at least 1.
+    seed: Seed of the first replicate; each further one's is one higher. It
+      draws the initial weights, the order of the data and the split into
+      training and validation examples.
+    strategy: See `Trainer`.
 
   Raises:
-    ValueError: a field is out of range.
+    ValueError: A field is out of range.
 
   Example:
   ```python
@@ -139,10 +142,11 @@ class Experiment:
 
   @property
   def id(self) -> str:
-    """A readable name, and a hash of every field that is not its default.
+    """A readable name with a hash of the fields that are not the defaults.
 
-    Fields that come later do not change it while they have their defaults;
-    nor do controls and replicates, of which more may be asked later.
+    A field that a later version adds does not change the id while it has its
+    default. Controls and replicates do not change it either, because more of
+    them may be asked for later.
     """
     own = {
       field.name: getattr(self, field.name)
@@ -163,7 +167,7 @@ class Experiment:
     return "-".join([*words, digest])
 
   def make_recipe(self) -> recipes.Recipe:
-    """The recipe, with the fields that are declared here."""
+    """Returns the recipe with the fields that are declared here."""
     recipe = recipes.recipe(self.recipe)
     if self.steps is not None:
       recipe = recipe.scaled(self.steps)
@@ -175,14 +179,14 @@ class Experiment:
     return dataclasses.replace(recipe, **declared)
 
   def make_rewind(self) -> rewinding.Rewind:
-    """Where Rounds start."""
+    """Returns where the Rounds after the dense one start."""
     name = self.rewind or self.make_recipe().rewind
     if name in _REWINDS:
       return _REWINDS[name]()
     return rewinding.to_step(name)
 
   def make_trainer(self, splits: datasets.Splits) -> Trainer:
-    """What trains all replicates; `find` initialises it for each."""
+    """Returns a trainer, which all replicates can share."""
     make_model = functools.partial(
       self.make_recipe().make_model,
       splits.input_shape,
@@ -192,7 +196,7 @@ class Experiment:
     return Trainer(make_model, strategy=self.strategy, seed=self.seed)
 
   def control(self, name: str, splits: datasets.Splits) -> Control:
-    """A control by its name, for this network."""
+    """Returns a control by its name, for this network."""
     make_model = functools.partial(
       self.make_recipe().make_model, splits.input_shape, splits.classes
     )

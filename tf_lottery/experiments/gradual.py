@@ -48,7 +48,8 @@ def gradual(
   ticket = search.ticket(level)
   if done := search.find_control(level, "gradual", draw):
     return done
-  if not isinstance(search.protocol.train, ArrayData):
+  data = search.protocol.train
+  if not isinstance(data, ArrayData):
     raise ValueError(
       "The control gradual needs training data as arrays, got a tf.data"
       " pipeline. Leave it out."
@@ -62,7 +63,7 @@ def gradual(
     search.directory.locked(),
     Recorder(directory, -1, ticket.density) as recorder,
   ):
-    final = _fit(search, model, ticket.mask, recorder)
+    final = _fit(search, data, model, ticket.mask, recorder)
     mask = Mask({key: final[key] != 0 for key in ticket.mask})
     provenance = {**ticket.provenance, "control": "gradual", "step": 0}
     directory.save(Ticket(mask, start, provenance), directory.ticket)
@@ -79,7 +80,11 @@ def gradual(
 
 
 def _fit(
-  search: Search, model: Any, mask: Mask, recorder: Recorder
+  search: Search,
+  data: ArrayData,
+  model: Any,
+  mask: Mask,
+  recorder: Recorder,
 ) -> dict[str, np.ndarray]:
   """Trains the model under tfmot's schedule; returns its final weights."""
   # Imported here, because it imports tfmot, which not everybody needs.
@@ -97,7 +102,7 @@ def _fit(
   return tfmot_gradual.fit(
     model,
     # The batches on which the search's own trainer would train.
-    lambda step: protocol.train.batch(step, protocol.batch_size, protocol.seed),
+    lambda step: data.batch(step, protocol.batch_size, protocol.seed),
     search.search_steps,
     {row.key: row.density for row in mask.table()},
     every=protocol.evaluate_every,

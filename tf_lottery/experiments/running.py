@@ -21,6 +21,7 @@ from tf_lottery.search.rounds import Round
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.storage.run_directory import replicate_directory
 from tf_lottery.training import augmentation
+from tf_lottery.training.distribution import is_chief
 from tf_lottery.training.trainer import Trainer
 
 
@@ -93,7 +94,9 @@ def run(
   """
   seed = experiment.seed + replicate
   splits = datasets.load_data(experiment.data, seed=seed, data_dir=data_dir)
-  experiment.declare(pathlib.Path(root) / experiment.id)
+  trainer = trainer or experiment.make_trainer(splits)
+  if is_chief(trainer.strategy):
+    experiment.declare(pathlib.Path(root) / experiment.id)
   search = find(
     experiment,
     replicate,

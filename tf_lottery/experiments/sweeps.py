@@ -1,12 +1,11 @@
-"""Sweeps: replicates of many experiments, in processes of their own.
+"""Sweeps: the replicates of many experiments, each in a process of its own.
 
-A process trains one replicate, and goes on where an earlier one stopped. One
-that fails is tried again, and never stops the others.
+A process trains one replicate, and goes on where an earlier process stopped. A
+replicate that fails is tried again, and does not stop the others.
 """
 
 import concurrent.futures
 import dataclasses
-import importlib
 import itertools
 import json
 import os
@@ -31,13 +30,13 @@ class Task:
   """One replicate of an experiment, to be trained in a process.
 
   Attributes:
-    experiment: what to do.
-    replicate: which seed.
-    root: the directory above that of the experiment; on a cluster, one that
-      all machines share.
-    data_dir: see `datasets.load_data`.
-    threads: how many the process may use.
-    retries: how often to try again.
+    experiment: The experiment.
+    replicate: The number of the replicate, from 0.
+    root: The directory that holds the experiment's directory. On a cluster, all
+      machines must share it.
+    data_dir: See `datasets.load_data`.
+    threads: Number of threads that the process may use.
+    retries: How often to try again.
   """
 
   experiment: Experiment
@@ -48,35 +47,35 @@ class Task:
   retries: int = 1
 
   def __str__(self) -> str:
-    return f"{self.experiment.id}/replicate_{self.replicate:02d}"
+    return str(self.run_dir.relative_to(self.root))
 
   @property
   def is_done(self) -> bool:
-    """Whether nothing is left to train."""
+    """Whether every Round is trained."""
     return running.is_done(self.experiment, self.replicate, self.root)
 
   @property
   def run_dir(self) -> pathlib.Path:
-    """Where it is trained."""
+    """The run directory of the replicate."""
     return running.run_dir(self.experiment, self.replicate, self.root)
 
   @property
   def log(self) -> pathlib.Path:
-    """What the process printed."""
-    return pathlib.Path(self.root) / f"{self}.log"
+    """The file with the output of the process."""
+    return self.run_dir.with_name(f"{self.run_dir.name}.log")
 
 
 def grid(
   base: Experiment, axes: Mapping[str, Sequence[Any]]
 ) -> list[Experiment]:
-  """One experiment for each combination of values.
+  """Returns one experiment for each combination of values.
 
   Args:
-    base: all other fields.
-    axes: field -> its values.
+    base: The experiment with all other fields.
+    axes: Field -> its values.
 
   Raises:
-    ValueError: there is no field of that name, or a value is out of range.
+    ValueError: There is no field of that name, or a value is out of range.
   """
   names = {field.name for field in dataclasses.fields(base)}
   names -= set(GROWING)  # one experiment, whatever they are
@@ -95,7 +94,7 @@ def grid(
 def tasks(
   declared: Iterable[Experiment], root: str | os.PathLike, **fields
 ) -> list[Task]:
-  """Every replicate; the first ones of all experiments come first."""
+  """Returns the tasks of all replicates, each experiment's first one first."""
   made = [
     Task(experiment, replicate, str(root), **fields)
     for experiment in declared
@@ -113,13 +112,13 @@ def run_local(
   """Runs tasks on this machine.
 
   Args:
-    todo: what to run; what is done already costs nothing.
-    processes: how many at a time.
-    on_done: called with each task as it ends, and with the end of what it
-      printed if it failed.
+    todo: The tasks. Those that are done already cost nothing.
+    processes: Number of tasks that run at a time.
+    on_done: A function that is called with each task as it ends, and with the
+      end of its output if it failed.
 
   Returns:
-    Task -> the end of what it printed, of those that failed.
+    Task -> the end of its output, for the tasks that failed.
   """
   failed = {}
   with concurrent.futures.ThreadPoolExecutor(processes) as pool:
@@ -139,7 +138,7 @@ def run_local(
 def _result(future: concurrent.futures.Future) -> str | None:
   try:
     return future.result()
-  except OSError as error:  # the disk is full, say
+  except OSError as error:  # for example, the disk is full
     return str(error)
 
 
@@ -150,8 +149,8 @@ def run_ray(
 ) -> dict[str, str]:
   """Runs tasks on the Ray cluster that `ray.init` joined, or a local one.
 
-  Each takes as many CPUs as it has threads. The arguments and the return value
-  are those of `run_local`.
+  Each task takes as many CPUs as it has threads. The arguments and the return
+  value are the same as in `run_local`.
 
   Raises:
     ImportError: Ray is not installed.
@@ -161,16 +160,16 @@ def run_ray(
   if not ray.is_initialized():
     ray.init(log_to_driver=False)
   remote = ray.remote(run_task)
-  running = {
+  pending = {
     remote.options(num_cpus=task.threads).remote(task): task for task in todo
   }
   failed = {}
-  while running:
-    (reference, *_), _ = ray.wait(list(running))
-    task = running.pop(reference)
+  while pending:
+    (reference, *_), _ = ray.wait(list(pending))
+    task = pending.pop(reference)
     try:
       error = ray.get(reference)
-    except ray.exceptions.RayError as lost:  # its machine, say
+    except ray.exceptions.RayError as lost:  # for example, its machine
       error = str(lost)
     if error is not None:
       failed[str(task)] = error
@@ -202,14 +201,15 @@ def run_task(task: Task) -> str | None:
     if not process.returncode:
       return None
     if process.returncode == -signal.SIGINT:
-      break  # meant for the whole sweep
+      break  # Ctrl-C is meant for the whole sweep.
   lines = task.log.read_text(encoding="utf-8", errors="replace").splitlines()
   return "\n".join(lines[-20:])
 
 
 def _main(argument: str) -> None:
-  """What the process does."""
-  tf = importlib.import_module("tensorflow")
+  """Runs the task of this process."""
+  import tensorflow as tf
+
   fields = json.loads(argument)
   experiment = Experiment(**fields.pop("experiment"))
   task = Task(experiment, **fields)

@@ -116,7 +116,7 @@ class ChannelGraph:
         self._remove(group, channels)
 
   def _removable(self, group: ChannelGroup) -> np.ndarray:
-    """Boolean array: the channels that may be removed now."""
+    """Returns which channels may be removed now, as a boolean array."""
     if group.obstacle:
       return np.zeros(group.size, bool)
     removable = group.kept.copy()
@@ -131,15 +131,19 @@ class ChannelGraph:
   def _of_no_use(
     self, call: LayerCall, group: ChannelGroup
   ) -> tuple[np.ndarray, np.ndarray]:
-    """The channels that a call does not use, and those that its bias takes."""
+    """Returns the channels that a call does not use, and the foldable ones.
+
+    A foldable channel is a constant that the call's bias can take over.
+    """
     value = self._constants[call.inputs[0]]
     foldable = value == 0
     if call.has_bias and not call.pads:
       foldable = ~np.isnan(value)
-    return ~call.by_channel(group.size).any((0, 2)), foldable
+    used = np.any(call.by_channel(group.size), axis=(0, 2))
+    return np.logical_not(used), foldable
 
   def why_kept(self, group: ChannelGroup) -> str:
-    """Why all channels stayed, or constant ones did; empty if neither."""
+    """Says why all channels stayed, or constant ones; empty if neither."""
     reasons = []
     for call in self._consumers(group):
       unused, foldable = self._of_no_use(call, group)
@@ -166,7 +170,7 @@ class ChannelGraph:
     group.kept &= ~channels
 
   def _consumers(self, group: ChannelGroup) -> list[LayerCall]:
-    """The calls that multiply the group's channels with a kernel."""
+    """Returns the calls that multiply the group's channels by a kernel."""
     return [
       call
       for call in self.calls
@@ -176,21 +180,18 @@ class ChannelGraph:
   def _find_constants(self) -> None:
     for call in self.calls:
       values = [self._constants[tensor] for tensor in call.inputs]
-      rule = _CONSTANTS.get(call.kind, _varies)
-      self._constants[call.output] = rule(call, values)
+      rule = _RULES.get(call.kind)
+      self._constants[call.output] = (
+        rule(call, values) if rule else np.full(call.width, np.nan)
+      )
 
 
-# Rules: from the constants of a call's inputs to those of its output. NaN
+# Rules that find the constants of a call's output by those of its inputs. NaN
 # stands for a channel that varies.
 
 
-def _varies(call: LayerCall, values: Sequence[np.ndarray]) -> np.ndarray:
-  del values
-  return np.full(call.width, np.nan)
-
-
 def _of_kernel(call: LayerCall, values: Sequence[np.ndarray]) -> np.ndarray:
-  """An output is constant if all inputs with a weight to it are constant."""
+  """Finds outputs to which only constant inputs have a weight."""
   (value,) = values
   kernel = call.by_channel(len(value))
   is_constant = (value == 0) if call.pads else ~np.isnan(value)
@@ -200,7 +201,7 @@ def _of_kernel(call: LayerCall, values: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _of_depthwise(call: LayerCall, values: Sequence[np.ndarray]) -> np.ndarray:
-  """An output is constant if its own channel is, or its kernel is zero."""
+  """Finds outputs whose own channel is constant, or whose kernel is zero."""
   (value,) = values
   kernel = call.weights[0].reshape(-1, len(value))
   is_constant = (value == 0) if call.pads else ~np.isnan(value)
@@ -220,7 +221,7 @@ def _after_bias(call: LayerCall, sums: np.ndarray) -> np.ndarray:
 def _of_channelwise(
   call: LayerCall, values: Sequence[np.ndarray]
 ) -> np.ndarray:
-  """A constant channel stays constant: the layer computes its new value."""
+  """Has the layer compute the new values of constant channels."""
   (value,) = values
   name = type(call.layer).__name__
   if name == "ZeroPadding2D":
@@ -241,17 +242,12 @@ def _where_constant(
   return np.where(np.isnan(value), np.nan, result)
 
 
-def _of_sum(call: LayerCall, values: Sequence[np.ndarray]) -> np.ndarray:
-  del call
-  return np.sum(values, axis=0)
-
-
-_CONSTANTS: Mapping[
+_RULES: Mapping[
   str, Callable[[LayerCall, Sequence[np.ndarray]], np.ndarray]
 ] = {
   "dense": _of_kernel,
   "conv": _of_kernel,
   "depthwise": _of_depthwise,
   "channelwise": _of_channelwise,
-  "add": _of_sum,
+  "add": lambda _, values: np.sum(values, axis=0),
 }

@@ -21,13 +21,11 @@ from tf_lottery.wrappers.binding import Binding
 # sums in another order, which matters more in half precision.
 _TOLERANCE = 1e-4
 _TOLERANCE_OF_HALVES = 3e-2
-# The argument of a layer that sets the number of its channels.
-_SIZE_ARGUMENT = {"dense": "units", "conv": "filters"}
 
 
 @dataclasses.dataclass(frozen=True)
 class CompactionReport:
-  """What `compact` removed. Printing it shows a table.
+  """A report on the parts that `compact` removed. Printing it shows a table.
 
   Attributes:
     units: Layer -> its number of units or channels, before and after.
@@ -112,14 +110,14 @@ def compact(model: Any, *, inputs: Any = None) -> tuple[Any, CompactionReport]:
 
 
 def _plain_copy(model: Any, values: Mapping[str, np.ndarray]) -> Any:
-  """A copy of a lottery-ready model, without masks and initial weights."""
+  """Copies a lottery-ready model without masks and initial weights."""
   copy = wrappers.rebuild(model, {})
   wrappers.bind(copy).write(values)
   return wrappers.strip_lottery(copy)
 
 
 def _calls(model: Any) -> tuple[list[LayerCall], list[int]]:
-  """The calls of a model's layers, and the ids of its outputs."""
+  """Returns the calls of a model's layers, and the ids of its outputs."""
   graph, outputs = wrappers.graph(model)
   counts = Counter(id(layer) for layer, *_ in graph)
   calls = []
@@ -133,18 +131,18 @@ def _calls(model: Any) -> tuple[list[LayerCall], list[int]]:
 
 
 def _new_sizes(graph: ChannelGraph) -> dict[str, dict[str, int]]:
-  """Layer -> the change of its configuration."""
-  return {
-    call.name: {
-      _SIZE_ARGUMENT[call.kind]: int(graph.groups[call.output].kept.sum())
-    }
-    for call in graph.calls
-    if call.has_kernel
-  }
+  """Returns layer -> the change of its configuration."""
+  sizes = {}
+  for call in graph.calls:
+    if call.has_kernel:
+      argument = "units" if call.kind == "dense" else "filters"
+      kept = graph.groups[call.output].kept
+      sizes[call.name] = {argument: int(kept.sum())}
+  return sizes
 
 
 def _sliced(call: LayerCall, graph: ChannelGraph) -> Sequence[np.ndarray]:
-  """The weights of a layer for the channels that are left."""
+  """Returns the weights of a layer for the channels that are left."""
   if call.kind == "other":
     return call.weights
   kept = graph.groups[call.output].kept
@@ -198,5 +196,5 @@ def _report(
 
 
 def _count(binding: Binding) -> int:
-  """The number of parameters of a model."""
+  """Counts the parameters of a model."""
   return sum(weight.size for weight in binding.report)

@@ -21,9 +21,7 @@ from tf_lottery.export.signatures import Tensors
 
 
 class Exportable:
-  """A Keras model that is ready to be exported.
-
-  Its pruned weights were checked to be zero, and its functions are traced.
+  """A Keras model with traced functions, whose pruned weights are zero.
 
   Args:
     model_or_ticket: See `to_tflite`.
@@ -67,7 +65,7 @@ class Exportable:
 
   @property
   def examples(self) -> dict[str, Tensors]:
-    """Signature -> input -> array, on which a file is compared."""
+    """Signature -> input -> array: the examples for comparisons."""
     return {name: each.examples for name, each in self.signatures.items()}
 
   @functools.cached_property
@@ -82,7 +80,7 @@ class Exportable:
     ]
 
   def ticket(self) -> tickets.Ticket | None:
-    """The exported ticket, or that of a lottery-ready model, or None."""
+    """Returns the exported ticket, or a lottery-ready model's, or None."""
     if self._given_ticket is None and self._binding.is_ready:
       return tickets.Ticket.from_model(self.model)
     return self._given_ticket
@@ -96,9 +94,9 @@ class Exportable:
     """Compares a file with the model under each runtime.
 
     Args:
-      runs: The name of each runtime, and signature -> output -> array from
-        the file, on `examples`. As a generator, it runs the file while the
-        runtimes' own messages are held back.
+      runs: Yields the name of each runtime, and signature -> output -> array
+        from the file, on `examples`. The output of the process is held back
+        meanwhile.
       tolerance: The largest relative difference that is accepted. Defaults to
         the tolerance of the dtype.
       dtype: The dtype of the weights in the file.
@@ -131,15 +129,9 @@ class Exportable:
   ) -> reports.ExportReport:
     """Measures the file or directory that was written, and reports on it.
 
-    Args:
-      path: Where it is.
-      format: See `ExportReport`.
-      differences: What `compare` returned.
-      notes: See `ExportReport`.
-      weights: How each weight is stored, in any order.
-      dtype: The dtype of the weights. Defaults to the model's.
-      dense_bytes: See `ExportReport`. Defaults to the size on disk, and what
-        was saved on each weight.
+    The arguments are described in `ExportReport`. Weights may come in any
+    order. The dtype defaults to the model's, and `dense_bytes` to the size on
+    disk plus the bytes that each weight saves.
     """
     path = pathlib.Path(path)
     parts = [path] if path.is_file() else path.rglob("*")
@@ -170,7 +162,7 @@ class Exportable:
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-  """Raises ValueError if an argument is none of its choices."""
+  """Raises ValueError if an argument is not one of its choices."""
   if value not in choices:
     raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}.")
 

@@ -51,7 +51,7 @@ def to_keras(
   with files.replacing(path) as temporary:
     # A loaded copy is stripped, so that the model keeps its masks.
     source.model.save(temporary)
-    wrappers.strip_lottery(_load(source.model, temporary)).save(temporary)
+    wrappers.strip_lottery(_load(temporary)).save(temporary)
     differences = source.compare(_run(source, temporary, inputs))
   return source.report(
     path,
@@ -61,22 +61,22 @@ def to_keras(
   )
 
 
-def _load(model: Any, path: pathlib.Path) -> Any:
+def _load(path: pathlib.Path) -> Any:
   try:
-    return wrappers.load(model, path)
+    return wrappers.load(path)
   except TypeError as error:
     raise ExportError(
-      f"Keras cannot load its own file of {model.name!r}: register your own"
-      " classes with @keras.saving.register_keras_serializable(). Nothing"
-      f" was written. {str(error)[:300]}"
+      "Keras cannot load its own file of the model: register your own classes"
+      " with @keras.saving.register_keras_serializable(). Nothing was written."
+      f" {str(error)[:300]}"
     ) from error
 
 
 def _run(
   source: Exportable, path: pathlib.Path, inputs: Any
 ) -> Iterator[tuple[str, dict[str, Tensors]]]:
-  loaded = signatures.of_model(_load(source.model, path), inputs)
-  outputs = {
+  loaded = signatures.of_model(_load(path), inputs)
+  outputs: dict[str, Tensors] = {
     name: loaded[name].compute(examples)
     for name, examples in source.examples.items()
   }

@@ -76,7 +76,7 @@ class LayerCall:
     return padding != "valid" and max(sizes, default=1) > 1
 
   def by_channel(self, channels: int) -> np.ndarray:
-    """A view of the kernel of shape (places, input channels, outputs)."""
+    """Returns the kernel in the shape (places, input channels, outputs)."""
     kernel = self.weights[0]
     return kernel.reshape(-1, channels, kernel.shape[-1])
 
@@ -135,7 +135,7 @@ def _classify_layer(call: LayerCall, why_mixing: str) -> tuple[str, str]:
 
 
 def _why_mixing(activation: Any) -> str:
-  """Why an activation may mix channels; empty if it does not."""
+  """Says why an activation may mix channels; empty if it does not."""
   if activation is None:
     return ""
   name = getattr(activation, "__name__", None)

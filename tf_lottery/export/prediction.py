@@ -12,6 +12,7 @@ from tf_lottery import wrappers
 from tf_lottery.export import quiet
 from tf_lottery.export import runtimes
 from tf_lottery.export import tflite_flatbuffer
+from tf_lottery.storage import files
 
 
 def predict(
@@ -49,6 +50,8 @@ def predict(
 
 def _load(path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
   if not path.exists():
+    files.recover(path.resolve().parent)
+  if not path.exists():
     raise FileNotFoundError(f"There is no exported file at {path}.")
   if (path / "saved_model.pb").is_file():
     return runtimes.saved_model_function(path)
@@ -61,7 +64,7 @@ def _load(path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
   if tflite_flatbuffer.is_file(path):
     return runtimes.tflite_function(path.read_bytes())
   if zipfile.is_zipfile(path):
-    return wrappers.load_any(path).predict_on_batch
+    return wrappers.load(path).predict_on_batch
   raise ValueError(
     f"path must be a TFLite or .keras file or a SavedModel, got {path}."
   )

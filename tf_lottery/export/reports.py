@@ -1,4 +1,4 @@
-"""What the exporters return: how each weight is stored, sizes, differences."""
+"""The reports that exporters return: stored weights, sizes, differences."""
 
 import dataclasses
 import gzip
@@ -13,7 +13,7 @@ from tf_lottery import text_table
 
 @dataclasses.dataclass(frozen=True)
 class WeightReport:
-  """How an exported file stores one weight.
+  """A report on how an exported file stores one weight.
 
   Attributes:
     name: `layer/role` of the weight in the Keras model. If it is not found
@@ -75,7 +75,7 @@ class WeightReport:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-  """How far the outputs of a file are from the model's under one runtime.
+  """The difference between a file and the model under one runtime.
 
   Attributes:
     runtime: The program that ran the file.
@@ -91,7 +91,7 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class ExportReport:
-  """What an export wrote, and how it was checked. Printing it shows tables.
+  """A report on an exported file and its checks. Printing it shows tables.
 
   Attributes:
     path: The file or directory.
@@ -138,7 +138,7 @@ class ExportReport:
 
 
 def gzip_bytes(content: bytes) -> int:
-  """The size of some content after gzip."""
+  """Returns the size of some content after gzip."""
   return len(gzip.compress(content, 9, mtime=0))
 
 

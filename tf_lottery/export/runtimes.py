@@ -16,7 +16,7 @@ from tf_lottery.export import signatures
 from tf_lottery.export import verification
 from tf_lottery.export.signatures import Tensors
 
-# What follows the interpreter's name in reports -> how it finds its kernels.
+# The end of the interpreter's name in reports -> how it finds its kernels.
 _RESOLVERS = {
   "": "AUTO",
   " without delegates": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
@@ -25,7 +25,7 @@ _RESOLVERS = {
 
 def run_tflite(
   content: bytes, examples: Mapping[str, Tensors]
-) -> Iterator[tuple[str, dict[str, Tensors]]]:
+) -> Iterator[tuple[str, Mapping[str, Tensors]]]:
   """Runs all signatures of a TFLite file under each interpreter.
 
   Args:
@@ -71,7 +71,7 @@ def _interpreters() -> Iterator[tuple[str, Any, Any]]:
 
 
 def tflite_function(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
-  """The default signature of a TFLite file as a function.
+  """Returns the default signature of a TFLite file as a function.
 
   It runs under LiteRT if that is installed.
 
@@ -89,7 +89,7 @@ def tflite_function(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
 
 def run_saved_model(
   path: pathlib.Path, examples: Mapping[str, Tensors]
-) -> Iterator[tuple[str, dict[str, Tensors]]]:
+) -> Iterator[tuple[str, Mapping[str, Tensors]]]:
   """Runs all signatures of a SavedModel under both loaders of TensorFlow.
 
   Args:
@@ -100,7 +100,7 @@ def run_saved_model(
     The name of the loader, and signature -> output -> array.
   """
   loaded = tf.saved_model.load(str(path))
-  outputs = {}
+  outputs: dict[str, Tensors] = {}
   for name, inputs in examples.items():
     tensors = {key: tf.constant(value) for key, value in inputs.items()}
     results = loaded.signatures[name](**tensors)
@@ -114,7 +114,7 @@ def run_saved_model(
 
 def _run_in_session(
   path: pathlib.Path, examples: Mapping[str, Tensors]
-) -> dict[str, Tensors]:
+) -> Mapping[str, Tensors]:
   outputs = {}
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     loaded = tf.compat.v1.saved_model.loader.load(
@@ -133,7 +133,7 @@ def _run_in_session(
 def saved_model_function(
   path: pathlib.Path,
 ) -> Callable[[np.ndarray], np.ndarray]:
-  """The default signature of a SavedModel as a function.
+  """Returns the default signature of a SavedModel as a function.
 
   Raises:
     ValueError: The SavedModel has several inputs.
@@ -153,7 +153,7 @@ def saved_model_function(
 
 
 def _only_input(inputs: Mapping[str, Any]) -> tuple[str, Any]:
-  """The name and the description of the only input of a signature."""
+  """Returns the name and the description of a signature's only input."""
   if len(inputs) > 1:
     raise ValueError(
       f"predict() needs a file with one input, got {sorted(inputs)}. Load the"

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 from typing import Literal
@@ -84,7 +83,7 @@ def to_saved_model(
       " something else. Give another path."
     )
   source = Exportable(model_or_ticket, make_model, inputs, signatures)
-  ticket = _ticket_to_carry(carry_ticket, source)
+  ticket, about_ticket = _ticket_to_carry(carry_ticket, source)
   with files.replacing(path) as temporary:
     with quiet.quiet():
       weights = _write(temporary, source, layout)
@@ -101,35 +100,29 @@ def to_saved_model(
     notes=[
       "Once loaded, weights are dense: calls take the time and the memory of a"
       " dense model.",
-      _about_ticket(carry_ticket, ticket),
+      about_ticket,
     ],
   )
 
 
 def _ticket_to_carry(
   carry_ticket: bool | tickets.Ticket, source: Exportable
-) -> tickets.Ticket | None:
-  if isinstance(carry_ticket, tickets.Ticket):
-    return carry_ticket
-  return source.ticket() if carry_ticket else None
-
-
-def _about_ticket(
-  carry_ticket: bool | tickets.Ticket, ticket: tickets.Ticket | None
-) -> str:
-  if ticket is not None:
-    return f"It carries its ticket, of density {ticket.density:.2%}."
+) -> tuple[tickets.Ticket | None, str]:
+  """Returns the ticket, and a sentence about it for the report."""
   if not carry_ticket:
-    return "It carries no ticket, as asked."
-  return (
-    "It carries no ticket: the model stores no initial weights. To carry one,"
-    " give the Ticket itself, carry_ticket=ticket."
-  )
+    return None, "It carries no ticket, as asked."
+  ticket = source.ticket() if carry_ticket is True else carry_ticket
+  if ticket is None:
+    return None, (
+      "It carries no ticket: the model stores no initial weights. To carry"
+      " one, give the Ticket itself, carry_ticket=ticket."
+    )
+  return ticket, f"It carries its ticket, of density {ticket.density:.2%}."
 
 
 @dataclasses.dataclass(frozen=True)
 class _Storage:
-  """How a SavedModel stores one variable of the model.
+  """The form in which a SavedModel stores one variable of the model.
 
   Attributes:
     value: The value of the variable.
@@ -206,11 +199,11 @@ def _choose(value: np.ndarray, layout: str, is_only_read: bool) -> _Storage:
 
 
 def _why_dense(value: np.ndarray) -> str:
-  """Why a variable is stored in dense form; empty if it is to be sparse."""
+  """Says why a variable is stored in dense form; empty if it is sparse."""
   if not tf.as_dtype(value.dtype).is_floating or value.ndim < 2:
     return "not a weight that is pruned"
   _, code = coding.smallest(value != 0)
-  stored = code.nbytes + np.count_nonzero(value) * value.itemsize
+  stored = code.nbytes + int(np.count_nonzero(value)) * value.itemsize
   if not saves_enough(stored + _RESOURCE_BYTES, value.nbytes):
     return "sparse would save less than 5 %"
   return ""
@@ -232,6 +225,7 @@ def _store(
   module.stored = []
   module.resources = []
   replacements: dict[int, np.ndarray | tf.Tensor] = {}
+  sparse_by_dtype: dict[np.dtype, list[int]] = {}
   for handle, storage in storages.items():
     if storage.form == "constant":
       replacements[handle] = storage.value
@@ -239,17 +233,11 @@ def _store(
       variable = tf.Variable(storage.value, trainable=False, name="dense")
       module.stored.append(variable)
       replacements[handle] = variable.handle
-  for handles in _sparse_by_dtype(storages):
+    else:
+      sparse_by_dtype.setdefault(storage.value.dtype, []).append(handle)
+  for handles in sparse_by_dtype.values():
     weights = SparseWeights([storages[handle].value for handle in handles])
     module.stored += weights.variables
     module.resources += weights.resources
     replacements |= dict(zip(handles, weights.handles, strict=True))
   return module, replacements
-
-
-def _sparse_by_dtype(storages: Mapping[int, _Storage]) -> Iterable[list[int]]:
-  by_dtype: dict[np.dtype, list[int]] = {}
-  for handle, storage in storages.items():
-    if storage.form == "sparse":
-      by_dtype.setdefault(storage.value.dtype, []).append(handle)
-  return by_dtype.values()

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 def is_only_read(function: Any, handle: int) -> bool:
-  """Whether a function does nothing with a variable but read its value.
+  """Returns whether a function only reads the value of a variable.
 
   Such a variable can be replaced by a constant.
 
@@ -78,7 +78,7 @@ def with_variables_replaced(
 
 
 def _without_nodes(definition: Any, names: Collection[str]) -> Any:
-  """A GraphDef without some nodes, whose outputs must come from elsewhere."""
+  """Copies a GraphDef without some nodes, whose outputs are replaced."""
   result = tf.compat.v1.GraphDef(
     library=definition.library, versions=definition.versions
   )

@@ -4,7 +4,6 @@ import dataclasses
 import re
 from collections.abc import Callable
 from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -91,25 +90,23 @@ def named(model: Any, inputs: Any) -> dict[str, np.ndarray]:
     ValueError: An input is missing, is unknown, or has another shape.
   """
   specs = _specs(model, inputs)
-  flat = tf.nest.flatten(specs)
-  names = _unique([spec.name for spec in flat])
+  by_name = _by_name(specs)
   if isinstance(inputs, Mapping) and not isinstance(specs, Mapping):
-    if set(inputs) != set(names):
+    if set(inputs) != set(by_name):
       raise ValueError(
-        f"inputs must have the model's names {names}, got {list(inputs)}."
+        f"inputs must have the model's names {list(by_name)}, got"
+        f" {list(inputs)}."
       )
-    values = [inputs[name] for name in names]
+    values = [inputs[name] for name in by_name]
   else:
     values = tf.nest.flatten(inputs)
-  if len(values) != len(flat):
+  if len(values) != len(by_name):
     raise ValueError(
-      f"inputs must hold an array for each of the model's {len(flat)} inputs,"
-      f" got {len(values)}."
+      f"inputs must hold an array for each of the model's {len(by_name)}"
+      f" inputs, got {len(values)}."
     )
-  return {
-    name: _checked(name, value, spec)
-    for name, value, spec in zip(names, values, flat, strict=True)
-  }
+  pairs = zip(by_name.items(), values, strict=True)
+  return {name: _checked(name, value, spec) for (name, spec), value in pairs}
 
 
 def _checked(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
@@ -128,7 +125,7 @@ def _checked(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
 
 
 def _specs(model: Any, inputs: Any) -> Any:
-  """The specs of the model's inputs, in the structure that the model takes."""
+  """Returns the input specs in the structure that the model takes."""
   structure = _input_structure(model)
   if structure is not None:
     return tf.nest.map_structure(_spec_of_tensor, structure)
@@ -142,22 +139,14 @@ def _specs(model: Any, inputs: Any) -> Any:
 
 def _default(model: Any, inputs: Any) -> Signature:
   specs = _specs(model, inputs)
-  flat = tf.nest.flatten(specs)
-  names = _unique([spec.name for spec in flat])
-
-  def call(**tensors):
-    ordered = [tensors[name] for name in names]
-    outputs = model(tf.nest.pack_sequence_as(specs, ordered), training=False)
-    return _named_outputs(outputs)
-
-  by_name = dict(zip(names, flat, strict=True))
-  if inputs is None:
-    return _trace(call, by_name, _random_examples(by_name))
-  examples = {
-    name: value[: by_name[name].shape[0] or _GIVEN]
-    for name, value in named(model, inputs).items()
-  }
-  return _trace(call, by_name, examples)
+  examples = None
+  if inputs is not None:
+    by_name = _by_name(specs)
+    examples = {
+      name: value[: by_name[name].shape[0] or _GIVEN]
+      for name, value in named(model, inputs).items()
+    }
+  return _trace(lambda x: model(x, training=False), specs, examples)
 
 
 def _of_function(name: str, function: Any) -> Signature:
@@ -167,26 +156,31 @@ def _of_function(name: str, function: Any) -> Signature:
       f"The signature {name!r} must be a tf.function with an input_signature,"
       f" got {function!r}."
     )
-  flat = tf.nest.flatten(specs)
-  names = _unique([spec.name for spec in flat])
-
-  def call(**tensors):
-    ordered = [tensors[name] for name in names]
-    return _named_outputs(function(*tf.nest.pack_sequence_as(specs, ordered)))
-
-  by_name = dict(zip(names, flat, strict=True))
-  return _trace(call, by_name, _random_examples(by_name))
+  return _trace(lambda arguments: function(*arguments), specs)
 
 
 def _trace(
-  call: Callable[..., dict[str, tf.Tensor]],
-  specs: Mapping[str, tf.TensorSpec],
-  examples: Tensors,
+  function: Callable[[Any], Any], specs: Any, examples: Tensors | None = None
 ) -> Signature:
-  function = tf.function(call, autograph=False).get_concrete_function(
+  """Traces a function of one structure of tensors as a signature.
+
+  Args:
+    function: Takes tensors in the structure of `specs`.
+    specs: A structure of `tf.TensorSpec`.
+    examples: See `Signature`. Defaults to random numbers.
+  """
+  by_name = _by_name(specs)
+  if examples is None:
+    examples = _random_examples(by_name)
+
+  def call(**tensors):
+    ordered = [tensors[name] for name in by_name]
+    return _named_outputs(function(tf.nest.pack_sequence_as(specs, ordered)))
+
+  traced = tf.function(call, autograph=False).get_concrete_function(
     **{
       name: tf.TensorSpec(spec.shape, spec.dtype, name)
-      for name, spec in specs.items()
+      for name, spec in by_name.items()
     }
   )
 
@@ -194,11 +188,11 @@ def _trace(
     tensors = {name: tf.constant(value) for name, value in tensors.items()}
     return {name: value.numpy() for name, value in call(**tensors).items()}
 
-  return Signature(function, examples, compute)
+  return Signature(traced, examples, compute)
 
 
 def _input_structure(model: Any) -> Any:
-  """The symbolic inputs in the structure that the model takes, or None."""
+  """Returns the symbolic inputs in the model's structure, or None."""
   try:
     return model.input
   except AttributeError:  # of a subclassed model, or a Keras 3 Sequential
@@ -217,25 +211,25 @@ def _spec_of_examples(array: Any) -> tf.TensorSpec:
   return tf.TensorSpec((None, *array.shape[1:]), dtype)
 
 
-def _unique(names: Sequence[str | None]) -> list[str]:
-  """Turns names into valid Python arguments that are all different.
+def _by_name(specs: Any) -> dict[str, tf.TensorSpec]:
+  """Flattens specs, and names them by different, valid Python arguments.
 
   The automatic names of Keras count all layers of the process. They become
   `input_0`, `input_1`, ..., which are the same in every process.
   """
-  unique: list[str] = []
-  for index, name in enumerate(names):
-    name = re.sub(r"\W", "_", name or "input")
+  by_name: dict[str, tf.TensorSpec] = {}
+  for index, spec in enumerate(tf.nest.flatten(specs)):
+    name = re.sub(r"\W", "_", spec.name or "input")
     if re.fullmatch(r"(keras_tensor|input_layer|input)(_\d+)?", name):
       name = f"input_{index}"
-    while name in unique:
+    while name in by_name:
       name += "_"
-    unique.append(name)
-  return unique
+    by_name[name] = spec
+  return by_name
 
 
 def _named_outputs(outputs: Any) -> dict[str, tf.Tensor]:
-  """The outputs under their own keys, or `output_0`, `output_1`, ..."""
+  """Names outputs by their own keys, or `output_0`, `output_1`, ..."""
   if not isinstance(outputs, Mapping):
     flat = tf.nest.flatten(outputs)
     outputs = {f"output_{index}": value for index, value in enumerate(flat)}

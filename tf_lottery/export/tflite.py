@@ -101,6 +101,8 @@ def to_tflite(
     runtimes.run_tflite(content, source.examples), tolerance, dtype
   )
   files.write_bytes(path, content)
+  is_calibrated = calibration is not None
+  notes = [tflite_advice.on_int8(is_calibrated)] if dtype == "int8" else []
   return source.report(
     path,
     format="tflite",
@@ -108,10 +110,7 @@ def to_tflite(
     dense_bytes=len(dense),
     weights=weights,
     differences=differences,
-    notes=[
-      *tflite_advice.on_int8(dtype, calibration is not None),
-      *tflite_advice.on_speed(file, weights),
-    ],
+    notes=notes + tflite_advice.on_speed(file, weights),
   )
 
 

@@ -1,8 +1,8 @@
 """Says whether a TFLite file runs faster than its dense twin, and where."""
 
-import dataclasses
 from collections.abc import Iterator
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from tensorflow.lite.python import schema_py_generated as schema
 
@@ -14,20 +14,14 @@ from tf_lottery.export.reports import WeightReport
 _XNNPACK_DENSITY = 1 / 3
 
 
-def on_int8(dtype: str, is_calibrated: bool) -> Iterator[str]:
-  """Yields a sentence that says what an int8 file quantises.
-
-  Args:
-    dtype: The dtype of the weights.
-    is_calibrated: Whether representative data were given.
-  """
-  if dtype == "int8" and is_calibrated:
-    yield "int8: weights and activations."
-  elif dtype == "int8":
-    yield (
-      "int8: weights only, small ones stay float32. Give representative_data="
-      " to quantise activations too."
-    )
+def on_int8(is_calibrated: bool) -> str:
+  """Says in a sentence what an int8 file quantises."""
+  if is_calibrated:
+    return "int8: weights and activations."
+  return (
+    "int8: weights only, small ones stay float32. Give representative_data= to"
+    " quantise activations too."
+  )
 
 
 def on_speed(
@@ -61,16 +55,8 @@ def on_speed(
   return notes or ["Speed: that of a dense file."]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Convolution:
-  """One convolution of a file.
-
-  Attributes:
-    kernel: Height and width of the kernel.
-    stride: Vertical and horizontal stride.
-    channels: The number of input channels.
-    is_depthwise: Whether each channel has its own filter.
-  """
+class _Convolution(NamedTuple):
+  """One convolution of a file; kernel and stride are vertical, horizontal."""
 
   kernel: tuple[int, int]
   stride: tuple[int, int]

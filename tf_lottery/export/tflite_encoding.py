@@ -1,4 +1,4 @@
-"""Chooses a form for each weight of a TFLite file, and stores it so."""
+"""Chooses a form for each weight of a TFLite file, and stores it thus."""
 
 import dataclasses
 
@@ -66,7 +66,7 @@ def choose(weight: tflite_flatbuffer.FileWeight, layout: str) -> Choice:
 
 
 def _obstacle(weight: tflite_flatbuffer.FileWeight) -> str:
-  """Why a weight must stay dense, or an empty text."""
+  """Says why a weight must stay dense; empty if it need not."""
   if weight.array.dtype == np.int8:
     return "LiteRT refuses sparse int8; gzip the file"
   others = sorted({use.name for use in weight.uses if not use.is_weight})

@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -87,7 +88,7 @@ class FileWeight:
 
 
 def is_file(path: pathlib.Path) -> bool:
-  """Whether a file is a TFLite file, by its first bytes."""
+  """Returns whether a file is a TFLite file, by its first bytes."""
   with open(path, "rb") as file:
     return file.read(8)[4:] == _IDENTIFIER
 
@@ -176,7 +177,7 @@ def _uses(model: schema.ModelT, subgraph: schema.SubGraphT) -> list[list[Use]]:
 
 
 def kind_of(model: schema.ModelT, operator: schema.OperatorT) -> str:
-  """The name of an operator's kind, e.g. `"CONV_2D"`."""
+  """Returns the name of an operator's kind, e.g. `"CONV_2D"`."""
   return _KINDS[model.operatorCodes[operator.opcodeIndex].builtinCode]
 
 
@@ -242,7 +243,7 @@ def _densify(
 
 
 def _operator_code(model: schema.ModelT, code: int, version: int) -> int:
-  """The index of an operator's code in a file, which is added if missing."""
+  """Returns the index of an operator's code, which is added if missing."""
   for index, entry in enumerate(model.operatorCodes):
     if (entry.builtinCode, entry.version) == (code, version):
       return index
@@ -255,7 +256,7 @@ def _operator_code(model: schema.ModelT, code: int, version: int) -> int:
 
 
 def _sparsity(rows: tflite_csr.CompressedRows) -> schema.SparsityParametersT:
-  """The sparsity parameters of a tensor: all but its values."""
+  """Returns the sparsity parameters of a tensor: all but its values."""
   rank = len(rows.shape)
   dimensions = [
     schema.DimensionMetadataT(format=schema.DimensionType.DENSE, denseSize=size)
@@ -285,6 +286,6 @@ def _sparsity(rows: tflite_csr.CompressedRows) -> schema.SparsityParametersT:
   )
 
 
-def _index_vector(numbers: np.ndarray):
+def _index_vector(numbers: np.ndarray) -> tuple[int, Any]:
   kind, vector = _INDEX_VECTORS[numbers.dtype.type]
   return kind, vector(numbers)

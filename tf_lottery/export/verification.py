@@ -1,4 +1,4 @@
-"""Compares the outputs of an exported file with those of the Keras model."""
+"""Compares the outputs of an exported file with the Keras model's."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "int8": 0.5}
 
 
 class ExportError(RuntimeError):
-  """Nothing was written: the file would not compute what the model does."""
+  """Says why nothing was written: the file differs from the model."""
 
 
 def compare(
@@ -83,7 +83,7 @@ def difference(expected: np.ndarray, got: np.ndarray) -> tuple[float, float]:
     return np.inf, 1.0
   if not _is_number(expected):
     return (0.0 if np.array_equal(expected, got) else np.inf), 1.0
-  expected, got = np.float64(expected), np.float64(got)
+  expected, got = expected.astype(np.float64), got.astype(np.float64)
   finite = np.isfinite(expected)
   if not np.array_equal(expected[~finite], got[~finite], equal_nan=True):
     return np.inf, 1.0

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,9 +10,9 @@ import tensorflow as tf
 from tf_lottery.export import reports
 from tf_lottery.wrappers.binding import Binding
 
-# TFLite stores the dimensions of a Keras weight in one of these orders. Those
-# with two dimensions are dense kernels. Those with four are kernels of
-# convolutions, transposed convolutions and depthwise convolutions.
+# TFLite stores the dimensions of a Keras weight in one of these orders. Dense
+# kernels have two dimensions. Kernels of convolutions, transposed convolutions
+# and depthwise convolutions have four.
 _ORDERS = ((0, 1), (1, 0), (3, 0, 1, 2), (2, 0, 1, 3), (0, 1, 2, 3))
 
 
@@ -41,33 +40,34 @@ class WeightNames:
     """
     wanted = array.ravel()
     candidates = [
-      (key, flat)
+      (key, value.transpose(order).ravel())
       for key, value in self._values.items()
       if value.size == array.size
-      for flat in _orders(value)
+      for order in _ORDERS
+      if len(order) == value.ndim
     ]
     for key, flat in candidates:
       if np.array_equal(flat.astype(wanted.dtype), wanted):
         return self._binding.report[key].name
-    # Quantisation may add zeros, so the weight with the most zeros in common
-    # is taken.
+    # Quantisation may add zeros: of the weights whose zeros are all there, the
+    # one with the most zeros fits best.
     zeros = {
       key: np.count_nonzero(flat == 0)
       for key, flat in candidates
       if not wanted[flat == 0].any()
     }
     if any(zeros.values()):
-      return self._binding.report[max(zeros, key=zeros.get)].name
+      return self._binding.report[max(zeros, key=lambda key: zeros[key])].name
     return None
 
   def of_variable(self, variable: tf.Variable) -> str:
-    """`layer/role` of a variable of the model, or else its own name."""
+    """Returns `layer/role` of a variable of the model, or its own name."""
     return self._by_variable.get(id(variable), variable.name.partition(":")[0])
 
   def in_order(
     self, weights: Iterable[reports.WeightReport]
   ) -> tuple[reports.WeightReport, ...]:
-    """Sorts weights as the model has them, and unknown names last."""
+    """Sorts weights in the order of the model, unknown names last."""
     places = {w.name: i for i, w in enumerate(self._binding.report)}
     last = len(places)
     return tuple(sorted(weights, key=lambda w: places.get(w.name, last)))
@@ -84,9 +84,3 @@ class WeightNames:
       # A traced function sees one replica of a distributed variable.
       for replica in getattr(variable, "values", (variable,))
     }
-
-
-def _orders(value: np.ndarray) -> Iterator[np.ndarray]:
-  for order in _ORDERS:
-    if len(order) == value.ndim:
-      yield value.transpose(order).ravel()

@@ -1,4 +1,4 @@
-"""The networks, recipes, data sets and claims of the papers: examples."""
+"""Examples: the networks, recipes, data sets and claims of the papers."""
 
 from tf_lottery.papers import claims
 from tf_lottery.papers import datasets

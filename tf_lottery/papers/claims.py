@@ -95,7 +95,7 @@ CONV2 = (
   ),
 )
 
-# The name of a recipe in `workloads` -> the claims about it.
+# The name of a recipe -> the claims about it.
 BY_RECIPE: Mapping[str, Sequence[claims.Claim]] = {
   "lenet_300_100": LENET,
   "conv2": CONV2,

@@ -1,4 +1,4 @@
-"""Data sets, split as the papers split them; nothing here uses the network."""
+"""Loads data sets from disk, and splits them as the papers do."""
 
 import dataclasses
 import os
@@ -82,18 +82,19 @@ def load_data(
     ValueError: There is no data set of that name.
     FileNotFoundError: The data set is not prepared; the message says how to
       prepare it.
-    ImportError: The library that it comes with is not installed.
+    ImportError: The library that has the data set is not installed.
   """
   if name in _BUNDLED:
     load, scale, *cuts = _BUNDLED[name]
-    return Splits(*_split(*load(), scale, seed, cuts), classes=10)
+    train, validation, test = _split(*load(), scale, seed, cuts)
+    return Splits(train, validation, test, classes=10)
   if name not in _HELD_OUT:
     raise ValueError(f"data must be one of {list(NAMES)}, got {name!r}.")
   builder = _prepared_builder(name, data_dir)
-  train = _read(builder, "train")
-  held_out, rest = _split(*train, 255, seed, [_HELD_OUT[name]])
+  cuts = [_HELD_OUT[name]]
+  validation, train = _split(*_read(builder, "train"), 255, seed, cuts)
   test = ArrayData(_read(builder, "test"), scale=255)
-  return Splits(rest, held_out, test, classes=10)
+  return Splits(train, validation, test, classes=10)
 
 
 def _digits() -> Arrays:
@@ -110,8 +111,8 @@ def _mnist_5k() -> Arrays:
   return x.reshape(-1, 28, 28).astype(np.uint8), y.astype(np.int32)
 
 
-# Name -> the function that reads it, the number that is white, and where the
-# training and the validation examples end.
+# Name -> the function that reads the data set, the value of a white pixel, and
+# the places where the training and the validation examples end.
 _BUNDLED = {
   "digits": (_digits, 16, 1200, 1500),
   "mnist_5k": (_mnist_5k, 255, 4000, 4500),
@@ -122,7 +123,7 @@ NAMES = (*_BUNDLED, *_HELD_OUT)
 def _split(
   x: np.ndarray, y: np.ndarray, scale: float, seed: int, cuts: Sequence[int]
 ) -> list[ArrayData]:
-  """Draws an order of the examples, and cuts it at some places."""
+  """Shuffles the examples, and cuts them at some places."""
   order = np.random.default_rng(seed).permutation(len(y))
   return [
     ArrayData((x[part], y[part]), scale=scale) for part in np.split(order, cuts)
@@ -130,7 +131,7 @@ def _split(
 
 
 def default_data_dir() -> pathlib.Path:
-  """Returns where tfds keeps its data unless it is told otherwise."""
+  """Returns the directory where tfds keeps its data by default."""
   directory = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
   return pathlib.Path(directory).expanduser()
 
@@ -147,7 +148,7 @@ def _prepared_builder(name: str, data_dir: str | os.PathLike | None) -> Any:
     )
   with _optional.needs("data", f"The data set {name}"):
     import tensorflow_datasets as tfds
-  # From the directory: given a name, tfds would ask the network.
+  # Given a name instead of the directory, tfds would use the network.
   return tfds.builder_from_directory(versions[-1].parent)
 
 
@@ -160,7 +161,8 @@ def _read(builder: Any, split: str) -> Arrays:
     (info.splits[split].num_examples, *info.features["image"].shape), np.uint8
   )
   y = np.empty(len(x), np.int32)
-  # In batches and without tfds's cache: reading takes little memory beside x.
+  # Batches, and no cache of tfds, so that reading takes little more memory
+  # than x.
   config = tfds.ReadConfig(try_autocache=False)
   first = 0
   for batch in builder.as_dataset(

@@ -1,12 +1,12 @@
-"""The networks of the papers, from layers of either Keras generation.
+"""The networks of the papers, built with either Keras generation.
 
-Each is a function of `(input_shape, classes)` that returns a model that is not
+Each function takes `(input_shape, classes)` and returns a model that is not
 compiled. `width` multiplies the number of units or filters of every hidden
-layer (at least one is left): the small dense network that a sparse one is
-compared with. See `width_for`.
+layer, of which at least one is left. It makes small dense networks, to compare
+sparse ones with; see `width_for`.
 
-All kernels are Glorot normal and all biases zero, as Frankle and Carbin (arXiv
-1803.03635, section 2) have it, also where later code draws He normal.
+All kernels are Glorot normal and all biases zero, as in Frankle and Carbin
+(arXiv 1803.03635, section 2), although later code draws He normal.
 """
 
 import functools
@@ -32,10 +32,10 @@ def lenet_300_100(
   266,200 prunable weights for 28x28 images and 10 classes.
 
   Args:
-    input_shape: of one example.
-    classes: how many there are.
-    keras: `"keras"` (Keras 3) or `"tf_keras"`.
-    width: multiplies the hidden units.
+    input_shape: Shape of one example.
+    classes: Number of classes.
+    keras: `"keras"` (Keras 3) or `"tf_keras"`. Defaults to `"keras"`.
+    width: Factor for the number of hidden units. Defaults to `1.0`.
   """
   library = importlib.import_module(keras)
   dense = _dense(library, [_scaled(units, width) for units in (300, 100)])
@@ -53,7 +53,7 @@ def conv2(
   """The paper's Conv-2: two 3x3 convolutions of 64, a pool, 256, 256, classes.
 
   4,300,992 prunable weights for 32x32x3 images and 10 classes. Images without
-  a channel axis get one. The arguments are those of `lenet_300_100`.
+  a channel axis get one. For the arguments see `lenet_300_100`.
   """
   return _conv_dense((64,), input_shape, classes, keras, width)
 
@@ -81,8 +81,8 @@ def conv6(
 ) -> Any:
   """The paper's Conv-6: Conv-4 with two more convolutions of 256 and a pool.
 
-  2,261,184 prunable weights for 32x32x3 images and 10 classes: the paper's
-  figure 2 says 1.7 million, and its densities fit this count. See `conv2`.
+  2,261,184 prunable weights for 32x32x3 images and 10 classes. The paper's
+  figure 2 says 1.7 million, but its densities fit this count. See `conv2`.
   """
   return _conv_dense((64, 128, 256), input_shape, classes, keras, width)
 
@@ -97,18 +97,19 @@ def resnet20(
 ) -> Any:
   """ResNet-20 for CIFAR (He et al., arXiv 1512.03385, section 4.2).
 
-  Three stages of three blocks of 16, 32 and 64 filters. Where a stage begins
-  with a stride of 2, its shortcut is a 1x1 convolution with batch
-  normalisation, named `shortcut_2` and `shortcut_3`. Frankle and Carbin call
-  this network Resnet-18. For 32x32x3 images and 10 classes 267,696 weights are
-  in 3x3 convolutions, 2,560 in shortcuts and 640 in the output.
+  It has three stages of three blocks, with 16, 32 and 64 filters. Stages 2 and
+  3 begin with a stride of 2: there, the shortcut is a 1x1 convolution with
+  batch normalisation, named `shortcut_2` and `shortcut_3`. Frankle and Carbin
+  call this network Resnet-18. For 32x32x3 images and 10 classes, 267,696
+  weights are in 3x3 convolutions, 2,560 in shortcuts and 640 in the output.
 
   Args:
-    input_shape: of one image; without a channel axis it gets one.
-    classes: how many there are.
-    keras: `"keras"` (Keras 3) or `"tf_keras"`.
-    width: multiplies the filters.
-    weight_decay: times a kernel's weight is added to its gradient.
+    input_shape: Shape of one image. Images without a channel axis get one.
+    classes: Number of classes.
+    keras: `"keras"` (Keras 3) or `"tf_keras"`. Defaults to `"keras"`.
+    width: Factor for the number of filters. Defaults to `1.0`.
+    weight_decay: Factor of the weight decay, which adds
+      `weight_decay * kernel` to the gradient. Defaults to `0.0`.
   """
   library = importlib.import_module(keras)
   layers = library.layers
@@ -138,13 +139,13 @@ def vgg19(
   width: float = 1.0,
   weight_decay: float = 0.0,
 ) -> Any:
-  """VGG-19 for CIFAR with batch normalisation, as the paper has it.
+  """The paper's VGG-19 for CIFAR, with batch normalisation.
 
-  16 convolutions of 3x3 (2 of 64, 2 of 128, 4 of 256, 8 of 512 filters) with
-  four pools between them, an average pool and one dense layer: 20,018,880
-  weights in convolutions and 5,120 in the output, for 32x32x3 images and 10
-  classes. Simonyan and Zisserman, arXiv 1409.1556; Frankle and Carbin, arXiv
-  1803.03635, appendix. The arguments are those of `resnet20`.
+  It has 16 convolutions of 3x3 (2 of 64, 2 of 128, 4 of 256, 8 of 512 filters)
+  with four pools between them, an average pool and one dense layer. For 32x32x3
+  images and 10 classes, 20,018,880 weights are in convolutions and 5,120 in the
+  output. Simonyan and Zisserman, arXiv 1409.1556; Frankle and Carbin, arXiv
+  1803.03635, appendix. For the arguments see `resnet20`.
   """
   library = importlib.import_module(keras)
   plan = [64] * 2 + [_POOL] + [128] * 2 + [_POOL] + [256] * 4 + [_POOL]
@@ -169,22 +170,22 @@ def width_for(
   size: int,
   keras: str = "keras",
 ) -> float:
-  """The width at which a network is closest to a number of weights.
+  """Returns the width at which a network's size is closest to `size`.
 
   Args:
-    network: a function of this module.
-    input_shape: of one example.
-    classes: how many there are.
-    size: the wanted number of weights in kernels.
-    keras: `"keras"` (Keras 3) or `"tf_keras"`.
+    network: A function of this module.
+    input_shape: Shape of one example.
+    classes: Number of classes.
+    size: The wanted number of weights in kernels, at least 1.
+    keras: `"keras"` (Keras 3) or `"tf_keras"`. Defaults to `"keras"`.
 
   Raises:
-    ValueError: `size` is not positive.
+    ValueError: `size` is less than 1.
   """
   if size < 1:
     raise ValueError(f"size must be at least 1, got {size}.")
   build = functools.partial(network, input_shape, classes, keras=keras)
-  # With one unit in each hidden layer, what is not 1 does not scale.
+  # With one unit in each hidden layer, a side that is not 1 does not scale.
   fixed, whole = (_kernel_shapes(build(width=w)) for w in (1e-9, 1.0))
 
   def count(width: float) -> int:
@@ -223,7 +224,7 @@ def _conv_dense(
   keras: str,
   width: float,
 ) -> Any:
-  """Blocks of two convolutions and a pool; then dense 256, 256, classes."""
+  """Builds blocks of two convolutions and a pool; then 256, 256, classes."""
   library = importlib.import_module(keras)
   conv = functools.partial(
     library.layers.Conv2D,
@@ -250,7 +251,7 @@ def _convolution(
   weight_decay: float,
   name: str | None = None,
 ) -> list[Any]:
-  """A convolution without biases, and its batch normalisation."""
+  """Returns a convolution without biases, and its batch normalisation."""
   return [
     library.layers.Conv2D(
       filters,
@@ -261,7 +262,8 @@ def _convolution(
       name=name,
       **_kernel(library, weight_decay),
     ),
-    # With Keras's 0.99, statistics lag too far for frequent evaluations.
+    # With Keras's momentum of 0.99, the statistics lag behind the weights too
+    # far for frequent evaluations.
     library.layers.BatchNormalization(momentum=0.9, epsilon=1e-5),
   ]
 
@@ -280,14 +282,14 @@ def _output(library: Any, classes: int, weight_decay: float = 0.0) -> Any:
 
 
 def _kernel(library: Any, weight_decay: float = 0.0) -> dict[str, Any]:
-  """How a kernel is drawn and decays."""
+  """Returns the arguments of a layer for its initialiser and weight decay."""
   # The gradient of l2 * w ** 2 is twice l2 * w.
   decay = library.regularizers.L2(weight_decay / 2) if weight_decay else None
   return {"kernel_initializer": "glorot_normal", "kernel_regularizer": decay}
 
 
 def _as_image(library: Any, input_shape: tuple[int, ...]) -> list[Any]:
-  """What gives an image without a channel axis one."""
+  """Returns a layer that adds a channel axis to images that have none."""
   if len(input_shape) > 2:
     return []
   return [library.layers.Reshape((*input_shape, 1))]

@@ -1,4 +1,4 @@
-"""The recipes by which the papers trained and pruned their networks."""
+"""The settings with which the papers trained and pruned their networks."""
 
 import dataclasses
 import functools
@@ -17,24 +17,24 @@ _LATE = "Frankle et al., arXiv 1912.05671, and Renda et al., arXiv 2003.02389"
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """How a network was trained and pruned in a paper.
+  """The settings with which a paper trained and pruned a network.
 
   Attributes:
-    network: a function of `networks`.
-    learning_rate: at its highest.
-    batch_size: examples in a step.
-    steps: length of each Level's training.
+    network: The function of `networks` that builds the network.
+    learning_rate: The highest learning rate.
+    batch_size: Number of examples in a step.
+    steps: Number of optimizer updates in the dense training.
     optimizer: `"adam"`, or `"sgd"` with a momentum of 0.9.
-    warmup: over how many steps the learning rate rises from 0.
-    drops: the steps from which on it is divided by 10, once for each.
-    weight_decay: times a kernel's weight is added to its gradient.
-    augment: whether images are shifted and mirrored, see `augmentation`.
+    warmup: Number of steps in which the learning rate rises from 0.
+    drops: The steps at which the learning rate is divided by 10.
+    weight_decay: Factor of the weight decay, see `networks.resnet20`.
+    augment: Whether images are shifted and mirrored, see `augmentation`.
     pruning: `"layerwise"` or `"global"`.
-    rate: the fraction pruned at each Level.
-    rates: of a layerwise pruning: what departs from `rate`.
-    exempt: of a global pruning: what is never pruned.
-    rewind: where each Level starts.
-    source: where the numbers stand.
+    rate: The fraction pruned at each Level.
+    rates: For layerwise pruning, the weights with another rate than `rate`.
+    exempt: For global pruning, the weights that are never pruned.
+    rewind: The step to which each Level rewinds, such as `"1000it"`.
+    source: The papers that state these settings.
   """
 
   network: networks.Network
@@ -65,15 +65,16 @@ class Recipe:
 
   @property
   def scope(self) -> scopes.Scope:
-    """The scope that prunes at these rates."""
+    """The scope with these rates or exemptions."""
     if self.pruning == "global":
       return scopes.global_(self.exempt)
     return scopes.layerwise(self.rates, rate=self.rate)
 
   def scaled(self, steps: int) -> "Recipe":
-    """The same in another number of steps: warm-up and drops keep their place.
+    """Returns the recipe for another number of steps.
 
-    What it does not scale is `rewind`, a number of steps after initialisation.
+    Warm-up and drops keep their places relative to the end. `rewind`, a number
+    of steps after initialisation, stays the same.
     """
     factor = steps / self.steps
     return dataclasses.replace(
@@ -91,13 +92,14 @@ class Recipe:
     keras: str = "keras",
     width: float = 1.0,
   ) -> Any:
-    """The model, compiled with its optimizer, cross-entropy and accuracy.
+    """Returns the model, compiled with cross-entropy and accuracy.
 
     Args:
-      input_shape: of one example.
-      classes: how many there are.
-      keras: `"keras"` (Keras 3) or `"tf_keras"`.
-      width: multiplies the units or filters of hidden layers.
+      input_shape: Shape of one example.
+      classes: Number of classes.
+      keras: `"keras"` (Keras 3) or `"tf_keras"`. Defaults to `"keras"`.
+      width: Factor for the number of units or filters of hidden layers.
+        Defaults to `1.0`.
     """
     decay = {"weight_decay": self.weight_decay} if self.weight_decay else {}
     model = self.network(
@@ -127,26 +129,26 @@ def learning_rate(
   drops: tuple[int, ...] = (),
   keras: str = "keras",
 ) -> Any:
-  """A learning rate that rises at first, and drops by steps of ten.
+  """Returns a learning rate with a warm-up, which drops by factors of ten.
 
   At step t it is `highest * min(1, t / warmup) / 10 ** d`, where d is the
-  number of drops that are not after t.
+  number of drops up to step t.
 
   Args:
-    highest: the learning rate between warm-up and the first drop.
-    warmup: over how many steps it rises from 0.
-    drops: the steps from which on it is divided by 10.
-    keras: `"keras"` (Keras 3) or `"tf_keras"`.
+    highest: The learning rate between warm-up and the first drop.
+    warmup: Number of steps in which the learning rate rises from 0.
+    drops: The steps at which the learning rate is divided by 10.
+    keras: `"keras"` (Keras 3) or `"tf_keras"`. Defaults to `"keras"`.
 
   Returns:
-    What an optimizer takes: a number where it is constant, or a schedule.
+    A number if the learning rate is constant, else a schedule of Keras.
   """
   if warmup:
     return _warmup_class(keras)(highest, warmup, drops)
   if drops:
     schedules = importlib.import_module(keras).optimizers.schedules
     return schedules.PiecewiseConstantDecay(
-      # Theirs holds the old value at the boundary itself.
+      # At a boundary itself, Keras still has the old value.
       [step - 1 for step in drops],
       [highest / 10**passed for passed in range(len(drops) + 1)],
     )
@@ -155,11 +157,12 @@ def learning_rate(
 
 @functools.cache
 def _warmup_class(keras: str) -> Any:
-  """The class of schedules with a warm-up; it loads once it is made."""
+  """Makes and registers the class of schedules with a warm-up."""
   library = importlib.import_module(keras)
+  base: Any = library.optimizers.schedules.LearningRateSchedule
 
   @library.saving.register_keras_serializable("tf_lottery")
-  class LinearWarmup(library.optimizers.schedules.LearningRateSchedule):
+  class LinearWarmup(base):
     """See `learning_rate`."""
 
     def __init__(self, highest, warmup, drops):
@@ -244,10 +247,10 @@ _RECIPES: Mapping[str, Recipe] = {
 
 
 def recipe(name: str) -> Recipe:
-  """The recipe of a network of the papers, by the name of its preset.
+  """Returns the recipe of a network of the papers, by its preset's name.
 
   Raises:
-    ValueError: there is no recipe of that name.
+    ValueError: There is no recipe of that name.
   """
   if name not in _RECIPES:
     raise ValueError(f"recipe must be one of {sorted(_RECIPES)}, got {name!r}.")

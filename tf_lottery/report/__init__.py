@@ -9,6 +9,7 @@ import io
 import os
 import pathlib
 import re
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -22,12 +23,13 @@ with _optional.needs("report", "The report"):
   import markupsafe
 
   from tf_lottery.report import claims
-  from tf_lottery.report import evidence as evidence_lib
   from tf_lottery.report import gallery
   from tf_lottery.report import summaries
   from tf_lottery.report import tables
   from tf_lottery.report import verdicts
   from tf_lottery.report import wording
+  from tf_lottery.report.evidence import Evidence
+  from tf_lottery.report.evidence import gather
 
 _TEMPLATE = pathlib.Path(__file__).with_name("report.html.jinja")
 
@@ -45,7 +47,7 @@ class Section:
   """
 
   anchor: str
-  evidence: evidence_lib.Evidence
+  evidence: Evidence
   headline: str
   tables: Mapping[str, tables.Table]
   pictures: Sequence[gallery.Picture] = ()
@@ -96,15 +98,15 @@ def write(
   ```
   """
   out = pathlib.Path(out)
-  found = evidence_lib.gather(runs, tolerance, claims_by_recipe)
+  found = gather(runs, tolerance, claims_by_recipe)
   anchors = _anchors([evidence.experiment for evidence in found])
   sections = [
     _section(anchor, evidence, out / "figures", alone=len(found) == 1)
     for anchor, evidence in zip(anchors, found, strict=True)
   ]
   contents = {
-    "summary.csv": _csv(_summary_rows(found)),
-    "verdicts.csv": _csv(_verdict_rows(found)),
+    "summary.csv": _csv(found, _summaries),
+    "verdicts.csv": _csv(found, _verdicts),
     "summary.md": _markdown(sections),
     "report.html": _page(sections, tolerance),
   }
@@ -120,7 +122,7 @@ def write(
 
 def _section(
   anchor: str,
-  evidence: evidence_lib.Evidence,
+  evidence: Evidence,
   folder: pathlib.Path,
   *,
   alone: bool,
@@ -134,7 +136,7 @@ def _section(
   )
 
 
-def _tables(evidence: evidence_lib.Evidence) -> dict[str, tables.Table]:
+def _tables(evidence: Evidence) -> dict[str, tables.Table]:
   """Returns the tables of an experiment that have rows, by name."""
   every = {
     "verdicts": tables.verdicts(evidence, summaries.EARLY),
@@ -189,29 +191,24 @@ def _anchors(names: Sequence[str]) -> list[str]:
   return anchors
 
 
-def _summary_rows(
-  found: Iterable[evidence_lib.Evidence],
-) -> list[dict[str, Any]]:
-  return [
+def _summaries(evidence: Evidence) -> list[summaries.Summary]:
+  measures = (*evidence.fields.values(), summaries.STEP)
+  return [row for measure in measures for row in evidence.summary(measure)]
+
+
+def _verdicts(evidence: Evidence) -> list[verdicts.Verdict]:
+  return [row for when in evidence.fields for row in evidence.verdicts(when)]
+
+
+def _csv(
+  found: Iterable[Evidence], rows_of: Callable[[Evidence], Iterable[Any]]
+) -> str:
+  """Writes rows of each experiment, which are dataclasses, as CSV."""
+  rows = [
     {"experiment": evidence.experiment, **dataclasses.asdict(row)}
     for evidence in found
-    for measure in (*evidence.fields.values(), summaries.STEP)
-    for row in evidence.summary(measure)
+    for row in rows_of(evidence)
   ]
-
-
-def _verdict_rows(
-  found: Iterable[evidence_lib.Evidence],
-) -> list[dict[str, Any]]:
-  return [
-    {"experiment": evidence.experiment, **dataclasses.asdict(row)}
-    for evidence in found
-    for when in evidence.fields
-    for row in evidence.verdicts(when)
-  ]
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
   file = io.StringIO()
   if rows:
     writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")

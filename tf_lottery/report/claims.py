@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tf_lottery.report import records
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
+from tf_lottery.report.records import RoundRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Finding:
 
   Attributes:
     claim: The claim.
-    measure: The field of `Trial` that was compared.
+    measure: The field of `RoundRecord` that was compared.
     level: The Level that was tested; for a range, the Level that decided.
     density: The mean density of that Level's tickets.
     word: `"holds"`, `"does not hold"` or `"cannot tell"`.
@@ -72,11 +72,11 @@ class Finding:
 
 
 def findings(
-  trials: Sequence[records.Trial],
+  rounds: Sequence[RoundRecord],
   claims: Sequence[Claim],
   tolerance: float = 0.005,
 ) -> list[Finding]:
-  """Tests claims on the trials of an experiment, by one-sided Welch tests.
+  """Tests claims on the Rounds of an experiment, by one-sided Welch tests.
 
   A claim *holds* if the test rejects its opposite at a significance of 5 %, and
   *does not hold* if the test rejects the claim itself. Claims about values are
@@ -87,7 +87,7 @@ def findings(
   range.
 
   Args:
-    trials: The trials of one experiment.
+    rounds: The Rounds of one experiment.
     claims: The claims to test.
     tolerance: By how much a value may be worse and still count as as good, in
       units of the metric. Defaults to `0.005`, half a point of accuracy.
@@ -96,39 +96,38 @@ def findings(
     One finding for each claim and measure that could be tested.
 
   Raises:
-    ValueError: The tolerance is negative, or the trials do not tell whether
+    ValueError: The tolerance is negative, or the Rounds do not tell whether
       more of the metric is better.
   """
   verdicts.check_tolerance(tolerance)
   rows = []
   for claim in claims:
-    for measure in _measures(trials, claim):
-      at_levels = [
-        _at_level(trials, claim, tolerance, measure, *level)
-        for level in _levels(trials, claim)
+    for measure in _measures(rounds, claim):
+      tested = [
+        _at_level(rounds, claim, tolerance, measure, level, density)
+        for level, density in _levels(rounds, claim)
       ]
-      at_levels = [finding for finding in at_levels if finding]
-      if at_levels:
-        rows.append(_decisive(at_levels))
+      if found := [finding for finding in tested if finding]:
+        rows.append(_decisive(found))
   return rows
 
 
-def _measures(trials: Sequence[records.Trial], claim: Claim) -> list[str]:
-  """Returns the fields of `Trial` that a claim is about."""
+def _measures(rounds: Sequence[RoundRecord], claim: Claim) -> list[str]:
+  """Returns the fields of `RoundRecord` that a claim is about."""
   if claim.sooner:
     return [summaries.STEP]
   return [
-    summaries.measure_at(when, trials)
+    summaries.measure_at(when, rounds)
     for when in (summaries.EARLY, summaries.END)
   ]
 
 
 def _levels(
-  trials: Sequence[records.Trial], claim: Claim
+  rounds: Sequence[RoundRecord], claim: Claim
 ) -> list[tuple[int, float]]:
   """Returns the Levels at which to test a claim, with their densities."""
-  densities = summaries.level_densities(trials)
-  trained = {(t.method, t.level) for t in trials if t.done}
+  densities = summaries.level_densities(rounds)
+  trained = {(r.method, r.level) for r in rounds if r.done}
   levels = [
     (level, density)
     for level, density in densities.items()
@@ -149,7 +148,7 @@ def _levels(
 
 
 def _at_level(
-  trials: Sequence[records.Trial],
+  rounds: Sequence[RoundRecord],
   claim: Claim,
   tolerance: float,
   measure: str,
@@ -160,14 +159,14 @@ def _at_level(
   first, second = (
     np.asarray(
       summaries.replicate_values(
-        trials, method, 0 if method == "dense" else level, measure
+        rounds, method, 0 if method == "dense" else level, measure
       )
     )
     for method in (claim.first, claim.second)
   )
   if not len(first) or not len(second):
     return None
-  sign = -1 if claim.sooner else verdicts.direction(trials)
+  sign = -1 if claim.sooner else verdicts.direction(rounds)
   margin = tolerance if claim.as_good else 0.0
   p = verdicts.welch(sign * first, sign * second, -margin)
   p_against = verdicts.welch(sign * second, sign * first, margin)
@@ -190,7 +189,7 @@ def _at_level(
 
 def _word(p: float | None, p_against: float | None) -> tuple[str, str]:
   """Returns the word for two p values, and the reason if one cannot tell."""
-  if p is None:
+  if p is None or p_against is None:
     return "cannot tell", "too few replicates, or none that vary"
   if p < verdicts.SIGNIFICANCE:
     return "holds", ""

@@ -13,13 +13,14 @@ import re
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib import axes as axes_lib
-from matplotlib import figure as figure_lib
 from matplotlib import ticker
+from matplotlib.axes import Axes
 from matplotlib.backends import backend_agg
+from matplotlib.figure import Figure
 
 from tf_lottery.storage import files
 
@@ -85,7 +86,7 @@ def style(method: str) -> Style:
 @contextlib.contextmanager
 def themed(theme: Theme) -> Iterator[None]:
   """Makes matplotlib draw in the colours of a theme, inside a `with` block."""
-  settings = {
+  settings: dict[Any, Any] = {
     "axes.facecolor": "none",
     "axes.edgecolor": theme.ink,
     "axes.labelcolor": theme.ink,
@@ -115,7 +116,7 @@ def themed(theme: Theme) -> Iterator[None]:
 
 
 def draw(
-  function: Callable[[Theme], figure_lib.Figure | None],
+  function: Callable[[Theme], Figure | None],
   prefix: str,
   path: pathlib.Path,
 ) -> dict[str, str] | None:
@@ -146,7 +147,7 @@ def draw(
   return elements
 
 
-def svg(figure: figure_lib.Figure, prefix: str) -> str:
+def svg(figure: Figure, prefix: str) -> str:
   """Returns a figure as an SVG element whose ids begin with `prefix`."""
   text = _saved(figure, "svg").decode()
   text = text[text.index("<svg") :]
@@ -155,11 +156,9 @@ def svg(figure: figure_lib.Figure, prefix: str) -> str:
   return text.replace("url(#", f"url(#{prefix}-")
 
 
-def axes(
-  theme: Theme, x_label: str, y_label: str
-) -> tuple[figure_lib.Figure, axes_lib.Axes]:
+def axes(theme: Theme, x_label: str, y_label: str) -> tuple[Figure, Axes]:
   """Makes a figure with one pair of axes."""
-  figure = figure_lib.Figure(figsize=(_WIDTH, _HEIGHT))
+  figure = Figure(figsize=(_WIDTH, _HEIGHT))
   axes = figure.add_subplot()
   axes.set_xlabel(x_label)
   axes.set_ylabel(y_label)
@@ -168,7 +167,7 @@ def axes(
   return figure, axes
 
 
-def density_axis(axes: axes_lib.Axes, densities: Sequence[float]) -> None:
+def density_axis(axes: Axes, densities: Sequence[float]) -> None:
   """Makes the horizontal axis one of densities, from high to low.
 
   Its scale is logarithmic. Each Level has a tick at its density in percent, and
@@ -192,10 +191,9 @@ def density_axis(axes: axes_lib.Axes, densities: Sequence[float]) -> None:
   axes.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
-def legend(axes: axes_lib.Axes) -> None:
+def legend(figure: Figure) -> None:
   """Puts a legend above the axes, with as many columns as fit, at most six."""
-  handles, labels = axes.get_legend_handles_labels()
-  figure = axes.figure
+  handles, labels = figure.axes[0].get_legend_handles_labels()
   renderer = backend_agg.FigureCanvasAgg(figure).get_renderer()
   for columns in range(min(len(labels), 6), 0, -1):
     made = figure.legend(
@@ -219,7 +217,7 @@ def ramp(theme: Theme, count: int) -> list[tuple[float, ...]]:
   return [colours(value) for value in np.linspace(low, high, count)]
 
 
-def _saved(figure: figure_lib.Figure, kind: str, **options) -> bytes:
+def _saved(figure: Figure, kind: str, **options) -> bytes:
   file = io.BytesIO()
   if kind == "svg":
     # Without a date and links, the same figure gives the same bytes.

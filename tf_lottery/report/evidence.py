@@ -1,4 +1,4 @@
-"""Evidence: the runs of one experiment and the statistics of their trials."""
+"""Evidence: the runs of one experiment and the statistics of their Rounds."""
 
 import collections
 import dataclasses
@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
-from tf_lottery import masks as masks_lib
 from tf_lottery import objective
+from tf_lottery.masks import Mask
 from tf_lottery.report import claims
 from tf_lottery.report import records
 from tf_lottery.report import summaries
@@ -19,13 +19,13 @@ from tf_lottery.report import verdicts
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-  """The runs and trials of one experiment, and the statistics of its trials.
+  """The runs and Rounds of one experiment, and their statistics.
 
   Attributes:
     experiment: The id of the experiment; where several folders hold an
       experiment of that id, the path of its folder.
     runs: The run directories.
-    trials: All trainings in these directories, finished or not.
+    rounds: All Rounds in these directories, finished or not.
     tolerance: How much worse than the dense network a ticket may be and still
       match it, in units of the metric.
     tested: The claims to test on this experiment.
@@ -33,7 +33,7 @@ class Evidence:
 
   experiment: str
   runs: tuple[records.Run, ...]
-  trials: tuple[records.Trial, ...]
+  rounds: tuple[records.RoundRecord, ...]
   tolerance: float = 0.005
   tested: Sequence[claims.Claim] = ()
 
@@ -41,21 +41,21 @@ class Evidence:
   def monitor(self) -> str:
     """The name of the metric.
 
-    If trials name several metrics, the most frequent one: a damaged run may
+    If Rounds name several metrics, the most frequent one: a damaged run may
     not know its own.
     """
-    known = [t.monitor for t in self.trials if t.val_end is not None]
-    names = collections.Counter(known or [t.monitor for t in self.trials])
+    known = [r.monitor for r in self.rounds if r.val_end is not None]
+    names = collections.Counter(known or [r.monitor for r in self.rounds])
     return names.most_common(1)[0][0] if names else "loss"
 
   @functools.cached_property
-  def compared(self) -> tuple[records.Trial, ...]:
-    """The trials that have this metric."""
-    return tuple(t for t in self.trials if t.monitor == self.monitor)
+  def compared(self) -> tuple[records.RoundRecord, ...]:
+    """The Rounds that have this metric."""
+    return tuple(r for r in self.rounds if r.monitor == self.monitor)
 
   @functools.cached_property
   def fields(self) -> dict[str, str]:
-    """The field of `Trial` to compare, by moment: `"early"` and `"end"`."""
+    """The field of `RoundRecord` to compare at `"early"` and at `"end"`."""
     return {
       when: summaries.measure_at(when, self.compared)
       for when in (summaries.EARLY, summaries.END)
@@ -76,7 +76,7 @@ class Evidence:
     all of its values lie between 0 and 1.
     """
     values = [
-      getattr(t, f) for t in self.compared for f in self.fields.values()
+      getattr(r, f) for r in self.compared for f in self.fields.values()
     ]
     return (
       self.has_direction
@@ -97,25 +97,25 @@ class Evidence:
   @functools.cached_property
   def replicates(self) -> int:
     """The number of replicates whose dense network is fully trained."""
-    return len({t.replicate for t in self.trials if not t.level and t.done})
+    return len({r.replicate for r in self.rounds if not r.level and r.done})
 
   @functools.cached_property
   def unfinished(self) -> int:
-    """The number of trainings that are declared or begun but not finished."""
-    declared = self.runs[0].declared.get("trainings")
+    """The number of Rounds that are declared or begun but not finished."""
+    declared = self.runs[0].experiment_declaration.get("trainings")
     if declared is not None:
-      return max(0, declared - sum(trial.done for trial in self.trials))
-    begun = sum(not trial.done for trial in self.trials)
+      return max(0, declared - sum(r.done for r in self.rounds))
+    begun = sum(not r.done for r in self.rounds)
     missing = 0
     for run in self.runs:
       schedule = run.declaration.get("schedule")
       levels = 0 if schedule is None else len(schedule) + 1
-      ours = {t.level for t in self.trials if t.run == str(run.path)}
+      ours = {r.level for r in self.rounds if r.run == str(run.path)}
       missing += sum(level not in ours for level in range(levels))
     return begun + missing
 
   @property
-  def masks(self) -> dict[int, tuple[masks_lib.Mask, list[str]]]:
+  def masks(self) -> dict[int, tuple[Mask, list[str]]]:
     """Level -> mask of the first replicate, and the names of its weights."""
     return self._masks[0]
 
@@ -123,17 +123,18 @@ class Evidence:
   def damage(self) -> tuple[str, ...]:
     """What could not be read, and why: a sentence for each file or line."""
     found = [text for run in self.runs for text in run.damage]
-    found += [text for t in self.trials for text in t.damage.splitlines()]
+    found += [text for r in self.rounds for text in r.damage.splitlines()]
     return tuple(dict.fromkeys([*found, *self._masks[1]]))
 
   @functools.cached_property
   def _masks(
     self,
-  ) -> tuple[dict[int, tuple[masks_lib.Mask, list[str]]], list[str]]:
+  ) -> tuple[dict[int, tuple[Mask, list[str]]], list[str]]:
     """The masks of the first replicate, and which tickets are damaged."""
-    found, damage = {}, []
+    found: dict[int, tuple[Mask, list[str]]] = {}
+    damage: list[str] = []
     directory = self.runs[0].directory
-    for level in summaries.level_densities(self.trials):
+    for level in summaries.level_densities(self.rounds):
       if file := records.read_ticket(directory.level(level), damage):
         found[level] = file.mask, file.names
     return found, damage
@@ -192,14 +193,8 @@ def gather(
   for home, runs in by_home.items():
     # Several folders may hold experiments of the same id.
     name = runs[0].experiment if ids[runs[0].experiment] == 1 else str(home)
-    trials = [trial for run in runs for trial in records.read_trials(run)]
-    recipe = str(runs[0].declared.get("recipe"))
+    rounds = [r for run in runs for r in records.read_rounds(run)]
+    recipe = str(runs[0].experiment_declaration.get("recipe"))
     tested = (claims_by_recipe or {}).get(recipe, ())
-    found.append(Evidence(name, tuple(runs), tuple(trials), tolerance, tested))
+    found.append(Evidence(name, tuple(runs), tuple(rounds), tolerance, tested))
   return found
-
-
-def layer_classes(runs: Sequence[records.Run]) -> list[str]:
-  """Returns the class names of the first run's layers, as far as declared."""
-  layers = runs[0].declaration.get("layers", []) if runs else []
-  return [str(layer.get("class", "")) for layer in layers]

@@ -9,9 +9,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import axes as axes_lib
-from matplotlib import figure as figure_lib
 from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tf_lottery.report import drawing
 from tf_lottery.report import summaries
@@ -27,7 +27,7 @@ def against_density(
   *,
   percent: bool,
   whole: bool = False,
-) -> figure_lib.Figure | None:
+) -> Figure | None:
   """Draws each method's mean at each Level, with bars from minimum to maximum.
 
   Args:
@@ -59,7 +59,7 @@ def against_density(
   if whole:
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
-  drawing.legend(axes)
+  drawing.legend(figure)
   return figure
 
 
@@ -69,7 +69,7 @@ def curves(
   theme: drawing.Theme,
   *,
   percent: bool,
-) -> figure_lib.Figure | None:
+) -> Figure | None:
   """Draws values by training step, one line for each density.
 
   Args:
@@ -97,7 +97,7 @@ def curves(
     )
   _leave_out_beginning(axes, drawn, scale)
   axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
-  drawing.legend(axes)
+  drawing.legend(figure)
   return figure
 
 
@@ -105,7 +105,7 @@ def layers(
   densities: Sequence[float],
   by_layer: Sequence[tuple[str, Sequence[float]]],
   theme: drawing.Theme,
-) -> figure_lib.Figure | None:
+) -> Figure | None:
   """Draws the density of each layer against the density of the network.
 
   Args:
@@ -131,13 +131,13 @@ def layers(
   axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
   axes.yaxis.set_minor_locator(ticker.NullLocator())
   drawing.density_axis(axes, densities)
-  drawing.legend(axes)
+  drawing.legend(figure)
   return figure
 
 
 def input_maps(
   maps: Sequence[tuple[float, np.ndarray]], theme: drawing.Theme
-) -> figure_lib.Figure | None:
+) -> Figure | None:
   """Draws how many weights the first layer keeps at each pixel of the input.
 
   Args:
@@ -148,7 +148,7 @@ def input_maps(
   maps = [(density, counts) for density, counts in maps if counts.any()]
   if not maps:
     return None
-  figure = figure_lib.Figure(figsize=(1.75 * len(maps) + 0.9, 2.3))
+  figure = Figure(figsize=(1.75 * len(maps) + 0.9, 2.3))
   grid = figure.subplots(1, len(maps), squeeze=False)[0]
   relative = [counts / counts.mean() for _, counts in maps]
   top = max(float(image.max()) for image in relative)
@@ -173,7 +173,7 @@ def in_order(rows: Sequence[summaries.Summary]) -> list[str]:
 
 
 def _layer_lines(
-  axes: axes_lib.Axes,
+  axes: Axes,
   densities: Sequence[float],
   by_layer: Sequence[tuple[str, Sequence[float]]],
   theme: drawing.Theme,
@@ -198,7 +198,7 @@ def _layer_lines(
 
 
 def _bars(
-  axes: axes_lib.Axes,
+  axes: Axes,
   points: Sequence[summaries.Summary],
   style: drawing.Style,
   scale: float,
@@ -223,7 +223,7 @@ def _bars(
 
 
 def _dense_band(
-  axes: axes_lib.Axes,
+  axes: Axes,
   dense: summaries.Summary,
   scale: float,
   theme: drawing.Theme,
@@ -239,7 +239,7 @@ def _dense_band(
 
 
 def _leave_out_collapse(
-  axes: axes_lib.Axes,
+  axes: Axes,
   rows: Sequence[summaries.Summary],
   dense: summaries.Summary | None,
   scale: float,
@@ -253,7 +253,7 @@ def _leave_out_collapse(
 
 
 def _leave_out_beginning(
-  axes: axes_lib.Axes,
+  axes: Axes,
   lines: Sequence[tuple[float, Sequence[int], Sequence[float]]],
   scale: float,
 ) -> None:

@@ -8,15 +8,16 @@ from collections.abc import Callable
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import figure as figure_lib
+from matplotlib.figure import Figure
 
 from tf_lottery import masks
 from tf_lottery.report import drawing
-from tf_lottery.report import evidence as evidence_lib
 from tf_lottery.report import figures
 from tf_lottery.report import records
 from tf_lottery.report import summaries
 from tf_lottery.report import wording
+from tf_lottery.report.evidence import Evidence
+from tf_lottery.storage import run_directory
 
 # The densities of figures 1 and 3 of Frankle and Carbin, and some lower ones.
 _CHOSEN = (0.513, 0.211, 0.135, 0.07, 0.036, 0.012)
@@ -46,13 +47,11 @@ class Picture:
 
 # A figure before it is drawn: its name, caption and alternative text, and the
 # function that draws it in a theme.
-Sketch = tuple[
-  str, str, str, Callable[[drawing.Theme], figure_lib.Figure | None]
-]
+Sketch = tuple[str, str, str, Callable[[drawing.Theme], Figure | None]]
 
 
 def pictures(
-  evidence: evidence_lib.Evidence, folder: pathlib.Path, prefix: str
+  evidence: Evidence, folder: pathlib.Path, prefix: str
 ) -> list[Picture]:
   """Draws the figures of an experiment, and writes them into a folder.
 
@@ -64,15 +63,8 @@ def pictures(
   Returns:
     The figures, without those for which there is nothing to draw.
   """
-  sketches = [
-    _accuracy(evidence, summaries.EARLY),
-    _accuracy(evidence, summaries.END),
-    _early_stop(evidence),
-    _curves(evidence),
-    *_of_masks(evidence),
-  ]
   drawn = []
-  for name, caption, alt, function in sketches:
+  for name, caption, alt, function in sketches(evidence):
     name = prefix + name
     elements = drawing.draw(function, name, folder / name)
     if elements is not None:
@@ -81,54 +73,70 @@ def pictures(
   return drawn
 
 
-def _accuracy(evidence: evidence_lib.Evidence, when: str) -> Sketch:
-  rows = evidence.summary(evidence.fields[when])
-  at = "the early stop" if when == summaries.EARLY else "the end of training"
-  label = evidence.metric + (", %" if evidence.percent else "")
-  caption = (
-    f"{evidence.metric.capitalize()} at {at} against the weights that remain."
-    f" {_bars(rows)}"
+def sketches(evidence: Evidence) -> list[Sketch]:
+  """Returns all figures of an experiment before they are drawn."""
+  return [
+    *(_values(evidence, when) for when in wording.WHEN),
+    _early_stop(evidence),
+    _curves(evidence),
+    *_of_masks(evidence),
+  ]
+
+
+def _values(evidence: Evidence, when: str) -> Sketch:
+  what = f"{evidence.metric} {wording.WHEN[when]}"
+  return _against_density(
+    evidence,
+    f"{evidence.monitor}-{when}",
+    evidence.fields[when],
+    what,
+    f"{wording.capital(what)} against the weights that remain.",
   )
-  if evidence.percent and _is_cut(rows):
+
+
+def _early_stop(evidence: Evidence) -> Sketch:
+  return _against_density(
+    evidence,
+    "early-stop",
+    summaries.STEP,
+    "step of the early stop",
+    "Step at which the validation loss is at its minimum, found after"
+    " training. A network with a lower step learned faster.",
+  )
+
+
+def _against_density(
+  evidence: Evidence, name: str, measure: str, what: str, caption: str
+) -> Sketch:
+  """Returns the figure of one measure, for all methods at all Levels."""
+  rows = evidence.summary(measure)
+  is_step = measure == summaries.STEP
+  percent = evidence.percent and not is_step
+  if all(row.draws == 1 for row in rows):
+    caption += " Each point is one training."
+  else:
+    caption += (
+      " Lines are means over replicates; bars, and the band of the dense"
+      " network, go from minimum to maximum."
+    )
+  if percent and _is_cut(rows):
     caption += (
       f" Values more than {100 * figures.LOWEST:.0f} points below dense are"
       " cut off; the table has them."
     )
-  return (
-    f"{evidence.monitor}-{when}",
-    caption,
-    _alt(evidence.metric + f" at {at}", rows, evidence.percent),
-    functools.partial(
-      figures.against_density, rows, label, percent=evidence.percent
-    ),
+  draw = functools.partial(
+    figures.against_density,
+    rows,
+    _label(what if is_step else evidence.metric, percent),
+    percent=percent,
+    whole=is_step,
   )
+  return name, caption, _alt(what, rows, percent), draw
 
 
-def _early_stop(evidence: evidence_lib.Evidence) -> Sketch:
-  rows = evidence.summary(summaries.STEP)
-  return (
-    "early-stop",
-    "Step at which the validation loss is at its minimum, found after"
-    f" training. A network with a lower step learned faster. {_bars(rows)}",
-    _alt("step of the early stop", rows, percent=False),
-    functools.partial(
-      figures.against_density,
-      rows,
-      "step of the early stop",
-      percent=False,
-      whole=True,
-    ),
-  )
-
-
-def _bars(rows: Sequence[summaries.Summary]) -> str:
-  """Returns the part of a caption that explains points and bars."""
-  if all(row.draws == 1 for row in rows):
-    return "Each point is one training."
-  return (
-    "Lines are means over replicates; bars, and the band of the dense network,"
-    " go from minimum to maximum."
-  )
+def _label(name: str, percent: bool) -> str:
+  """Returns the label of an axis, with its unit."""
+  return f"{name}, %" if percent else name
 
 
 def _alt(what: str, rows: Sequence[summaries.Summary], percent: bool) -> str:
@@ -136,15 +144,12 @@ def _alt(what: str, rows: Sequence[summaries.Summary], percent: bool) -> str:
   parts = []
   for method in figures.in_order(rows):
     line = [row for row in rows if row.method == method]
-    first, last = line[0], line[-1]
-    text = f"{method.replace('_', ' ')} {wording.value(first.mean, percent)}"
+    values = [wording.value(row.mean, percent, row.measure) for row in line]
+    text = f"{drawing.style(method).label} {values[0]}"
     if method != "dense":
-      text += f" at {wording.density(first.density)} of the weights"
-    if last is not first:
-      text += (
-        f" and {wording.value(last.mean, percent)} at"
-        f" {wording.density(last.density)}"
-      )
+      text += f" at {wording.density(line[0].density)} of the weights"
+    if len(line) > 1:
+      text += f" and {values[-1]} at {wording.density(line[-1].density)}"
     parts.append(text)
   return f"Line chart, {what}: {'; '.join(parts)}."
 
@@ -155,7 +160,7 @@ def _is_cut(rows: Sequence[summaries.Summary]) -> bool:
   return bool(dense) and min(r.low for r in rows) < dense[0] - figures.LOWEST
 
 
-def _curves(evidence: evidence_lib.Evidence) -> Sketch:
+def _curves(evidence: Evidence) -> Sketch:
   lines = []
   for level, density in _levels(evidence, _CHOSEN, dense=True):
     steps, values = _mean_curve(evidence, level)
@@ -164,28 +169,29 @@ def _curves(evidence: evidence_lib.Evidence) -> Sketch:
   among = ", ".join(wording.density(density) for density, *_ in lines[1:])
   return (
     "curves",
-    f"{name.capitalize()} as training goes on, mean over replicates: the dense"
-    " network, and tickets by the weights that remain. Values of the first"
-    " twentieth of training may lie outside of the axes.",
+    f"{wording.capital(name)} as training goes on, mean over replicates: the"
+    " dense network, and tickets by the weights that remain. Steps count from"
+    " the start of each training. Values of the first twentieth of training may"
+    " lie outside of the axes.",
     f"Line chart of {name} by training step for the dense network and for"
     f" tickets of {among or 'no other density yet'}.",
     functools.partial(
       figures.curves,
       lines,
-      name + (", %" if evidence.percent else ""),
+      _label(name, evidence.percent),
       percent=evidence.percent,
     ),
   )
 
 
 def _levels(
-  evidence: evidence_lib.Evidence, chosen: Sequence[float], dense: bool
+  evidence: Evidence, chosen: Sequence[float], dense: bool
 ) -> list[tuple[int, float]]:
   """Returns the Levels nearest to some densities, with their own densities.
 
   If no Level is near any of them, the first and the last one with tickets.
   """
-  densities = summaries.level_densities(evidence.trials)
+  densities = summaries.level_densities(evidence.rounds)
   sparse = [level for level in densities if level]
   nearest = {0} if dense and 0 in densities else set()
   for near in chosen if sparse else ():
@@ -198,26 +204,34 @@ def _levels(
 
 
 def _mean_curve(
-  evidence: evidence_lib.Evidence, level: int
+  evidence: Evidence, level: int
 ) -> tuple[list[int], list[float]]:
-  """Returns the steps that all replicates share, and the mean at each."""
-  trained = [t for t in evidence.compared if t.level == level]
-  trained = [t for t in trained if t.method in ("dense", "ticket")]
-  replicates = {t.run for t in trained if t.done} or {t.run for t in trained}
+  """Returns the steps that all replicates share, and the mean at each.
+
+  Steps count from the start of each Round. Where some replicates are done, only
+  those are taken.
+  """
+  rounds = [
+    r
+    for r in evidence.compared
+    if r.level == level and r.method in ("dense", "ticket")
+  ]
+  name = f"val_{evidence.monitor}"
   curves = []
-  for run in evidence.runs:
-    if str(run.path) in replicates:
-      rows = records.read_rows(run.directory.level(level))
-      name = f"val_{evidence.monitor}"
-      curve = {row["step"]: records.number(row, name) for row in rows}
-      curves.append({step: v for step, v in curve.items() if v is not None})
+  for round_ in [r for r in rounds if r.done] or rounds:
+    directory = run_directory.RunDirectory(round_.run, writes=False)
+    values = {
+      int(row["step"]) - round_.start: records.number(row, name)
+      for row in records.read_rows(directory.level(level))
+    }
+    curves.append({step: v for step, v in values.items() if v is not None})
   if not curves:
     return [], []
   steps = sorted(set.intersection(*map(set, curves)))
   return steps, [float(np.mean([c[step] for c in curves])) for step in steps]
 
 
-def _of_masks(evidence: evidence_lib.Evidence) -> list[Sketch]:
+def _of_masks(evidence: Evidence) -> list[Sketch]:
   """Returns the figures that show the masks of the first replicate."""
   found = evidence.masks
   if not found:
@@ -225,7 +239,8 @@ def _of_masks(evidence: evidence_lib.Evidence) -> list[Sketch]:
   names = next(iter(found.values()))[1]
   same = {k: m for k, (m, own) in found.items() if own == names and m.kept}
   sketches = [_layers(list(same.values()), names)] if same else []
-  if "Flatten" in evidence_lib.layer_classes(evidence.runs):
+  layers = evidence.runs[0].declaration.get("layers", [])
+  if any(layer.get("class") == "Flatten" for layer in layers):
     mapped = [k for k, _ in _levels(evidence, _MAPPED, dense=False)]
     sketches += _input_maps([same[k] for k in mapped if k in same])
   return sketches

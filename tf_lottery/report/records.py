@@ -1,7 +1,7 @@
-"""Trials: every training of every run, read from run directories.
+"""The report's reading of Rounds: all trainings of all runs, finished or not.
 
-Reads files only: of finished runs, of those that go on, and of those that were
-killed. A file that is damaged counts as not there, and is noted as damage.
+A file that is damaged is treated as if it were absent, and is noted as damage.
+So the report also reads runs that go on, and runs that were killed.
 """
 
 import dataclasses
@@ -17,43 +17,49 @@ from collections.abc import Sequence
 from typing import Any
 from typing import TypeVar
 
-from tf_lottery import objective as objective_lib
-from tf_lottery import tickets
+from tf_lottery.objective import Direction
+from tf_lottery.objective import Objective
+from tf_lottery.objective import default_name
 from tf_lottery.storage import files
 from tf_lottery.storage import run_directory
+from tf_lottery.tickets import TicketFile
 
 _Value = TypeVar("_Value")
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
-  """One training: of a dense network, of a ticket, or of a control.
+class RoundRecord:
+  """One Round, as far as it can be read.
 
-  Values are of the monitored metric; None where they are not known: before
-  the first evaluation, without test data, or where they are not finite.
+  Values are of the monitored metric. They are None before the first evaluation,
+  without test data, and where they are not finite.
 
   Attributes:
-    run: the run directory.
-    experiment: the id of its experiment.
-    replicate: which replicate of it.
+    run: The run directory.
+    experiment: The id of its experiment.
+    replicate: The number of the replicate in its experiment.
     method: `"dense"`, `"ticket"`, or the name of the control.
-    draw: which draw of a control.
-    level: how often the network has been pruned; 0 is dense.
-    density: fraction of the prunable weights kept.
-    steps: the last step that was evaluated, counted from the start of this
-      training, as is `early_stop_step`.
-    seconds: of training and evaluation, up to there.
-    done: whether it was trained to its end.
-    monitor: the name of the metric.
-    direction: `"max"` if more of it is better, `"min"` if less of it is; None
-      where that is not known.
-    early_stop_step: where the validation loss is at its minimum, found
-      afterwards, as Frankle and Carbin (arXiv 1803.03635, section 2) do it.
-    val_early: validation value at that step.
-    test_early: test value at that step.
-    val_end: validation value at the last step.
-    test_end: test value at the last step.
-    damage: what of its files could not be read, and why; one sentence a line.
+    draw: The number of the draw of a control.
+    level: How often the network has been pruned; 0 is dense.
+    density: The fraction of the prunable weights that is kept.
+    steps: The last step that was evaluated, counted from the start of this
+      Round.
+    seconds: The time of training and evaluation up to there.
+    done: Whether the Round is trained to its end.
+    monitor: The name of the metric.
+    direction: `"max"` if more of the metric is better, `"min"` if less of it
+      is; None if that is not known.
+    early_stop_step: The step at which the validation loss is at its minimum,
+      counted from the start of this Round. It is found after training, as
+      Frankle and Carbin (arXiv 1803.03635, section 2) do it.
+    val_early: The validation value at that step.
+    test_early: The test value at that step.
+    val_end: The validation value at the last step.
+    test_end: The test value at the last step.
+    damage: Which of its files could not be read, and why; one sentence a line.
+    start: The step of the weights that this Round began with. It is above 0 if
+      the Round goes on from weights that other Rounds trained.
+    versions: The versions and the machine that the Round was trained with.
   """
 
   run: str
@@ -67,88 +73,82 @@ class Trial:
   seconds: float
   done: bool
   monitor: str
-  direction: objective_lib.Direction | None = None
+  direction: Direction | None = None
   early_stop_step: int | None = None
   val_early: float | None = None
   test_early: float | None = None
   val_end: float | None = None
   test_end: float | None = None
   damage: str = ""
+  start: int = 0
+  versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A run directory's place in its experiment.
+  """A run directory, its declaration and its place in an experiment.
 
   Attributes:
-    path: the run directory.
-    experiment: the id of its experiment.
-    replicate: which replicate of it.
-    home: the experiment's directory; the run's own if it stands alone.
+    path: The run directory.
+    experiment: The id of the experiment.
+    replicate: The number of the replicate in the experiment.
+    home: The directory of the experiment; the run's own if it stands alone.
+    declaration: The declaration of the run; empty if it cannot be read.
+    experiment_declaration: The declaration of the experiment; empty if the run
+      stands alone, or if it cannot be read.
+    damage: Which of the two cannot be read, and why.
   """
 
   path: pathlib.Path
   experiment: str
   replicate: int
   home: pathlib.Path
+  declaration: Mapping[str, Any]
+  experiment_declaration: Mapping[str, Any]
+  damage: tuple[str, ...]
 
   @classmethod
   def at(cls, path: str | os.PathLike) -> "Run":
-    """The run in a directory: `ROOT/ID/replicate_00`, or one by itself."""
+    """Reads a run: `ROOT/ID/replicate_00`, or one that stands alone."""
     path = pathlib.Path(path).resolve()
     replicate = run_directory.replicate_of(path)
-    if (
-      replicate is None
-      or not (path.parent / run_directory.EXPERIMENT).is_file()
-    ):
-      return cls(path, path.name, 0, path)
-    run = cls(path, path.parent.name, replicate, path.parent)
-    declared = run.declared.get("id") or run.experiment
-    return dataclasses.replace(run, experiment=declared)
-
-  @property
-  def declared(self) -> dict[str, Any]:
-    """The declaration of its experiment; empty if it stands alone."""
-    return self._declared([])
-
-  @property
-  def declaration(self) -> dict[str, Any]:
-    """What the run was asked to do; empty where that cannot be read."""
-    return self._declaration([])
-
-  @property
-  def damage(self) -> list[str]:
-    """Which of the two cannot be read, and why; see `read_trials` for more."""
+    if not (path.parent / run_directory.EXPERIMENT).is_file():
+      replicate = None
+    home = path if replicate is None else path.parent
     damage: list[str] = []
-    self._declared(damage)
-    self._declaration(damage)
-    return damage
+    experiment = (
+      _read(lambda: run_directory.read_experiment(home), damage) or {}
+    )
+    declaration = _read(_directory(path).read_declaration, damage) or {}
+    declared = None if replicate is None else experiment.get("id")
+    return cls(
+      path,
+      declared or home.name,
+      replicate or 0,
+      home,
+      declaration,
+      experiment,
+      tuple(damage),
+    )
 
   @property
   def directory(self) -> run_directory.RunDirectory:
-    """Its files."""
-    return run_directory.RunDirectory(self.path, writes=False)
-
-  def _declared(self, damage: list[str]) -> dict[str, Any]:
-    read = functools.partial(run_directory.read_experiment, self.home)
-    return _read(read, damage) or {}
-
-  def _declaration(self, damage: list[str]) -> dict[str, Any]:
-    return _read(self.directory.read_declaration, damage) or {}
+    """The files of the run, for reading only."""
+    return _directory(self.path)
 
 
 def find_runs(paths: Iterable[str | os.PathLike]) -> list[Run]:
-  """The runs at and below some paths, each once, by experiment and replicate.
+  """Returns the runs at and below some paths, by experiment and replicate.
 
   Args:
-    paths: run directories, or folders anywhere above some.
+    paths: Run directories, or folders that contain some at any depth. A run
+      that lies below several of them is returned once.
 
   Raises:
-    FileNotFoundError: a path is no directory, or has no run below it.
+    FileNotFoundError: A path is not a directory, or has no run below it.
   """
-  found = {}
-  for path in paths:
-    path = pathlib.Path(path)
+  found: dict[pathlib.Path, Run] = {}
+  for path in map(pathlib.Path, paths):
     if not path.is_dir():
       raise FileNotFoundError(
         f"A run must be a directory, got {path}. Give a run directory, or a"
@@ -167,158 +167,144 @@ def find_runs(paths: Iterable[str | os.PathLike]) -> list[Run]:
   )
 
 
-def _run_folders(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  for folder, below, names in os.walk(path):
-    # Other runs may lie in a run's folder, beside its legs.
-    below[:] = [name for name in below if not name.startswith("level_")]
-    if "declaration.json" in names:
-      yield pathlib.Path(folder)
-
-
-def read_trials(run: Run | str | os.PathLike) -> list[Trial]:
-  """The trials of a run, done or not, by Level."""
+def read_rounds(run: Run | str | os.PathLike) -> list[RoundRecord]:
+  """Reads the Rounds of a run, finished or not, by Level."""
   run = run if isinstance(run, Run) else Run.at(run)
-  declaration = run.declaration
-  return [_read_trial(run, declaration, *leg) for leg in run.directory.rounds()]
+  return [_read_round(run, *found) for found in run.directory.rounds()]
 
 
 def read_rows(
-  leg: run_directory.RoundDirectory, damage: list[str] | None = None
+  directory: run_directory.RoundDirectory, damage: list[str] | None = None
 ) -> list[dict[str, float]]:
-  """Reads the evaluations of a leg, without damaged lines.
+  """Reads the evaluations of a Round, without damaged lines.
 
   Args:
-    leg: the directory of the training.
-    damage: gets a sentence for each line, or the file, that cannot be read.
+    directory: The files of the Round.
+    damage: A list to which a sentence is added for each line, or for the file,
+      that cannot be read. Defaults to `None`: damage is not noted.
   """
-  damage = [] if damage is None else damage
-  return (
-    _read(lambda: leg.read_metrics(lambda e: damage.append(str(e))), damage)
-    or []
+  noted: list[str] = [] if damage is None else damage
+  read = functools.partial(
+    directory.read_metrics, lambda error: noted.append(str(error))
   )
+  return _read(read, noted) or []
 
 
 def read_ticket(
-  leg: run_directory.RoundDirectory, damage: list[str] | None = None
-) -> tickets.TicketFile | None:
-  """Reads a leg's ticket, whose mask is built when it is asked for.
+  directory: run_directory.RoundDirectory, damage: list[str] | None = None
+) -> TicketFile | None:
+  """Reads the ticket of a Round; its mask is built on first use.
 
   Args:
-    leg: the directory of the training.
-    damage: gets a sentence if the file is there and cannot be read.
+    directory: The files of the Round.
+    damage: A list to which a sentence is added if the file cannot be read.
+      Defaults to `None`: damage is not noted.
 
   Returns:
-    None where there is no ticket that can be read.
+    None if there is no ticket, or if it cannot be read.
   """
-  return _read(lambda: tickets.TicketFile(leg.ticket), damage)
-
-
-def read_record(
-  leg: run_directory.RoundDirectory, damage: list[str] | None = None
-) -> dict[str, Any]:
-  """Reads the record that a leg left at its end; empty where there is none.
-
-  Args:
-    leg: the directory of the training.
-    damage: gets a sentence if the file is there and cannot be read.
-  """
-  return _read(leg.read_record, damage) or {}
+  return _read(
+    lambda: TicketFile(directory.ticket), [] if damage is None else damage
+  )
 
 
 def number(row: Mapping[str, float], name: str) -> float | None:
-  """The number of that name in a row, if it is there and finite, else None."""
+  """Returns a number of a row; None if it is absent or not finite."""
   value = row.get(name)
   return value if value is not None and math.isfinite(value) else None
 
 
-def _read(
-  read: Callable[[], _Value], damage: list[str] | None
-) -> _Value | None:
-  """Reads a file; None where it is absent or damaged, which is noted."""
+def _directory(path: pathlib.Path) -> run_directory.RunDirectory:
+  return run_directory.RunDirectory(path, writes=False)
+
+
+def _run_folders(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  for folder, below, names in os.walk(path):
+    # Other runs may lie in a run's folder, beside its Rounds.
+    below[:] = [name for name in below if not name.startswith("level_")]
+    if run_directory.DECLARATION in names:
+      yield pathlib.Path(folder)
+
+
+def _read(read: Callable[[], _Value], damage: list[str]) -> _Value | None:
+  """Reads a file; returns None if it is absent or damaged, and notes damage."""
   try:
     return read()
   except FileNotFoundError:
     return None  # not written yet
   except (OSError, files.FileFormatError) as error:
-    if damage is not None:
-      damage.append(str(error))
+    damage.append(str(error))
     return None
 
 
-def _read_trial(
+def _read_round(
   run: Run,
-  declaration: Mapping[str, Any],
   level: int,
   control: str,
   draw: int,
-  leg: run_directory.RoundDirectory,
-) -> Trial:
+  directory: run_directory.RoundDirectory,
+) -> RoundRecord:
   damage: list[str] = []
-  # Before the rows: a leg that ends between the two is then not done yet.
-  record = read_record(leg, damage)
-  rows = read_rows(leg, damage)
-  ticket = functools.cache(lambda: read_ticket(leg, damage))
-  monitor, direction = _objective(declaration, rows)
-  start = _start(record, ticket)
+  # Before the rows: a Round that ends between the two is then not done yet.
+  record = _read(directory.read_record, damage) or {}
+  rows = read_rows(directory, damage)
+  ticket = functools.cache(lambda: read_ticket(directory, damage))
+  monitor, direction = _objective(run.declaration, rows)
+  start = _start(record, control, ticket)
   last = rows[-1] if rows else {}
-  return Trial(
+  early = min(
+    (row for row in rows if math.isfinite(row["val_loss"])),
+    key=lambda row: row["val_loss"],
+    default={},
+  )
+  return RoundRecord(
     run=str(run.path),
     experiment=run.experiment,
     replicate=run.replicate,
     method=control or ("ticket" if level else "dense"),
     draw=draw,
     level=level,
-    density=_density(record, ticket, declaration, level),
-    steps=last["step"] - start if rows else 0,
+    density=_density(record, ticket, run.declaration, level),
+    steps=int(last["step"]) - start if last else 0,
     seconds=record.get("seconds") or last.get("seconds") or 0.0,
     done=bool(record),
     monitor=monitor,
     direction=direction,
-    **_values(rows, monitor, start),
+    early_stop_step=int(early["step"]) - start if early else None,
+    val_early=number(early, f"val_{monitor}"),
+    test_early=number(early, f"test_{monitor}"),
+    val_end=number(last, f"val_{monitor}"),
+    test_end=number(last, f"test_{monitor}"),
     damage="\n".join(damage),
+    start=start,
+    versions=record.get("versions", {}),
   )
 
 
 def _start(
-  record: Mapping[str, Any], ticket: Callable[[], tickets.TicketFile | None]
+  record: Mapping[str, Any],
+  control: str,
+  ticket: Callable[[], TicketFile | None],
 ) -> int:
-  """The step at which a training began: controls may begin where others end."""
+  """Returns the step of the weights that a Round began with."""
   if "start" in record:
     return record["start"]
+  if control == "gradual":
+    return 0  # Early versions recorded no start, and trained from step 0.
   file = ticket()
   step = file.provenance.get("step") if file else None
   # A ticket of the user's own may say anything.
   return step if isinstance(step, int) and 0 <= step < 2**53 else 0
 
 
-def _values(
-  rows: Sequence[Mapping[str, float]], monitor: str, start: int
-) -> dict[str, Any]:
-  """The values at the minimum of the validation loss, and at the end."""
-  early = min(
-    (row for row in rows if math.isfinite(row["val_loss"])),
-    key=lambda row: row["val_loss"],
-    default={},
-  )
-  last = rows[-1] if rows else {}
-  return {
-    "early_stop_step": early["step"] - start if early else None,
-    "val_early": number(early, f"val_{monitor}"),
-    "test_early": number(early, f"test_{monitor}"),
-    "val_end": number(last, f"val_{monitor}"),
-    "test_end": number(last, f"test_{monitor}"),
-  }
-
-
 def _objective(
   declaration: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
-) -> tuple[str, objective_lib.Direction | None]:
-  """The name of the metric, and its direction where that is known."""
+) -> tuple[str, Direction | None]:
+  """Returns the name of the metric, and its direction if that is known."""
   reported = [name.removeprefix("val_") for row in rows[:1] for name in row]
-  name = declaration.get("monitor") or objective_lib.default_name(reported)
-  declared = {**declaration, "monitor": name}
+  name = declaration.get("monitor") or default_name(reported)
   try:
-    objective = objective_lib.Objective.from_declaration(declared)
+    objective = Objective.from_declaration({**declaration, "monitor": name})
   except ValueError:
     return str(name), None
   return objective.name, objective.direction
@@ -326,10 +312,11 @@ def _objective(
 
 def _density(
   record: Mapping[str, Any],
-  ticket: Callable[[], tickets.TicketFile | None],
+  ticket: Callable[[], TicketFile | None],
   declaration: Mapping[str, Any],
   level: int,
 ) -> float | None:
+  """Returns the density that a Round recorded, or the best guess at it."""
   if "density" in record:
     return record["density"]
   if file := ticket():

@@ -1,6 +1,6 @@
 """Summaries: the mean and range of each method at each Level.
 
-All functions take the trials of one experiment. Only finished trainings count.
+All functions take the Rounds of one experiment. Only finished ones count.
 Each replicate counts once: the draws of a control are first averaged within
 their replicate.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tf_lottery.report import records
+from tf_lottery.report.records import RoundRecord
 
 STEP = "early_stop_step"
 EARLY = "early"
@@ -27,12 +27,12 @@ class Summary:
     level: The Level.
     density: The mean density of this Level's tickets; the method's own if there
       is no ticket.
-    measure: The field of `Trial` that is summarised.
+    measure: The field of `RoundRecord` that is summarised.
     mean: The mean over replicates of the mean over each replicate's draws.
     low: The minimum over all replicates and draws.
     high: The maximum over all replicates and draws.
     n: The number of replicates.
-    draws: The number of trainings, each draw of each replicate counted.
+    draws: The number of Rounds, each draw of each replicate counted.
   """
 
   method: str
@@ -46,45 +46,46 @@ class Summary:
   draws: int
 
 
-def measure_at(when: str, trials: Sequence[records.Trial]) -> str:
-  """Returns the field of `Trial` to compare at one moment of the training.
+def measure_at(when: str, rounds: Sequence[RoundRecord]) -> str:
+  """Returns the field of `RoundRecord` to compare at one moment.
 
-  That is the test value if any trial has one, else the validation value.
+  That is the test value if any Round has one, else the validation value.
 
   Args:
     when: `"early"` for the early stop, `"end"` for the end of training.
-    trials: The trials of one experiment.
+    rounds: The Rounds of one experiment.
 
   Raises:
     ValueError: `when` is neither of them.
   """
   if when not in (EARLY, END):
     raise ValueError(f"when must be 'early' or 'end', got {when!r}.")
-  tested = any(getattr(trial, f"test_{when}") is not None for trial in trials)
+  tested = any(getattr(round_, f"test_{when}") is not None for round_ in rounds)
   return f"{'test' if tested else 'val'}_{when}"
 
 
-def summarise(trials: Sequence[records.Trial], measure: str) -> list[Summary]:
+def summarise(rounds: Sequence[RoundRecord], measure: str) -> list[Summary]:
   """Returns one row for each method and Level, sorted by Level.
 
   At each Level the ticket comes before its controls.
 
   Args:
-    trials: The trials of one experiment.
-    measure: A field of `Trial`, such as `"test_early"`; see `measure_at`.
+    rounds: The Rounds of one experiment.
+    measure: A field of `RoundRecord`, such as `"test_early"`; see `measure_at`.
   """
-  densities = level_densities(trials)
+  densities = level_densities(rounds)
   groups = collections.defaultdict(list)
-  for trial in trials:
-    if trial.done and getattr(trial, measure) is not None:
-      groups[trial.level, _rank(trial.method), trial.method].append(trial)
+  for round_ in rounds:
+    if round_.done and getattr(round_, measure) is not None:
+      is_control = round_.method not in ("dense", "ticket")
+      groups[round_.level, is_control, round_.method].append(round_)
   rows = []
   for (level, _, method), group in sorted(groups.items()):
-    own = _mean([t.density for t in group if t.density is not None])
-    density = densities.get(level, own)
-    if density is None or density <= 0:
+    own = [r.density for r in group if r.density is not None]
+    density = densities.get(level, float(np.mean(own)) if own else 0.0)
+    if density <= 0:
       continue
-    values = [getattr(trial, measure) for trial in group]
+    values = [getattr(round_, measure) for round_ in group]
     means = replicate_values(group, method, level, measure)
     rows.append(
       Summary(
@@ -103,34 +104,26 @@ def summarise(trials: Sequence[records.Trial], measure: str) -> list[Summary]:
 
 
 def replicate_values(
-  trials: Sequence[records.Trial], method: str, level: int, measure: str
+  rounds: Sequence[RoundRecord], method: str, level: int, measure: str
 ) -> list[float]:
   """Returns one value for each replicate: the mean over its draws."""
   draws = collections.defaultdict(list)
-  for trial in trials:
-    value = getattr(trial, measure)
-    ours = (trial.method, trial.level) == (method, level)
-    if ours and trial.done and value is not None:
-      draws[trial.replicate].append(value)
+  for round_ in rounds:
+    value = getattr(round_, measure)
+    ours = (round_.method, round_.level) == (method, level)
+    if ours and round_.done and value is not None:
+      draws[round_.replicate].append(value)
   return [float(np.mean(values)) for _, values in sorted(draws.items())]
 
 
-def level_densities(trials: Sequence[records.Trial]) -> dict[int, float]:
+def level_densities(rounds: Sequence[RoundRecord]) -> dict[int, float]:
   """Returns the mean density of the dense network or the tickets, by Level."""
   found = collections.defaultdict(list)
-  for trial in trials:
-    if trial.method in ("dense", "ticket") and trial.density is not None:
-      found[trial.level].append(trial.density)
+  for round_ in rounds:
+    if round_.method in ("dense", "ticket") and round_.density is not None:
+      found[round_.level].append(round_.density)
   return {
     level: float(np.mean(values))
     for level, values in sorted(found.items())
     if min(values) > 0
   }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-  return float(np.mean(values)) if len(values) else None
-
-
-def _rank(method: str) -> int:
-  return {"dense": 0, "ticket": 1}.get(method, 2)

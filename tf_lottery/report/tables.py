@@ -2,22 +2,17 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
 from tf_lottery.report import drawing
-from tf_lottery.report import evidence as evidence_lib
 from tf_lottery.report import figures
-from tf_lottery.report import records
 from tf_lottery.report import summaries
 from tf_lottery.report import wording
+from tf_lottery.report.evidence import Evidence
+from tf_lottery.report.records import RoundRecord
 
-_WHEN = {
-  summaries.EARLY: "at early stop",
-  summaries.END: "at the end",
-}
 # Fields of a declaration that are long or stand elsewhere on the page.
 _LEFT_OUT = ("initial", "layers", "schedule", "seed", "weights")
 
@@ -50,27 +45,28 @@ class Table:
     return f"{self.caption}\n\n{body}\n"
 
 
-def summary(evidence: evidence_lib.Evidence, when: str) -> Table:
+def summary(evidence: Evidence, when: str) -> Table:
   """Returns the mean, minimum and maximum of each method at each Level."""
   rows = evidence.summary(evidence.fields[when])
   return _by_level(
-    f"{_capital(evidence.metric)} {_WHEN[when]}: mean (minimum to maximum).",
+    f"{wording.capital(evidence.metric)} {wording.WHEN[when]}: mean (minimum to"
+    " maximum).",
     rows,
-    lambda row: _cell(row, lambda x: wording.value(x, evidence.percent)),
+    evidence.percent,
   )
 
 
-def steps(evidence: evidence_lib.Evidence) -> Table:
+def steps(evidence: Evidence) -> Table:
   """Returns the step of the early stop of each method at each Level."""
   return _by_level(
     "Step of the early stop, the minimum of the validation loss: mean"
     " (minimum to maximum).",
     evidence.summary(summaries.STEP),
-    lambda row: _cell(row, lambda x: f"{x:,.0f}"),
+    percent=False,
   )
 
 
-def verdicts(evidence: evidence_lib.Evidence, when: str) -> Table:
+def verdicts(evidence: Evidence, when: str) -> Table:
   """Returns the verdict on each Level, with its numbers."""
   percent = evidence.percent
   unit = ", points" if percent else ""
@@ -89,8 +85,9 @@ def verdicts(evidence: evidence_lib.Evidence, when: str) -> Table:
     for v in evidence.verdicts(when)
   ]
   return Table(
-    f"Verdicts by {evidence.metric} {_WHEN[when]}. Differences are between"
-    " means; n is the number of replicates of ticket, dense and reinit.",
+    f"Verdicts by {evidence.metric} {wording.WHEN[when]}. Differences are"
+    " between means; n is the number of replicates of ticket, dense and"
+    " reinit.",
     (
       "weights left",
       "verdict",
@@ -106,26 +103,27 @@ def verdicts(evidence: evidence_lib.Evidence, when: str) -> Table:
   )
 
 
-def claims(evidence: evidence_lib.Evidence) -> Table:
+def claims(evidence: Evidence) -> Table:
   """Returns the claims that were tested, and whether they hold here."""
   findings = evidence.findings()
+  moments = {evidence.fields[when]: text for when, text in wording.WHEN.items()}
   rows = []
   for f in findings:
-    early = f.measure == evidence.fields[summaries.EARLY]
-    sooner = f.measure == summaries.STEP
-    numbers = [
+    means = [
       f"{drawing.style(method).label}"
-      f" {f'{x:,.0f}' if sooner else wording.value(x, evidence.percent)}"
-      for method, x in ((f.claim.first, f.first), (f.claim.second, f.second))
+      f" {wording.value(mean, evidence.percent, f.measure)}"
+      for method, mean in (
+        (f.claim.first, f.first),
+        (f.claim.second, f.second),
+      )
     ]
-    when = summaries.EARLY if early else summaries.END
     rows.append(
       (
         f.claim.sentence,
-        "by step" if sooner else _WHEN[when],
+        moments.get(f.measure, "by step"),
         f.word,
         wording.density(f.density),
-        "; ".join(numbers),
+        "; ".join(means),
         f"{wording.p_value(f.p)} / {wording.p_value(f.p_against)}",
         str(f.n),
       )
@@ -147,17 +145,17 @@ def claims(evidence: evidence_lib.Evidence) -> Table:
   )
 
 
-def declaration(evidence: evidence_lib.Evidence) -> Table:
+def declaration(evidence: Evidence) -> Table:
   """Returns the declared settings, the trainings and the versions used."""
   declared = [run.declaration for run in evidence.runs]
-  versions = _versions(evidence.runs)
+  versions = _versions(evidence.rounds)
   machine = versions.pop("machine", "")
-  seconds = sum(trial.seconds for trial in evidence.trials)
+  seconds = sum(round_.seconds for round_ in evidence.rounds)
   facts = {
     "runs": wording.count(len(evidence.runs), "run")
     + f", {wording.count(evidence.replicates, 'finished dense network')}",
     "seeds": _joined(d.get("seed") for d in declared),
-    "trainings": f"{sum(t.done for t in evidence.trials):,} done"
+    "trainings": f"{sum(round_.done for round_ in evidence.rounds):,} done"
     + f", {evidence.unfinished:,} to do" * bool(evidence.unfinished),
     "time": f"{seconds:,.0f} s of training and evaluation",
     "weights": _joined(_weights(d.get("weights", ())) for d in declared),
@@ -171,7 +169,7 @@ def declaration(evidence: evidence_lib.Evidence) -> Table:
     "machine": machine,
     **{
       f"declared {name}": _plain(item)
-      for name, item in evidence.runs[0].declared.items()
+      for name, item in evidence.runs[0].experiment_declaration.items()
       if name != "id"
     },
   }
@@ -182,7 +180,7 @@ def declaration(evidence: evidence_lib.Evidence) -> Table:
 def _by_level(
   caption: str,
   rows: Sequence[summaries.Summary],
-  text: Callable[[summaries.Summary], str],
+  percent: bool,
 ) -> Table:
   """Makes a table with a row for each Level and a column for each method.
 
@@ -190,7 +188,8 @@ def _by_level(
   """
   names = {"dense": "ticket"}
   cells = {
-    (row.level, names.get(row.method, row.method)): text(row) for row in rows
+    (row.level, names.get(row.method, row.method)): wording.spread(row, percent)
+    for row in rows
   }
   methods = list(dict.fromkeys(names.get(m, m) for m in figures.in_order(rows)))
   densities = {
@@ -208,26 +207,15 @@ def _by_level(
   )
 
 
-def _cell(row: summaries.Summary, text: Callable[[float], str]) -> str:
-  """Writes mean, minimum and maximum; of a single training, its value."""
-  if row.draws == 1:
-    return text(row.mean)
-  low, high = (text(x).removesuffix(" %") for x in (row.low, row.high))
-  return f"{text(row.mean)} ({low}{wording.TO}{high})"
+def _versions(rounds: Iterable[RoundRecord]) -> dict[str, str]:
+  """Returns the versions and the machine that Rounds recorded, by name.
 
-
-def _versions(runs: Iterable[records.Run]) -> dict[str, str]:
-  """Returns the versions and the machine that trainings recorded, by name.
-
-  If they differ between trainings, all of them are listed.
+  If they differ between Rounds, all of them are listed.
   """
-  found: dict[str, list[Any]] = {}
-  for run in runs:
-    for *_, leg in run.directory.rounds():
-      versions = records.read_record(leg).get("versions")
-      if isinstance(versions, dict):
-        for name, version in versions.items():
-          found.setdefault(str(name), []).append(version)
+  found: dict[str, list[str]] = {}
+  for round_ in rounds:
+    for name, version in round_.versions.items():
+      found.setdefault(name, []).append(version)
   return {name: _joined(versions) for name, versions in found.items()}
 
 
@@ -261,7 +249,3 @@ def _schedule(schedule: Sequence[float]) -> str | None:
 
 def _escaped(cell: str) -> str:
   return cell.replace("|", "\\|").replace("\n", " ")
-
-
-def _capital(text: str) -> str:
-  return text[:1].upper() + text[1:]

@@ -1,14 +1,14 @@
 """Verdicts: which tickets win, by tests over the replicates."""
 
 import dataclasses
-from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
-from tf_lottery.report import records
 from tf_lottery.report import summaries
+from tf_lottery.report.records import RoundRecord
 
 SIGNIFICANCE = 0.05
 
@@ -24,7 +24,7 @@ class Verdict:
   Attributes:
     level: The Level.
     density: The mean density of its tickets.
-    measure: The field of `Trial` that is compared.
+    measure: The field of `RoundRecord` that is compared.
     word: `"winning"`, `"matching"`, `"below"` or `"cannot tell"`.
     reason: The reason for the word, in words.
     difference: The ticket's mean minus the dense network's.
@@ -54,7 +54,7 @@ class Verdict:
 
 
 def welch(
-  first: Sequence[float], second: Sequence[float], margin: float = 0.0
+  first: npt.ArrayLike, second: npt.ArrayLike, margin: float = 0.0
 ) -> float | None:
   """Returns the p value of the null mean(first) <= mean(second) + margin.
 
@@ -70,19 +70,19 @@ def welch(
     A number in [0, 1]; None if a sample has fewer than two values, or if
     neither sample varies.
   """
-  if min(len(first), len(second)) < 2:
+  greater, less = np.asarray(first, float), np.asarray(second, float) + margin
+  if min(len(greater), len(less)) < 2:
     return None
-  first, second = np.asarray(first, float), np.asarray(second, float) + margin
-  if _is_constant(first) and _is_constant(second):
+  if _is_constant(greater) and _is_constant(less):
     return None
   # By means and variances: SciPy's test of samples warns if one is constant.
   result = stats.ttest_ind_from_stats(
-    first.mean(),
-    first.std(ddof=1),
-    len(first),
-    second.mean(),
-    second.std(ddof=1),
-    len(second),
+    greater.mean(),
+    greater.std(ddof=1),
+    len(greater),
+    less.mean(),
+    less.std(ddof=1),
+    len(less),
     equal_var=False,
     alternative="greater",
   )
@@ -90,7 +90,7 @@ def welch(
 
 
 def verdicts(
-  trials: Sequence[records.Trial],
+  rounds: Sequence[RoundRecord],
   tolerance: float = 0.005,
   when: str = summaries.EARLY,
 ) -> list[Verdict]:
@@ -109,7 +109,7 @@ def verdicts(
   correction for their number.
 
   Args:
-    trials: The trials of one experiment.
+    rounds: The Rounds of one experiment.
     tolerance: How much worse than the dense network a ticket may be and still
       match it, in units of the metric. At least 0. Defaults to `0.005`, half a
       point of accuracy.
@@ -117,48 +117,63 @@ def verdicts(
       training. Defaults to `"early"`.
 
   Raises:
-    ValueError: The tolerance is negative, or the trials do not tell whether
+    ValueError: The tolerance is negative, or the Rounds do not tell whether
       more of the metric is better.
 
   Reference: Frankle and Carbin, arXiv 1803.03635, section 1.
   """
   check_tolerance(tolerance)
-  field = summaries.measure_at(when, trials)
-  sign = direction(trials)
-  dense = summaries.replicate_values(trials, "dense", 0, field)
+  measure = summaries.measure_at(when, rounds)
+  sign = direction(rounds)
+
+  def values(method: str, level: int) -> np.ndarray:
+    return np.asarray(
+      summaries.replicate_values(rounds, method, level, measure)
+    )
+
+  dense = values("dense", 0)
   rows = []
-  for level, density in summaries.level_densities(trials).items():
-    ticket = summaries.replicate_values(trials, "ticket", level, field)
-    reinit = summaries.replicate_values(trials, "random_reinit", level, field)
-    if level and ticket:
-      compared = _compare(
-        *(sign * np.asarray(values) for values in (ticket, dense, reinit)),
-        tolerance,
-      )
-      for name in ("difference", "reinit_difference"):
-        if compared[name] is not None:
-          compared[name] *= sign
-      rows.append(Verdict(level, density, field, **compared))
+  for level, density in summaries.level_densities(rounds).items():
+    ticket, reinit = values("ticket", level), values("random_reinit", level)
+    if not level or not len(ticket):
+      continue
+    verdict = Verdict(
+      level,
+      density,
+      measure,
+      word="",
+      reason="",
+      difference=_difference(ticket, dense),
+      p_matching=welch(sign * ticket, sign * dense, -tolerance),
+      p_below=welch(sign * dense, sign * ticket, tolerance),
+      reinit_difference=_difference(ticket, reinit),
+      p_reinit=welch(sign * ticket, sign * reinit),
+      n_ticket=len(ticket),
+      n_dense=len(dense),
+      n_reinit=len(reinit),
+    )
+    word, reason = _word(verdict)
+    rows.append(dataclasses.replace(verdict, word=word, reason=reason))
   return rows
 
 
-def direction(trials: Sequence[records.Trial]) -> int:
+def direction(rounds: Sequence[RoundRecord]) -> int:
   """Returns 1 if more of the metric is better, -1 if less of it is.
 
   Args:
-    trials: Trials of one metric. Those that do not know its direction follow
+    rounds: Rounds of one metric. Those that do not know its direction follow
       the others.
 
   Raises:
-    ValueError: No trial knows the direction, or two contradict each other.
+    ValueError: No Round knows the direction, or two contradict each other.
   """
-  known = {trial.direction for trial in trials if trial.direction}
-  if trials and len(known) != 1:
+  known = {round_.direction for round_ in rounds if round_.direction}
+  if rounds and len(known) != 1:
     raise ValueError(
-      f"The runs must agree on whether more or less of {trials[0].monitor!r} is"
+      f"The runs must agree on whether more or less of {rounds[0].monitor!r} is"
       f" better, got {sorted(known) or 'no direction'}. Call find_ticket again"
       " on a run that does not declare it, with objective=tf_lottery.Objective("
-      f"{trials[0].monitor!r}, 'min') or 'max': it trains nothing that is done."
+      f"{rounds[0].monitor!r}, 'min') or 'max': it trains nothing that is done."
     )
   return -1 if known == {"min"} else 1
 
@@ -172,49 +187,31 @@ def check_tolerance(tolerance: float) -> None:
     )
 
 
-def _compare(
-  ticket: np.ndarray, dense: np.ndarray, reinit: np.ndarray, tolerance: float
-) -> dict[str, object]:
-  """Returns the fields of a verdict on values of which more is better."""
-  fields = {
-    "difference": _difference(ticket, dense),
-    "p_matching": welch(ticket, dense, -tolerance),
-    "p_below": welch(dense, ticket, tolerance),
-    "reinit_difference": _difference(ticket, reinit),
-    "p_reinit": welch(ticket, reinit),
-    "n_ticket": len(ticket),
-    "n_dense": len(dense),
-    "n_reinit": len(reinit),
-  }
-  word, reason = _word(fields)
-  return {"word": word, "reason": reason, **fields}
-
-
-def _word(fields: Mapping[str, object]) -> tuple[str, str]:
-  """Returns the word of a verdict, and the reason for it."""
-  if fields["p_matching"] is None:
-    few = min(fields["n_ticket"], fields["n_dense"])
+def _word(verdict: Verdict) -> tuple[str, str]:
+  """Returns the word for the p values of a verdict, and the reason for it."""
+  if verdict.p_matching is None or verdict.p_below is None:
+    few = min(verdict.n_ticket, verdict.n_dense)
     if few > 1:
       return "cannot tell", "the replicates do not vary"
     count = f"{few} replicate{'s' * (few != 1)}"
     return "cannot tell", f"{count} so far; a test needs at least 2"
-  if fields["p_below"] < SIGNIFICANCE:
+  if verdict.p_below < SIGNIFICANCE:
     return "below", "below dense by more than the tolerance"
-  if fields["p_matching"] >= SIGNIFICANCE:
+  if verdict.p_matching >= SIGNIFICANCE:
     return "cannot tell", "replicates vary too much, or are too few"
-  if not fields["n_reinit"]:
+  if not verdict.n_reinit:
     return "matching", "no random reinit was trained"
-  if fields["p_reinit"] is None:
+  if verdict.p_reinit is None:
     return "matching", "its random reinits are too few, or do not vary"
-  if fields["p_reinit"] < SIGNIFICANCE:
+  if verdict.p_reinit < SIGNIFICANCE:
     return "winning", "as good as dense, better than its reinits"
   return "matching", "not shown to be better than its reinits"
 
 
 def _difference(first: np.ndarray, second: np.ndarray) -> float | None:
-  return (
-    float(first.mean() - second.mean()) if len(first) * len(second) else None
-  )
+  if not len(first) or not len(second):
+    return None
+  return float(first.mean() - second.mean())
 
 
 def _is_constant(values: np.ndarray) -> bool:

@@ -1,8 +1,14 @@
 """Numbers and results in words."""
 
-from tf_lottery.report import evidence as evidence_lib
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
+from tf_lottery.report.evidence import Evidence
+
+# The two moments of a training whose values are compared.
+WHEN = {
+  summaries.EARLY: "at the early stop",
+  summaries.END: "at the end of training",
+}
 
 MINUS = "\u2212"
 TIMES = "\u00d7"
@@ -15,10 +21,15 @@ def density(value: float) -> str:
   return f"{f'{100 * value:#.3g}'.rstrip('.')} %"
 
 
-def value(number: float | None, percent: bool) -> str:
-  """Writes a value of the metric: `"89.1 %"` in percent, else `"0.3124"`."""
+def value(number: float | None, percent: bool, measure: str = "") -> str:
+  """Writes a value of the metric: `"89.1 %"` in percent, else `"0.3124"`.
+
+  If the measure is the step of the early stop, writes it as `"1,200"`.
+  """
   if number is None:
     return UNKNOWN
+  if measure == summaries.STEP:
+    return f"{number:,.0f}"
   return f"{100 * number:.1f} %" if percent else f"{number:.4g}"
 
 
@@ -42,21 +53,30 @@ def count(number: int, noun: str) -> str:
   return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def spread(row: summaries.Summary, percent: bool) -> str:
-  """Writes mean, minimum and maximum: `"89.1 % (88.9 to 89.3, 3 replicates)"`.
+def capital(text: str) -> str:
+  """Writes the first letter as a capital."""
+  return text[:1].upper() + text[1:]
 
-  A single training has its value alone: `"89.1 %"`.
+
+def spread(
+  row: summaries.Summary, percent: bool, *, in_words: bool = False
+) -> str:
+  """Writes mean, minimum and maximum: `"89.1 % (88.9-89.3)"`.
+
+  In words: `"89.1 % (88.9 to 89.3, 3 replicates)"`. Of a single Round it writes
+  the value alone.
   """
-  mean = value(row.mean, percent)
+  mean, low, high = (
+    value(x, percent, row.measure) for x in (row.mean, row.low, row.high)
+  )
   if row.draws == 1:
     return mean
-  low, high = (
-    value(number, percent).removesuffix(" %") for number in (row.low, row.high)
-  )
-  return f"{mean} ({low} to {high}, {count(row.n, 'replicate')})"
+  to = " to " if in_words else TO
+  of = f", {count(row.n, 'replicate')}" if in_words else ""
+  return f"{mean} ({low.removesuffix(' %')}{to}{high.removesuffix(' %')}{of})"
 
 
-def headline(evidence: evidence_lib.Evidence) -> str:
+def headline(evidence: Evidence) -> str:
   """Says in one or two sentences what an experiment shows.
 
   It names the smallest ticket that wins; if none does, the smallest that
@@ -88,8 +108,8 @@ def headline(evidence: evidence_lib.Evidence) -> str:
   ticket = rows["ticket", chosen.level]
   text = (
     f"{so_far}{sentence} keeps {density(chosen.density)} of the weights:"
-    f" {evidence.metric} {spread(ticket, evidence.percent)} against {reached}"
-    " dense"
+    f" {evidence.metric} {spread(ticket, evidence.percent, in_words=True)}"
+    f" against {reached} dense"
   )
   if reinit := rows.get(("random_reinit", chosen.level)):
     text += f"; reinitialised {value(reinit.mean, evidence.percent)}"
@@ -97,7 +117,7 @@ def headline(evidence: evidence_lib.Evidence) -> str:
 
 
 def _choice(
-  evidence: evidence_lib.Evidence, found: list[verdicts.Verdict]
+  evidence: Evidence, found: list[verdicts.Verdict]
 ) -> tuple[verdicts.Verdict | None, str]:
   """Returns the ticket to name, and the beginning of the sentence about it.
 

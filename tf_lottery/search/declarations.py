@@ -28,7 +28,22 @@ if typing.TYPE_CHECKING:
 _DECLARED_LATER = ("direction",)
 # Where functions and classes of this library were when early versions
 # declared them.
-_MOVED = {"tf_lottery.workloads": "tf_lottery.papers.recipes"}
+_MOVED = {
+  f"tf_lottery.{old}": f"tf_lottery.{new}"
+  for old, new in {
+    "augmentation": "training.augmentation",
+    "controls": "experiments.controls",
+    "data": "training.data",
+    "datasets": "papers.datasets",
+    "experiments": "experiments.experiment",
+    "files": "storage.files",
+    "levels": "search.loop",
+    "networks": "papers.networks",
+    "prunable": "weights",
+    "rounds": "search.rounds",
+    "workloads": "papers.recipes",
+  }.items()
+}
 
 
 def of_search(search: "Search") -> dict[str, Any]:
@@ -59,7 +74,7 @@ def of_search(search: "Search") -> dict[str, Any]:
 
 
 def declare(directory: RunDirectory, declaration: Mapping[str, Any]) -> None:
-  """Writes a run's declaration, or checks that it is the one of before.
+  """Writes a new run's declaration; of an existing run, checks the same one.
 
   The declaration of an early version is completed by the fields that it did
   not have, and names of this library that have moved since are replaced.
@@ -168,7 +183,7 @@ def plain(value: Any) -> Any:
     return {str(key): plain(item) for key, item in value.items()}
   if isinstance(value, list | tuple):
     return [plain(item) for item in value]
-  if dataclasses.is_dataclass(value):
+  if dataclasses.is_dataclass(value) and not isinstance(value, type):
     return {"name": type(value).__name__, **plain(dataclasses.asdict(value))}
   if isinstance(value, functools.partial):
     return [plain(value.func), plain(value.args), plain(value.keywords)]

@@ -10,13 +10,13 @@ from typing import Any
 import tensorflow as tf
 
 from tf_lottery import criteria
-from tf_lottery import objective as objective_lib
 from tf_lottery import patterns
 from tf_lottery import rewinding
 from tf_lottery import schedules
 from tf_lottery import scopes
 from tf_lottery import wrappers
 from tf_lottery.objective import Objective
+from tf_lottery.objective import choose
 from tf_lottery.search.loop import Search
 from tf_lottery.search.protocol import Protocol
 from tf_lottery.search.rounds import Round
@@ -57,60 +57,69 @@ def find_ticket(
 ) -> Search:
   """Finds winning tickets by iterative pruning with rewinding.
 
-  Trains the dense network, prunes it by the criterion, rewinds what is left,
-  trains again, and so on down the schedule. Calling it again with the same
-  arguments and `run_dir` goes on where it stopped, bit for bit: on the same
-  machine, with arrays or a dataset that repeats its order.
+  Trains the dense network, prunes it by the criterion, rewinds the surviving
+  weights, trains them again, and so on down the schedule. Each such training
+  is a Round; its Level says how often the network has been pruned, 0 for the
+  dense network. The same call with
+  the same `run_dir` goes on where it stopped. On the same machine it gives the
+  same result bit for bit, if the data are arrays or a dataset that repeats its
+  order.
 
   Args:
-    make_model: returns a compiled Keras model, of Keras 3 or tf_keras; or a
-      `Trainer`, whose compiled program is then shared.
+    make_model: A function that returns a compiled Keras model, of Keras 3 or
+      tf_keras; or a `Trainer`, to share its compiled program.
     train_data: `(x, y)` or `(x, y, sample_weight)` arrays, nested as the model
-      takes them; or a batched `tf.data.Dataset`; or epoch -> dataset. A
-      dataset that shuffles anew at each iteration cannot be resumed exactly:
-      give a function of the epoch that seeds its shuffle by it.
-    validation_data: tickets are chosen by it.
-    test_data: only reported.
-    epochs: length of the final training, in epochs; or give `steps`.
-    steps: length of the final training, in optimizer updates.
-    search_steps: length of each Level's training, when shorter than the final
-      one; tickets are often found sooner than they are trained. Train the
-      chosen one with `result.train`. Defaults to the full length.
-    batch_size: examples in a step, over all replicas. Defaults to `32`. A
-      last batch that is not whole is left out of the epoch. Ignored for
-      `tf.data`, which is batched.
-    schedule: the density of each Level after the dense one. Defaults to
-      `geometric(10)`, 20 % of the rest at each Level.
-    criterion: `"magnitude"`, `"random"` or a function. Defaults to
-      `"magnitude"`.
-    scope: who competes with whom. Defaults to `global_()`.
-    pattern: what is pruned together; see `prune_and_rewind`.
-    rewind: where Rounds start. Defaults to `to_init()`.
-    evaluate_every: distance of evaluations. Defaults to `"1ep"`.
-    objective: the metric to choose by, measured on the validation data: its
+      takes them; an `ArrayData`; a batched `tf.data.Dataset`; or a function
+      that takes the number of the epoch and returns such a dataset. A dataset
+      that shuffles anew at each iteration cannot be resumed exactly: give a
+      function that seeds its shuffle by the epoch.
+    validation_data: The data by which tickets are chosen, in the same forms.
+    test_data: Data that is only reported. Defaults to `None`.
+    epochs: Length of the final training in epochs. Give it or `steps`.
+    steps: Length of the final training in optimizer updates.
+    search_steps: Optimizer updates of each Level's training, at least 1 and at
+      most those of the final training. A short training is often enough to find
+      a ticket; then train the chosen one longer, with `Search.train`. Defaults
+      to the length of the final training.
+    batch_size: Examples in a step, over all replicas. The last examples of an
+      epoch that do not fill a batch are left out. A `tf.data.Dataset` has its
+      own batches. Defaults to `32`.
+    schedule: The density of each Level after the dense one, in (0, 1] and
+      falling. Defaults to `geometric(10)`: each Level prunes 20 % of the
+      remaining weights.
+    criterion: `"magnitude"`, `"random"` or a function; it gives each prunable
+      weight a score. Defaults to `"magnitude"`.
+    scope: Which weights compete with each other. Defaults to `global_()`.
+    pattern: Which weights are pruned together; see `prune_and_rewind`.
+    rewind: Where the Rounds after the dense one start. Defaults to `to_init()`.
+    evaluate_every: Distance between evaluations: `"100it"`, `"1ep"` or a number
+      of optimizer updates. Defaults to `"1ep"`.
+    objective: The metric to choose by, measured on the validation data: its
       name as `evaluate` reports it, or an `Objective(name, "max")` or
       `Objective(name, "min")`. An `Objective` is needed where Keras does not
       know whether more or less of the metric is better. Defaults to the
       accuracy that the model was compiled with, else its loss.
-    monitor: another name of `objective`.
-    class_weight: class -> weight in the loss.
-    prunable: see `lottery_prune`; not beside a `Trainer`.
-    strategy: see `Trainer`; not beside one.
-    jit: see `Trainer`; not beside one.
-    seed: of initial weights, order of the data, dropout, random criteria.
-    run_dir: where to keep every Round. Defaults to a temporary directory that
-      goes with the result.
-    progress: whether to show a progress bar. Defaults to `None`: on a
+    monitor: Another name of `objective`.
+    class_weight: Class -> its weight in the loss.
+    prunable: See `lottery_prune`. Not allowed if `make_model` is a `Trainer`.
+    strategy: See `Trainer`. Not allowed if `make_model` is a `Trainer`.
+    jit: See `Trainer`. Not allowed if `make_model` is a `Trainer`.
+    seed: Seed of the initial weights, the order of the data, dropout and
+      random criteria. Defaults to `0`.
+    run_dir: The directory where every Round is kept. Defaults to a temporary
+      directory, which is deleted together with the result.
+    progress: Whether to show a progress bar. Defaults to `None`: only on a
       terminal.
-    on_round: called with each `Round`, also those read back.
+    on_round: A function that is called with each `Round`, also with those that
+      are read back.
 
   Returns:
-    A `Search`: its `rounds`, and `smallest_matching(tolerance)`.
+    The `Search`, with its `rounds` and `smallest_matching(tolerance)`.
 
   Raises:
-    ValueError: an argument is out of range, or `run_dir` holds a run of other
+    ValueError: An argument is out of range, or `run_dir` holds a run with other
       arguments.
-    RuntimeError: another process works in `run_dir`.
+    RuntimeError: Another process works in `run_dir`.
 
   Example:
   ```python
@@ -175,7 +184,7 @@ def _search_length(search_steps: int | None, steps: int) -> int:
 def _trainer(
   make_model, strategy, seed, prunable, jit
 ) -> tuple[Trainer, rewinding.Snapshot]:
-  """The trainer, and the snapshot of this search's own seed."""
+  """Returns the trainer, and the initial snapshot of this search's seed."""
   if isinstance(make_model, Trainer):
     if not strategy is prunable is jit is None:
       raise ValueError(
@@ -200,15 +209,15 @@ def _directory(
 def _length(
   epochs: float | None, steps: int | None, steps_per_epoch: int
 ) -> int:
-  if (epochs is None) == (steps is None):
-    raise ValueError(
-      f"Give either epochs or steps, got epochs={epochs} and steps={steps}."
-    )
-  if epochs is not None:
+  if epochs is not None and steps is None:
     _check_positive("epochs", epochs)
     return max(1, round(epochs * steps_per_epoch))
-  _check_positive("steps", steps)
-  return steps
+  if steps is not None and epochs is None:
+    _check_positive("steps", steps)
+    return steps
+  raise ValueError(
+    f"Give either epochs or steps, got epochs={epochs} and steps={steps}."
+  )
 
 
 def _check_positive(name: str, value: float) -> None:
@@ -232,4 +241,4 @@ def _objective(
   # Keras builds its metrics when it first evaluates.
   reported = trainer.evaluate(validation)
   metrics = trainer.binding.generation.metrics(trainer.model)
-  return objective_lib.choose(objective, reported, metrics)
+  return choose(objective, reported, metrics)

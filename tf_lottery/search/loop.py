@@ -16,8 +16,6 @@ from tf_lottery.objective import Objective
 from tf_lottery.patterns import Pattern
 from tf_lottery.rewinding import Rewind
 from tf_lottery.rewinding import Snapshot
-from tf_lottery.rewinding import Step
-from tf_lottery.rewinding import to_init
 from tf_lottery.schedules import Schedule
 from tf_lottery.search import declarations
 from tf_lottery.search.protocol import Protocol
@@ -89,6 +87,7 @@ class Search:
     Returns:
       This search.
     """
+    self.rounds = ()
     with self.directory.locked():
       declarations.declare(self.directory, declarations.of_search(self))
       mask = Mask.ones(self.trainer.binding.shapes)
@@ -184,15 +183,14 @@ class Search:
   # Where Rounds start and end.
 
   def _start(self, level: int, rewind: Rewind) -> Snapshot:
-    """The snapshot from which a Level starts."""
-    if not level or rewind == to_init():
+    """Returns the snapshot from which a Level starts."""
+    step = self._step_of(rewind)
+    if not level or step == 0:
       return self.initial
-    if rewind.weights is not None:
-      return self._rewind_snapshot()
-    trained = self.trained(level - 1)
+    start = self._rewind_snapshot() if step else self.trained(level - 1)
     if rewind.keep_optimizer:
-      return trained
-    return dataclasses.replace(trained, optimizer=None)
+      return start
+    return dataclasses.replace(start, optimizer=None)
 
   def _span(self, level: int, steps: int, rewind: Rewind) -> range:
     """The optimizer updates of a Level's training."""
@@ -208,17 +206,17 @@ class Search:
       if self.directory.writes:
         snapshot.save(self.directory.rewind)
 
-    step = self._rewind_step()
+    step = self._step_of(self.rewind)
     return {step: keep} if step else None
 
-  def _rewind_step(self) -> int:
-    """The step to rewind to; 0 where Rounds start from the initial weights."""
-    if self.rewind.weights is None:
-      return 0
-    return self.rewind.weights.iterations(self.protocol.steps_per_epoch)
+  def _step_of(self, rewind: Rewind) -> int | None:
+    """Returns the step whose weights are restored; None for trained weights."""
+    if rewind.weights is None:
+      return None
+    return rewind.weights.iterations(self.protocol.steps_per_epoch)
 
   def _rewind_snapshot(self) -> Snapshot:
-    if not self._rewind_step():
+    if not self._step_of(self.rewind):
       return self.initial
     path = self.directory.rewind
     return self._recent.get(path) or Snapshot.load(path)
@@ -265,12 +263,14 @@ class Search:
       The ticket of the lowest density within the tolerance. If there is none,
       that of Level 0, the dense network. Its provenance names the Level.
     """
-    return self.rounds[self.smallest_matching_level(tolerance)].ticket
+    return self._smallest_matching(tolerance).ticket
 
   def smallest_matching_level(self, tolerance: float = 0.005) -> int:
-    """The Level of `smallest_matching`."""
-    found = smallest_matching_round(self.rounds, self.objective, tolerance)
-    return found.level
+    """Returns the Level of `smallest_matching`."""
+    return self._smallest_matching(tolerance).level
+
+  def _smallest_matching(self, tolerance: float) -> Round:
+    return smallest_matching_round(self.rounds, self.objective, tolerance)
 
   def ticket(self, level: int) -> Ticket:
     """The ticket of a pruned Level.
@@ -293,8 +293,8 @@ class Search:
   def dense_start(self) -> Mapping[str, np.ndarray]:
     """The dense network's weights where Rounds start.
 
-    These are the weights of initialisation or of step k; where Rounds go on
-    from trained weights, those at the end of Level 0.
+    These are the weights of initialisation or of step k. If Rounds continue
+    from trained weights, these are the weights at the end of Level 0.
     """
     if self.rewind.weights is not None:
       return self._rewind_snapshot().weights
@@ -321,14 +321,17 @@ class Search:
       rewind: where the learning-rate schedule and the order of the data
         start. Defaults to the search's.
     """
+    if steps is not None and steps < 1:
+      raise ValueError(f"steps must be at least 1, got {steps}.")
     rewind = self._allowed(rewind or self.rewind)
     level = ticket.provenance.get("level", 0)
     span = self._span(level, self.steps, rewind)
     if steps is not None:
       span = range(span.start, span.start + steps)
     start = self._start(level, rewind)
+    directory = self.directory.named(name)
     with self.directory.locked():
-      return self._train(ticket, start, span, self.directory.round(name))
+      return self._train(ticket, start, span, directory)
 
   def train_control(
     self,
@@ -353,6 +356,14 @@ class Search:
     rewind = self._allowed(rewind or self.rewind)
     level = ticket.provenance["level"]
     name = ticket.provenance["control"]
+    done = self.find_control(level, name, draw)
+    if done and not done.ticket.equals(ticket):
+      _log.warning(
+        "%s was trained by an earlier version, from another mask or other"
+        " weights than this version draws. Delete it to train it anew.",
+        done.directory.path,
+      )
+      return done
     with self.directory.locked():
       return self._train(
         ticket,
@@ -369,10 +380,16 @@ class Search:
     return Round.read(directory) if directory.is_done else None
 
   def _allowed(self, rewind: Rewind) -> Rewind:
-    if rewind.weights not in (None, Step(0), self.rewind.weights):
+    """Refuses a rewind to what this search did not keep."""
+    if self._step_of(rewind) not in (None, 0, self._step_of(self.rewind)):
       raise ValueError(
         f"This search has no weights of step {rewind.weights}: it rewinds to"
         f" {self.rewind.weights}. Rewind to initialisation or to that step."
+      )
+    if rewind.keep_optimizer and not self.rewind.keep_optimizer:
+      raise ValueError(
+        "This search kept no optimizer variables, so keep_optimizer=True cannot"
+        " restore them. Search with keep_optimizer=True, or leave it out."
       )
     return rewind
 

@@ -123,10 +123,10 @@ class Protocol:
   ) -> None:
     """Trains from a step to the end of the Round.
 
-    Only two test results are ever reported: at the early stop, which is known
-    only afterwards, and at the end. So the weights of the lowest validation
-    loss are kept, and are tested when the epoch ends. To test at each new
-    lowest loss would take about as long as all validations together.
+    Reports use two test results: at the end, and at the lowest validation
+    loss. Which step has the lowest loss is known only later, so its weights are
+    kept, and are tested when the epoch ends. To test at each new lowest loss
+    would take about as long as all validations together.
     """
     early = None  # the step of the lowest loss and its weights, until tested
     with self._bar(span, step, directory) as bar:
@@ -166,7 +166,7 @@ class Protocol:
     step: int,
     weights: Mapping[str, np.ndarray],
   ) -> None:
-    """Tests earlier weights, and puts those of now back."""
+    """Tests earlier weights, then restores the current weights."""
     began = time.perf_counter()
     now = trainer.binding.read()
     trainer.binding.write(weights)
@@ -245,7 +245,7 @@ def _keep_ticket(ticket: Ticket, directory: RoundDirectory) -> None:
   elif not ticket.equals(Ticket.load(directory.ticket)):
     raise ValueError(
       f"{directory.path} holds the training of another ticket. Give another"
-      " name."
+      " name, or delete the directory."
     )
 
 

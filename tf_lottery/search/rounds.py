@@ -118,13 +118,13 @@ def smallest_matching_round(
 
 
 def table_header(objective: Objective) -> str:
-  """The head of the table of which `table_row` gives the lines."""
+  """Returns the header line above the lines of `table_row`."""
   val, test = (f"{split} {objective.name}" for split in ("val", "test"))
   return f"level  density  {val:>14}  {test:>14}  seconds"
 
 
 def table_row(round_: Round, objective: Objective) -> str:
-  """One Round as a line of a table."""
+  """Returns one Round as a line of a table."""
   cells = []
   for name in (f"val_{objective.name}", f"test_{objective.name}"):
     value = round_.metrics.get(name)
@@ -136,6 +136,6 @@ def table_row(round_: Round, objective: Objective) -> str:
 
 
 def table(rounds: Iterable[Round], objective: Objective) -> str:
-  """The Rounds of a search as a table, Level by Level."""
+  """Returns the Rounds of a search as a table, Level by Level."""
   rows = [table_row(round_, objective) for round_ in rounds]
   return "\n".join([table_header(objective), *rows])

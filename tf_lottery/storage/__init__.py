@@ -1,1 +1,1 @@
-"""Files on disk: atomic writes, checked reads, and run directories."""
+"""Files on disk: atomic writes, checked reads and run directories."""

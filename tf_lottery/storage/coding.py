@@ -1,8 +1,8 @@
-"""Where the kept entries of an array lie, in few bytes.
+"""Codes the places of the kept entries of an array in few bytes.
 
-Two codes: *gaps*, one byte for each kept entry and for each run of 255 pruned
-ones, and *bits*, one bit for each entry. Gaps are smaller below a density of
-about one in eight, which is where tickets are.
+There are two codes. *Bits* take one bit for each entry. *Gaps* take one byte
+for each kept entry and for each run of 255 pruned ones: fewer bytes where less
+than about one entry in eight is kept, as in most tickets.
 """
 
 import numpy as np
@@ -15,12 +15,12 @@ def to_gaps(kept: np.ndarray) -> np.ndarray:
   """Codes a boolean array as the distances between its kept entries.
 
   Args:
-    kept: boolean, of any shape; read in C order.
+    kept: Boolean array of any shape, read in C order.
 
   Returns:
-    A uint8 vector. Each byte below 255 is a kept entry, preceded by that
-    number of pruned ones; 255 stands for 255 pruned entries. Fewer than 255
-    pruned entries at the end have no byte, so an array has at most
+    A uint8 vector. A byte below 255 is the number of pruned entries before the
+    next kept entry; 255 stands for 255 pruned entries. Fewer than 255 pruned
+    entries at the end have no byte, so an array has at most
     `255 * (len(code) + 1)` entries. Files of earlier versions have no byte for
     any pruned entry after the last kept one.
 
@@ -32,19 +32,33 @@ def to_gaps(kept: np.ndarray) -> np.ndarray:
   skips, rest = np.divmod(gaps, SKIP)
   code = np.full(len(places) + skips.sum(), SKIP, np.uint8)
   code[np.cumsum(skips + 1) - 1] = rest
-  return code[:-1]  # the last gap ends at the end, not at a kept entry
+  return code[:-1]  # No kept entry follows the last gap.
 
 
-def from_gaps(code: np.ndarray, size: int) -> np.ndarray:
-  """Decodes the result of `to_gaps`: a boolean vector of `size` entries.
+def smallest(kept: np.ndarray) -> tuple[str, np.ndarray]:
+  """Codes a boolean array by the shorter of the two codes.
+
+  Returns:
+    The name of the code, `"gaps"` or `"bits"`, and the code: the result of
+    `to_gaps` or of `np.packbits`.
+  """
+  bits = np.packbits(kept)
+  gaps = to_gaps(kept)
+  return ("gaps", gaps) if len(gaps) < len(bits) else ("bits", bits)
+
+
+def decode(name: str, code: np.ndarray, size: int) -> np.ndarray:
+  """Decodes the result of `smallest` into a boolean vector of `size` entries.
 
   Raises:
-    ValueError: the code reaches past `size`.
+    ValueError: No array of `size` entries has this code.
 
-  >>> from_gaps(np.array([1, 0, 2], np.uint8), 6)
+  >>> decode("gaps", np.array([1, 0, 2], np.uint8), 6)
   array([False,  True,  True, False, False,  True])
   """
-  count("gaps", code, size)
+  count(name, code, size)
+  if name == "bits":
+    return np.unpackbits(code, count=size).astype(bool)
   is_kept = code != SKIP
   places = np.cumsum(code.astype(np.int64) + is_kept)[is_kept] - 1
   kept = np.zeros(size, bool)
@@ -52,38 +66,16 @@ def from_gaps(code: np.ndarray, size: int) -> np.ndarray:
   return kept
 
 
-def smallest(kept: np.ndarray) -> tuple[str, np.ndarray]:
-  """The shorter code of a boolean array: `"gaps"` or `"bits"`, and its bytes.
-
-  Bits are those of `np.packbits`.
-  """
-  bits = np.packbits(kept)
-  gaps = to_gaps(kept)
-  return ("gaps", gaps) if len(gaps) < len(bits) else ("bits", bits)
-
-
-def kept(name: str, code: np.ndarray, size: int) -> np.ndarray:
-  """Decodes the result of `smallest`: a boolean vector of `size` entries.
-
-  Raises:
-    ValueError: the code is not that of an array of `size` entries.
-  """
-  if name == "gaps":
-    return from_gaps(code, size)
-  count(name, code, size)
-  return np.unpackbits(code, count=size).astype(bool)
-
-
 def count(name: str, code: np.ndarray, size: int) -> int:
-  """Counts the kept entries of a code, in memory of the code's own size.
+  """Counts the kept entries of a code, without decoding it.
 
   Args:
     name: `"gaps"` or `"bits"`.
-    code: what should be the code of an array.
-    size: how many entries the array should have.
+    code: The code, which may be damaged.
+    size: The number of entries of the array.
 
   Raises:
-    ValueError: the code is not that of an array of `size` entries.
+    ValueError: No array of `size` entries has this code.
   """
   if code.dtype != np.uint8 or code.ndim != 1:
     raise ValueError(

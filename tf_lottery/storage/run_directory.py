@@ -1,19 +1,19 @@
-"""The run directory: where a run's files lie, and what makes one resume.
+"""The run directory: the files of one run, from which it can resume.
 
 ```
 RUN/
-  declaration.json        what the run was asked to do
-  lock                    held while a process works here
+  declaration.json        the settings of the run
+  lock                    the lock of the process that works here
   rewind.safetensors      the snapshot to which Rounds rewind
   level_00/ level_01/ ... one directory for each Round: Levels,
   level_03-one_shot-0/    and controls by Level, name and draw
     ticket.safetensors      mask and start weights
-    checkpoint.safetensors  where to go on, while it is trained
+    checkpoint.safetensors  the snapshot to resume from, during training
     metrics.jsonl           one line for each evaluation
     final.safetensors       weights at the end
-    round.json              its record; written last, so it marks the Round done
+    round.json              the record; it is written last, so the Round is done
   tensorboard/            event files
-  .tf_lottery-*           what a process writes at this moment: see files.py
+  .tf_lottery-*           files that are being written, see files.py
 ```
 
 This is the only module that builds these paths.
@@ -38,9 +38,10 @@ import filelock
 from tf_lottery.storage import files
 from tf_lottery.storage import schemas
 
+DECLARATION = "declaration.json"
 EXPERIMENT = "experiment.json"
 
-# No more digits than a number of 64 bits has for certain.
+# Every number of up to 18 digits fits in 64 bits.
 _ROUND = re.compile(r"level_(\d{1,18})(?:-(\w+?)(?:-(\d{1,18}))?)?")
 _REPLICATE = re.compile(r"replicate_(\d{1,18})")
 
@@ -49,9 +50,10 @@ class RoundDirectory:
   """The files of one Round.
 
   Args:
-    path: the directory; it is made when something is written.
-    run: the run directory, which may be temporary: it must live as long.
-    writes: whether this process writes. In a cluster only the chief does.
+    path: The path of the directory, which is made at the first write.
+    run: The run directory. It is kept alive, because a temporary one is deleted
+      together with its object.
+    writes: Whether this process writes. In a cluster only the chief does.
   """
 
   def __init__(
@@ -69,15 +71,15 @@ class RoundDirectory:
 
   @property
   def is_done(self) -> bool:
-    """Whether the Round is trained to its end."""
+    """Whether the training has ended."""
     return self._record.exists()
 
   def read_record(self) -> dict[str, Any]:
     """Reads the record that `finish` wrote.
 
     Raises:
-      FileNotFoundError: the Round is not done.
-      FileFormatError: the record is damaged.
+      FileNotFoundError: The Round is not done.
+      FileFormatError: The record is damaged.
     """
     return files.read_json(self._record, schemas.Record)
 
@@ -102,14 +104,14 @@ class RoundDirectory:
   def read_metrics(
     self, on_damage: Callable[[files.FileFormatError], None] | None = None
   ) -> list[dict[str, float]]:
-    """Reads all lines, except a last one that a killed process left half-done.
+    """Reads all lines, except a last one that a killed process cut off.
 
     Args:
-      on_damage: called with what is wrong with each damaged line, which is
-        then left out. Defaults to `None`: it is raised.
+      on_damage: A function that is called with the error of each damaged line,
+        which is then left out. Defaults to `None`: the error is raised.
 
     Raises:
-      FileFormatError: a line is damaged; the message names file and line.
+      FileFormatError: A line is damaged; the message names file and line.
     """
     try:
       *lines, last = files.read_bytes(self._metrics).split(b"\n")
@@ -138,7 +140,7 @@ class RoundDirectory:
     """Drops the lines that come after the checkpoint at `step`.
 
     Raises:
-      FileFormatError: a line is damaged, see `read_metrics`.
+      FileFormatError: A line is damaged; see `read_metrics`.
     """
     rows = [row for row in self.read_metrics() if row["step"] <= step]
     if self._metrics.is_file():
@@ -155,32 +157,47 @@ class RunDirectory:
   """The directory of one run.
 
   Args:
-    path: the directory; it is made when something is written.
-    writes: whether this process writes. In a cluster only the chief does.
+    path: The path of the directory, which is made at the first write.
+    writes: Whether this process writes. In a cluster only the chief does.
   """
 
   def __init__(self, path: str | os.PathLike, *, writes: bool = True):
     self.path = pathlib.Path(path)
     self.writes = writes
     self.rewind = self.path / "rewind.safetensors"
-    self._declaration = self.path / "declaration.json"
+    self._declaration = self.path / DECLARATION
+    self._lock: filelock.BaseFileLock | None = None
 
   def round(self, name: str) -> RoundDirectory:
-    """The directory of a Round, such as `"level_03"`."""
+    """Returns the directory of a Round by its name, such as `"level_03"`."""
     return RoundDirectory(self.path / name, run=self, writes=self.writes)
 
+  def named(self, name: str) -> RoundDirectory:
+    """Returns the directory of a Round that a user names.
+
+    Raises:
+      ValueError: The name is no plain name of a folder, or is one that Levels
+        and controls bear.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name) or _ROUND.fullmatch(name):
+      raise ValueError(
+        "name must have letters, digits and .-_ alone, and must not look like"
+        f" level_03 or level_03-NAME-0, got {name!r}."
+      )
+    return self.round(name)
+
   def level(self, level: int) -> RoundDirectory:
-    """The directory of a Level's Round."""
+    """Returns the directory of a Level's Round."""
     return self.round(f"level_{level:02d}")
 
   def control(self, level: int, name: str, draw: int = 0) -> RoundDirectory:
-    """The directory of a control, by its Level, its name and its draw."""
+    """Returns the directory of a control by its Level, name and draw."""
     return self.round(f"level_{level:02d}-{name}-{draw}")
 
   def rounds(self) -> Iterator[tuple[int, str, int, RoundDirectory]]:
     """Yields the Level, control, draw and directory of each Round.
 
-    The control of a Level itself is `""`.
+    For the Round of a Level itself, the control is `""`.
     """
     for path in sorted(self.path.glob("level_*")):
       if match := _ROUND.fullmatch(path.name):
@@ -188,14 +205,14 @@ class RunDirectory:
         yield int(level), control or "", int(draw or 0), self.round(path.name)
 
   def read_declaration(self) -> dict[str, Any]:
-    """Reads what the run was asked to do.
+    """Reads the settings of the run.
 
-    Readers of a run call it first, so it also recovers what killed processes
-    left here.
+    Readers of a run call this first, so it also cleans up after processes that
+    were killed here; see `files.recover`.
 
     Raises:
-      FileNotFoundError: the run was not declared.
-      FileFormatError: the declaration is damaged.
+      FileNotFoundError: The run was not declared.
+      FileFormatError: The declaration is damaged.
     """
     files.recover(self.path, below=True)
     return files.read_json(self._declaration, schemas.Declaration)
@@ -204,12 +221,12 @@ class RunDirectory:
   def locked(self) -> Iterator[None]:
     """Keeps other processes out of the run directory while the block runs.
 
-    The end of the process releases the lock too. It does nothing if this
-    process does not write.
+    The end of the process releases the lock too. A process that does not write
+    takes no lock.
 
     Raises:
       RuntimeError: Another process works in the run directory.
-      ValueError: Something other than a file bears the name of the lock file.
+      ValueError: The path of the lock leads to something other than a file.
     """
     if not self.writes:
       yield
@@ -221,9 +238,12 @@ class RunDirectory:
         f"{path} must be a file, which tf_lottery locks, and it is something"
         " else. Move it away, or give another run_dir."
       )
-    lock = filelock.FileLock(path.resolve())  # It follows no link itself.
+    if self._lock is None:
+      # FileLock follows no symbolic links. One object counts its entries, so
+      # that a function called in the block may lock again.
+      self._lock = filelock.FileLock(path.resolve())
     try:
-      lock.acquire(timeout=0)
+      self._lock.acquire(timeout=0)
     except filelock.Timeout:
       raise RuntimeError(
         f"Another process works in the run directory {self.path}. Wait for it"
@@ -233,10 +253,10 @@ class RunDirectory:
       files.recover(self.path, below=True)
       yield
     finally:
-      lock.release()
+      self._lock.release()
 
   def write_declaration(self, declaration: Mapping[str, Any]) -> None:
-    """Writes what the run is asked to do, as JSON."""
+    """Writes the settings of the run as JSON."""
     if self.writes:
       files.write_json(self._declaration, dict(declaration))
 
@@ -252,18 +272,18 @@ def read_experiment(home: str | os.PathLike) -> dict[str, Any]:
   """Reads the `experiment.json` of an experiment's directory.
 
   Raises:
-    FileNotFoundError: there is none.
-    FileFormatError: it is damaged.
+    FileNotFoundError: There is no such file.
+    FileFormatError: The file is damaged.
   """
   return files.read_json(pathlib.Path(home) / EXPERIMENT, schemas.Experiment)
 
 
 def replicate_directory(home: pathlib.Path, replicate: int) -> pathlib.Path:
-  """The run directory of a replicate, below its experiment's directory."""
+  """Returns the run directory of a replicate, in its experiment's directory."""
   return home / f"replicate_{replicate:02d}"
 
 
 def replicate_of(path: pathlib.Path) -> int | None:
-  """The number in the name of a replicate's run directory, else None."""
+  """Returns the number of a replicate's run directory; None for others."""
   match = _REPLICATE.fullmatch(path.name)
   return int(match[1]) if match else None

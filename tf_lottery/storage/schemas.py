@@ -11,14 +11,14 @@ from typing import TypedDict
 
 import msgspec
 
-# Bounded, so that sums of them stay exact or finite.
+# The bounds keep sums of counts exact and sums of amounts finite.
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 Density = Annotated[float, msgspec.Meta(gt=0, le=1)]
-# NumPy's arrays had at most 32 dimensions until NumPy 2.
+# Arrays of NumPy 1 have at most 32 dimensions.
 Shape = Annotated[list[Count], msgspec.Meta(max_length=32)]
 
-# More than any configuration of a layer needs, and far from Python's limit.
+# More than any configuration of a layer needs, and far below Python's limit.
 _MAX_DEPTH = 100
 _TOO_DEEP = f"values must not be nested more than {_MAX_DEPTH} levels deep"
 
@@ -26,12 +26,12 @@ _TOO_DEEP = f"values must not be nested more than {_MAX_DEPTH} levels deep"
 class Row(TypedDict):
   """A line of `metrics.jsonl`: one evaluation.
 
-  Further fields are metrics, such as `val_accuracy`; all are numbers.
+  Further fields are metrics, such as `val_accuracy`. All fields are numbers.
 
   Attributes:
-    step: optimizer updates made so far.
-    seconds: of training and evaluation so far.
-    val_loss: the validation loss.
+    step: Number of optimizer updates made so far.
+    seconds: Seconds of training and evaluation so far.
+    val_loss: The validation loss.
   """
 
   step: Count
@@ -40,18 +40,18 @@ class Row(TypedDict):
 
 
 class Record(TypedDict):
-  """The content of `round.json`: one training that is done.
+  """The content of `round.json`: one Round that is done.
 
   Attributes:
-    level: how often the network has been pruned; 0 is dense.
-    density: fraction of the prunable weights kept; of a control that is a
-      smaller network, its size as a fraction of the dense one's.
-    metrics: of the last evaluation.
-    seconds: of training and evaluation.
-    steps: how many optimizer updates the training took.
-    start: the step at which the training began.
-    seed: of the order of the data.
-    versions: the versions of Python and of packages.
+    level: The Level; 0 is dense.
+    density: Fraction of the prunable weights that is kept. For a control that
+      is a smaller network, its size as a fraction of the dense network's.
+    metrics: The metrics of the last evaluation.
+    seconds: Seconds of training and evaluation.
+    steps: Number of optimizer updates in the Round.
+    start: The step at which the Round began.
+    seed: Seed of the data order.
+    versions: The versions of Python and of packages.
   """
 
   level: Count
@@ -66,14 +66,14 @@ class Record(TypedDict):
 
 
 class Declaration(TypedDict, total=False):
-  """The fields of `declaration.json` that are read; it has many more.
+  """The fields of `declaration.json` that are read; the file has more.
 
   Attributes:
-    monitor: the metric that tickets are chosen by.
-    seed: of the run.
-    schedule: the density of each Level after the dense one.
-    layers: class and settings of each layer.
-    weights: key, shape and whether it can be pruned, of each weight.
+    monitor: The name of the objective's metric.
+    seed: Seed of the run.
+    schedule: The density of each Level after the dense one.
+    layers: Class and settings of each layer.
+    weights: Key, shape, and whether it may be pruned, of each weight.
   """
 
   monitor: str
@@ -87,8 +87,8 @@ class Experiment(TypedDict, total=False):
   """The fields of `experiment.json` that are read without TensorFlow.
 
   Attributes:
-    id: the name of the experiment.
-    trainings: how many Rounds all replicates have together.
+    id: The name of the experiment.
+    trainings: Number of Rounds of all replicates together.
   """
 
   id: str
@@ -99,15 +99,15 @@ def parse(content: str | bytes, schema: Any = Any) -> Any:
   """Parses JSON, and checks its type.
 
   `NaN` and `Infinity` are read, because the metrics of a diverged training
-  have them; a type such as `Amount` refuses them.
+  have them. Types such as `Amount` refuse them.
 
   Args:
-    content: the text; bytes are UTF-8.
-    schema: the type of the value. Fields that it does not name are kept.
+    content: The text; bytes are UTF-8.
+    schema: The type of the value. Fields that the type does not name are kept.
       Defaults to any value.
 
   Raises:
-    ValueError: the text is no JSON or no UTF-8, an object has the same key
+    ValueError: The text is not JSON or not UTF-8, an object has the same key
       twice, an integer does not fit in 64 bits, values are nested more than
       100 levels deep, or the value has another type.
 
@@ -120,17 +120,17 @@ def parse(content: str | bytes, schema: Any = Any) -> Any:
   except RecursionError:
     raise ValueError(_TOO_DEEP) from None
   if "\\u" in text:
-    # Half of a surrogate pair is no text, and raises a ValueError here.
+    # Half of a surrogate pair raises a ValueError here: it is not text.
     json.dumps(value, ensure_ascii=False).encode()
   if text.count("[") + text.count("{") > _MAX_DEPTH:
     _check_depth(value)
   check(value, schema)
-  # The value itself: a converted one lacks fields that the type does not name.
+  # Not the converted value, which lacks the fields that the type does not name.
   return value
 
 
 def check(value: Any, schema: Any) -> None:
-  """Raises ValueError unless a value of JSON has a type."""
+  """Raises ValueError unless a JSON value has the type `schema`."""
   msgspec.convert(value, schema)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lottery.training import augmentation
+from tf_lottery.training import examples
+from tf_lottery.training.examples import map_arrays
 
 Augment = Callable[[Any, tf.Tensor], Any]
-# Shift, or None where it is 0, and scale; see `scaled`.
-Scaling = tuple[tf.Tensor | None, tf.Tensor]
 
 # Examples that are scaled at a time where all of them are read.
 _CHUNK = 1000
@@ -22,20 +22,20 @@ _CHUNK = 1000
 class ArrayData:
   """Examples in memory: `(x, y)` or `(x, y, sample_weight)`.
 
-  Each part is an array or a (nested) tuple or dict of arrays, whose first
-  axis counts the examples. The parts are kept as they are given, except that
-  float64 becomes float32.
+  Each part is an array or a (nested) tuple or dict of arrays. The first axis
+  counts the examples. Arrays keep their dtype, except that float64 becomes
+  float32.
 
-  With `scale`, x stays as small as it was stored, and each batch of it becomes
-  `(x - shift) / scale` in float32, in training, in evaluation and for the
-  criteria: bit for bit what NumPy computes, with XLA and without.
+  With `scale`, x keeps its small dtype in memory. In training, in evaluation
+  and for criteria, each batch of it becomes `(x - shift) / scale` in float32.
+  The bits are those that NumPy computes, with XLA and without.
 
   Args:
     parts: The arrays. Their values are copied once, unless they are tensors.
-    augment: Changes x in training, never in evaluation: a pure function
-      `(x, uniforms)` of a batch and of noise, float32 in [0, 1) of shape
-      `(batch, 3)`, in TensorFlow operations that XLA can compile. It receives
-      x after scaling. Defaults to `None`.
+    augment: Changes a batch in training, not in evaluation. A pure function
+      `(x, uniforms) -> x` of TensorFlow operations that XLA can compile. It
+      receives x after scaling, and noise: float32 in [0, 1) of shape
+      `(batch, 3)`. Defaults to `None`.
     scale: The number that x is divided by. Defaults to `None`: the model
       receives x as it is given, token ids as integers.
     shift: The number that is subtracted from x before the division. Defaults
@@ -43,17 +43,16 @@ class ArrayData:
 
   Attributes:
     parts: `(x, y, sample_weight)` as tensors in the host's memory, x not
-      scaled; the last may be `None`. What a tensor cannot hold as it is, such
-      as numbers of the other byte order, stays an array.
+      scaled; `sample_weight` may be `None`. Arrays that TensorFlow would
+      convert, such as those in the other byte order, stay arrays.
     augment: The augmentation, or `None`.
-    scaling: `(shift, scale)` as float32 tensors, or `None`. A shift of 0 is
-      `None` too.
+    scaling: `(shift, scale)` as float32 tensors, or `None`; see `Scaling`.
     size: The number of examples.
 
   Raises:
     TypeError: `augment` has no name.
-    ValueError: The arrays are not two or three with the same number of
-      examples, at least 1; or scale is 0, or given for an x of several arrays.
+    ValueError: There are not two or three parts, the arrays have different
+      numbers of examples, or none; or `scale` is 0 or comes with several x.
 
   Example:
   ```python
@@ -81,9 +80,10 @@ class ArrayData:
         f" {augment!r}. Define one with def."
       )
     # Tensors: NumPy can use their memory, but TensorFlow copies NumPy's.
-    self.parts = map_arrays(_keep, (*parts, None)[:3])
+    self.parts = map_arrays(examples.to_host, (*parts, None)[:3])
     self.augment = augment
-    sizes = {len(array) for array in self._flat()}
+    flat = tf.nest.flatten(self.arrays)
+    sizes = {len(array) for array in flat if array is not None}
     if len(sizes) != 1:
       raise ValueError(
         f"All arrays must have the same number of examples, got {sizes}."
@@ -91,25 +91,22 @@ class ArrayData:
     self.size = sizes.pop()
     if not self.size:
       raise ValueError("Data must have at least one example, got none.")
-    self.scaling = _scaling_of(self.parts[0], scale, shift)
+    self.scaling = examples.scaling_for(self.parts[0], scale, shift)
     self._order: tuple[Any, ...] = ()
 
   @property
   def arrays(self) -> tuple[Any, Any, Any]:
-    """`parts` as NumPy arrays that share their memory, x not scaled."""
+    """The parts as NumPy arrays that share their memory; x is not scaled."""
     return map_arrays(np.asarray, self.parts)
 
-  def _flat(self) -> list[np.ndarray]:
-    return [a for a in tf.nest.flatten(self.arrays) if a is not None]
-
   def take(self, indices: slice | np.ndarray) -> tuple[Any, Any, Any]:
-    """Some examples as NumPy arrays, x scaled.
+    """Returns some examples as NumPy arrays, x scaled.
 
     Args:
-      indices: Which examples.
+      indices: A slice, or the numbers of the examples.
 
     Returns:
-      `(x, y, sample_weight)`; the last may be `None`.
+      `(x, y, sample_weight)`; `sample_weight` may be `None`.
     """
     x, y, weight = map_arrays(lambda a: a[indices], self.arrays)
     return self._scaled(x), y, weight
@@ -122,7 +119,7 @@ class ArrayData:
     return (x if shift is None else x - shift) / scale
 
   def steps_per_epoch(self, batch_size: int) -> int:
-    """Counts the whole batches of an epoch; the rest of it is left out."""
+    """Counts the whole batches of an epoch; other examples are left out."""
     if not 0 < batch_size <= self.size:
       raise ValueError(
         "batch_size must be at least 1 and at most the number of examples, got"
@@ -149,19 +146,19 @@ class ArrayData:
     """Returns the same examples, weighted by class.
 
     Args:
-      class_weight: Class -> weight; classes that are not named weigh 1. The
-        classes are those of y, integers or one-hot. Weights that the examples
-        have already are multiplied.
+      class_weight: Class -> weight. Other classes weigh 1. y must hold
+        classes as integers or one-hot. Sample weights that exist already are
+        multiplied.
     """
     _, labels, weight = self.arrays
-    factors = _class_factors(labels, class_weight)
+    factors = examples.class_factors(labels, class_weight)
     weight = factors if weight is None else weight.reshape(-1) * factors
     return self._with((*self.parts[:2], weight), self.augment)
 
-  def _with(self, parts: tuple[Any, ...], augment: Augment | None):
-    if self.scaling is None:
-      return ArrayData(parts, augment)
-    shift, scale = map_arrays(float, self.scaling)
+  def _with(
+    self, parts: tuple[Any, ...], augment: Augment | None
+  ) -> "ArrayData":
+    shift, scale = map_arrays(float, self.scaling or (None, None))
     return ArrayData(parts, augment, scale=scale, shift=shift or 0.0)
 
   def batches(self, batch_size: int) -> Iterator[tuple[Any, Any, Any]]:
@@ -170,12 +167,10 @@ class ArrayData:
       yield self.take(slice(first, first + batch_size))
 
   def batch(self, step: int, batch_size: int, seed: int) -> tuple[Any, ...]:
-    """Returns the batch of a step in the order of a seed, scaled, augmented.
-
-    It is the batch on which a `Trainer` trains at that step.
+    """Returns the batch on which a `Trainer` trains at a step.
 
     Returns:
-      `(x, y)`, or `(x, y, sample_weight)`.
+      `(x, y)` or `(x, y, sample_weight)`, x scaled and augmented.
     """
     epoch, index = divmod(step, self.steps_per_epoch(batch_size))
     order = self.order(seed, epoch)
@@ -189,21 +184,21 @@ class ArrayData:
   def fingerprint(self) -> str:
     """Hashes every example and the augmentation, for run declarations.
 
-    Scaled data has the fingerprint of its scaled values: it does not matter
-    in which form they are held.
+    If x is scaled, its scaled values are hashed, so the same values have the
+    same fingerprint in whatever dtype they are stored.
     """
     x, *others = self.arrays
     shape = map_arrays(lambda a: a.shape, (x, *others))
     digest = hashlib.blake2b(digest_size=16)
     digest.update(str(shape).encode())
     if self.scaling is not None:
-      _hash_header(digest, np.dtype(np.float32), x.shape)
+      digest.update(f"{np.dtype(np.float32).str}{x.shape}".encode())
       for first in range(0, self.size, _CHUNK):
         digest.update(self._scaled(x[first : first + _CHUNK]).data)
       x = None
     for array in tf.nest.flatten((x, *others)):
       if array is not None:
-        _hash_header(digest, array.dtype, array.shape)
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     augmented = f" {self.augment.__name__}" if self.augment else ""
     return f"{self.size} examples {digest.hexdigest()}{augmented}"
@@ -269,10 +264,7 @@ class StreamData:
     yield from self._first
 
   def fingerprint(self) -> str:
-    """Describes the shapes and types of the batches, for run declarations.
-
-    The stream itself is not read.
-    """
+    """Describes the batches, which are not read, for run declarations."""
     return f"{self._steps} batches of {self._first.element_spec}"
 
 
@@ -280,14 +272,15 @@ Data = ArrayData | StreamData
 
 
 def as_data(value: Any) -> Data:
-  """Makes data of what a caller gave.
+  """Makes `ArrayData` or `StreamData` of what a caller gave.
 
   Args:
     value: `(x, y)` or `(x, y, sample_weight)` of arrays; a batched
-      `tf.data.Dataset`; a function of the epoch that returns one; or data
-      already. A dataset is read from its beginning in each epoch: if it draws
-      a new order each time (`reshuffle_each_iteration`), a resumed run cannot
-      repeat that order; a function of the epoch can.
+      `tf.data.Dataset`; a function that takes the number of an epoch and
+      returns such a dataset; or data, which is returned. A dataset is read
+      from its beginning in each epoch. If it draws a new order each time
+      (`reshuffle_each_iteration`), a resumed run cannot repeat that order;
+      give a function of the epoch instead.
 
   Raises:
     TypeError: The value is none of these.
@@ -304,114 +297,3 @@ def as_data(value: Any) -> Data:
     "Data must be a tuple of arrays, a tf.data.Dataset, or a function of the"
     f" epoch that returns one, got {type(value).__name__}."
   )
-
-
-def as_triple(batch: Any) -> tuple[Any, Any, Any]:
-  """Returns `(x, y, sample_weight)` of a batch that may have no weights."""
-  x, y, sample_weight = (*batch, None)[:3]
-  return x, y, sample_weight
-
-
-def map_arrays(function: Callable[[Any], Any], parts: Any) -> Any:
-  """Applies a function to each array of nested parts; None stays None."""
-  return tf.nest.map_structure(
-    lambda a: None if a is None else function(a), parts
-  )
-
-
-# Inside the training and evaluation programs.
-
-
-def gather(
-  parts: Any, indices: tf.Tensor, scaling: Scaling | None, *, on_host: bool
-) -> tuple[Any, Any, Any]:
-  """Gathers a batch, and scales its x.
-
-  Args:
-    parts: `(x, y, sample_weight)` of all examples.
-    indices: Which examples; int32 of shape `(batch,)`.
-    scaling: Of the data, see `scaled`.
-    on_host: Whether to gather on the CPU, so that only the batch travels to
-      each replica's device.
-  """
-  with tf.device("CPU:0" if on_host else None):
-    x, y, weight = map_arrays(lambda a: tf.gather(a, indices), parts)
-  return scaled(x, scaling), y, weight
-
-
-def scaled(x: Any, scaling: Scaling | None) -> Any:
-  """Computes `(x - shift) / scale` in float32; without scaling, returns x.
-
-  Args:
-    x: A batch.
-    scaling: `(shift, scale)`, which must be arguments of the program: by a
-      constant, compilers do not divide but multiply by its inverse, which
-      gives other bits.
-  """
-  if scaling is None:
-    return x
-  shift, scale = scaling
-  x = tf.cast(x, tf.float32)
-  return (x if shift is None else x - shift) / scale
-
-
-def _keep(value: Any) -> Any:
-  """Makes a tensor in the host's memory of an array, or keeps the array."""
-  if isinstance(value, tf.Tensor) and value.dtype != tf.float64:
-    array = value
-  else:
-    array = np.asarray(value)
-    if array.dtype == np.float64:
-      # As Keras does: Python floats are not meant as double precision.
-      array = array.astype(np.float32)
-  if not array.ndim:
-    raise ValueError(
-      f"Data must be arrays, got the number {value!r}. Make lists into arrays"
-      " with np.asarray."
-    )
-  with tf.device("CPU:0"):
-    tensor = tf.identity(array)
-  if tensor.dtype.as_numpy_dtype != array.dtype:
-    return array  # strings, and numbers of the other byte order
-  return tensor
-
-
-def _scaling_of(x: Any, scale: float | None, shift: float) -> Scaling | None:
-  if scale is None:
-    if shift:
-      raise ValueError(
-        f"shift needs a scale, got shift={shift} alone. Give scale=1.0 too."
-      )
-    return None
-  if tf.nest.is_nested(x):
-    raise ValueError(
-      f"scale needs x to be one array, got a {type(x).__name__}. Use a layer of"
-      " the model instead, such as Rescaling."
-    )
-  if not scale:
-    raise ValueError(f"scale must not be 0, got {scale}.")
-  with tf.device("CPU:0"):
-    return (
-      tf.constant(shift, tf.float32) if shift else None,
-      tf.constant(scale, tf.float32),
-    )
-
-
-def _hash_header(digest: Any, dtype: np.dtype, shape: tuple[int, ...]) -> None:
-  digest.update(f"{dtype.str}{shape}".encode())
-
-
-def _class_factors(
-  y: np.ndarray, class_weight: Mapping[int, float]
-) -> np.ndarray:
-  """Returns the weight of each example's class, 1 where it is not named."""
-  if not isinstance(y, np.ndarray):
-    raise ValueError(
-      "class_weight needs one array of classes as the target, got"
-      f" {type(y).__name__}. Give sample weights instead."
-    )
-  labels = y.argmax(-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(-1)
-  factors = np.ones(len(labels), np.float32)
-  for label, weight in class_weight.items():
-    factors[labels == label] = weight
-  return factors

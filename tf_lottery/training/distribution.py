@@ -1,4 +1,4 @@
-"""Strategies of `tf.distribute` by name."""
+"""Finds strategies of `tf.distribute` by name."""
 
 import functools
 

@@ -1,6 +1,6 @@
-"""Evaluation of a model on all of the data, and where data is put for it.
+"""Evaluation of a model on all of the data, and the placement of data.
 
-Every example counts once, on whatever number of replicas.
+Every example counts once, on any number of replicas.
 """
 
 import weakref
@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from tf_lottery.training.data import ArrayData
 from tf_lottery.training.data import Data
-from tf_lottery.training.data import Scaling
-from tf_lottery.training.data import as_triple
-from tf_lottery.training.data import map_arrays
-from tf_lottery.training.data import scaled
+from tf_lottery.training.examples import Scaling
+from tf_lottery.training.examples import as_triple
+from tf_lottery.training.examples import map_arrays
+from tf_lottery.training.examples import scaled
 
 _BATCH = 1000
 
@@ -32,7 +32,9 @@ class Placement:
   def __init__(self, strategy: tf.distribute.Strategy):
     self.strategy = strategy
     self.replicas = strategy.num_replicas_in_sync
-    self._on_device = weakref.WeakKeyDictionary()
+    self._on_device: weakref.WeakKeyDictionary[ArrayData, Any] = (
+      weakref.WeakKeyDictionary()
+    )
 
   def replica_id(self) -> tf.Tensor | int:
     """Returns the number of this replica; call it inside `strategy.run`."""
@@ -131,14 +133,14 @@ class Evaluator:
     size = next(a for a in tf.nest.flatten(arrays) if a is not None).shape[0]
     parts = -(-size // _BATCH) * replicas
 
-    def replica_step(index):
+    def replica_step(index: tf.Tensor) -> None:
       # In int64: with a million examples, part times size exceeds int32.
       part = index * replicas + tf.cast(self._placement.replica_id(), tf.int64)
       first, last = part * size // parts, (part + 1) * size // parts
       x, y, weight = map_arrays(lambda a: a[first:last], arrays)
       self._model.test_step((scaled(x, scaling), y, weight))
 
-    def one(index):
+    def one(index: tf.Tensor) -> tf.Tensor:
       self._strategy.run(replica_step, args=(index,))
       return index + 1
 

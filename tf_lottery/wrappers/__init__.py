@@ -1,15 +1,15 @@
 """The bridge to Keras: the only code that knows a Keras generation.
 
-A model of `keras` (Keras 3, on TensorFlow) is made lottery-ready in place, by
-`keras3_lottery.py`; a model of `tf_keras` (Keras 2) by `keras2_lottery.py`,
-with an extension of tfmot's pruning wrapper. The latter is imported when an
-object of tf_keras is met, and not before.
+`keras3_lottery.py` makes a model of `keras` (Keras 3, on TensorFlow)
+lottery-ready in place. `keras2_lottery.py` does so for a model of `tf_keras`
+(Keras 2), by an extension of tfmot's pruning wrapper; it is imported only when
+an object of tf_keras is met.
 
 How a mask is held: a constraint on each weight zeroes its pruned entries after
-every update of an optimizer. `fit()`, `set_weights()` and `load_weights()` of a
-model on which a mask was held see to it that this stays so. What they cannot
-see, such as a training loop of one's own after the constraint was replaced,
-`bind` warns of, and `Binding.check_held` refuses.
+every update of an optimizer. Where a mask was held on a model, its `fit()`,
+`set_weights()` and `load_weights()` keep the mask, even if somebody has
+replaced the constraint. A training loop of one's own can still lose it then:
+`bind` warns of a lost mask, and `Binding.check_held` raises an error.
 """
 
 import importlib
@@ -25,10 +25,10 @@ from typing import Any
 
 from tf_lottery import patterns
 from tf_lottery.weights import Override
-from tf_lottery.wrappers import binding as binding_lib
 from tf_lottery.wrappers import copying
 from tf_lottery.wrappers import optimizers
 from tf_lottery.wrappers import walking
+from tf_lottery.wrappers.binding import Binding
 from tf_lottery.wrappers.generation import Generation
 
 if "keras" in sys.modules:
@@ -39,10 +39,10 @@ if "keras" in sys.modules:
 
 
 def generation_of(target: Any) -> Generation:
-  """Finds the Keras generation of a model or layer.
+  """Returns the Keras generation of a model, layer or optimizer.
 
   Raises:
-    TypeError: the target is of neither generation, or Keras 3 runs on another
+    TypeError: The target is of neither generation, or Keras 3 runs on another
       backend than TensorFlow.
   """
   packages = {
@@ -74,31 +74,33 @@ def lottery_prune(
 ) -> Any:
   """Makes a Keras model, or one layer, lottery-ready.
 
-  A lottery-ready model stores its initial weights, and holds a mask, at first
-  of ones, on each prunable weight, under `fit()` and under any loop that uses
-  a Keras optimizer. The function stands where `prune_low_magnitude` stands in
-  tfmot; but you set the masks (`prune_and_rewind`), nothing is computed in the
-  forward pass, and pruned weights are zero after every update.
+  A lottery-ready model stores its initial weights, and holds a mask on each
+  prunable weight: at first a mask of ones. The mask holds in `fit()` and in any
+  loop that uses a Keras optimizer. You call this function as you would call
+  tfmot's `prune_low_magnitude`. But you set the masks (`prune_and_rewind`),
+  nothing is computed in the forward pass, and pruned weights are zero after
+  every update.
 
-  Keras 3: any built model is made ready in place and returned. tf_keras: a
-  new Sequential or functional model is returned around the same layers, each
-  wrapped in `LotteryPrune`; authors of subclassed models wrap layers.
+  Keras 3: any built model is made ready in place and returned. tf_keras: the
+  function returns a new Sequential or functional model around the same layers,
+  each wrapped in `LotteryPrune`. Wrap the layers of a subclassed model of
+  tf_keras yourself.
 
   Args:
-    target: a built model, or a layer, which may still be unbuilt.
-    prunable: overrides the rules on which weights are pruned: a function of a
+    target: A built model, or a layer, which may still be unbuilt.
+    prunable: Overrides the rules on which weights are pruned: a function of a
       `Weight` that returns True, False or None (the rules decide), or a
       mapping of layer name to bool. Defaults to `None`.
-    **tfmot_arguments: arguments of tfmot's wrapper, for tf_keras only.
+    **tfmot_arguments: Arguments of tfmot's wrapper, for tf_keras only.
 
   Returns:
     The lottery-ready model or layer. `print(bind(model).report)` shows which
     weights are pruned, and why the others are not.
 
   Raises:
-    TypeError: the target is of no known Keras generation, or arguments of
+    TypeError: The target is of no known Keras generation, or arguments of
       tfmot are given for Keras 3.
-    ValueError: the model is not built, or is a subclassed tf_keras model, or
+    ValueError: The model is not built, or is a subclassed tf_keras model, or
       is compiled with an optimizer that averages weights.
 
   Example:
@@ -113,16 +115,17 @@ def lottery_prune(
   Reference: Frankle and Carbin, arXiv 1803.03635.
   """
   generation = generation_of(target)
-  check_optimizer(getattr(target, "optimizer", None))
-  is_model = hasattr(target, "compile")
-  prune = generation.prune_model if is_model else generation.prune_layer
-  return prune(target, prunable, **tfmot_arguments)
+  if not hasattr(target, "compile"):
+    return generation.prune_layer(target, prunable, **tfmot_arguments)
+  optimizers.check(getattr(target, "optimizer", None))
+  _check_built("lottery_prune()", target)
+  return generation.prune_model(target, prunable, **tfmot_arguments)
 
 
 def strip_lottery(model: Any) -> Any:
-  """Returns a plain model of the same generation, with zeros for its mask.
+  """Returns a plain model, in which pruned weights are zeros.
 
-  Keras 3 models are stripped in place; for tf_keras a new model is returned
+  Keras 3 models are stripped in place. For tf_keras, a new model is returned
   around the same layers. A model that is not lottery-ready, but on which a
   mask is held, is stripped too.
 
@@ -130,36 +133,31 @@ def strip_lottery(model: Any) -> Any:
     A model without masks: training it again makes it dense.
 
   Raises:
-    RuntimeError: the mask does not hold; see `Binding.check_held`.
+    RuntimeError: The mask does not hold; see `Binding.check_held`.
   """
   generation = generation_of(model)
-  binding_lib.Binding(model, generation).check_held()
+  Binding(model, generation).check_held()
   return generation.strip(model)
 
 
-def bind(
-  model: Any, *, prunable: Override | None = None
-) -> binding_lib.Binding:
-  """Sees a Keras model of either generation as named weights.
-
-  Warns where the model has a mask that does not hold.
+def bind(model: Any, *, prunable: Override | None = None) -> Binding:
+  """Returns the `Binding` of a Keras model of either generation.
 
   Args:
-    model: a built model, lottery-ready or plain.
-    prunable: see `lottery_prune`; a lottery-ready model keeps what was
-      decided then.
+    model: A built model, lottery-ready or plain.
+    prunable: See `lottery_prune`. It has no effect on a lottery-ready model,
+      whose prunable weights are known.
 
   Raises:
-    TypeError: the model is of no known Keras generation.
-    ValueError: the model is not built.
+    TypeError: The model is of no known Keras generation.
+    ValueError: The model is not built.
+
+  Warns:
+    UserWarning: The model has a mask that does not hold.
   """
   generation = generation_of(model)
-  if not model.built:
-    raise ValueError(
-      f"bind() needs a model whose weights exist, and {model.name!r} is not"
-      " built. Give it an Input, or call it on data once."
-    )
-  binding = binding_lib.Binding(model, generation, prunable)
+  _check_built("bind()", model)
+  binding = Binding(model, generation, prunable)
   try:
     binding.check_held()
   except (RuntimeError, ValueError) as error:
@@ -167,11 +165,19 @@ def bind(
   return binding
 
 
+def _check_built(caller: str, model: Any) -> None:
+  if not model.built:
+    raise ValueError(
+      f"{caller} needs a model whose weights exist, and {model.name!r} is not"
+      " built. Give it an Input, or call it on data once."
+    )
+
+
 def pattern_of(model: Any) -> patterns.Pattern:
-  """Returns what the arguments of tfmot's wrappers ask to prune together.
+  """Returns the pattern that the arguments of tfmot's wrappers ask for.
 
   Raises:
-    ValueError: they ask for different patterns in different layers.
+    ValueError: They ask for different patterns in different layers.
   """
   generation = generation_of(model)
   patterns_of_layers = map(generation.pattern, walking.walk(model, generation))
@@ -184,27 +190,18 @@ def pattern_of(model: Any) -> patterns.Pattern:
   return asked.pop() if asked else patterns.unstructured()
 
 
-def check_optimizer(optimizer: Any) -> None:
-  """Refuses optimizers under which a mask would not hold.
-
-  Raises:
-    ValueError: the optimizer averages the weights.
-  """
-  optimizers.check(optimizer)
-
-
 def set_seed(seed: int) -> None:
   """Seeds Python, NumPy, TensorFlow and both Keras generations.
 
-  Both, because the generation of a model is known only once the model is
-  made, and its initial weights must be the same every time.
+  The generation of a model is known only after the model is made, and its
+  initial weights must be the same every time.
   """
   for name in ("keras", "tf_keras"):
     importlib.import_module(name).utils.set_random_seed(seed)
 
 
 def store_initial(model: Any) -> None:
-  """Stores the weights of now as the initial ones of a lottery-ready model.
+  """Stores the current weights as the initial ones of a lottery-ready model.
 
   Call it after k steps of training to rewind to step k ("late rewinding",
   Frankle et al., arXiv 1912.05671) instead of to initialisation.
@@ -215,14 +212,8 @@ def store_initial(model: Any) -> None:
   bind(model).store_initial()
 
 
-def load(model: Any, path: str | os.PathLike) -> Any:
-  """Loads a `.keras` file with the Keras generation of a model, uncompiled."""
-  library = generation_of(model).library
-  return library.models.load_model(path, compile=False)
-
-
-def load_any(path: str | os.PathLike) -> Any:
-  """Loads a `.keras` file with the Keras generation that wrote it."""
+def load(path: str | os.PathLike) -> Any:
+  """Loads a `.keras` file with the generation that wrote it, uncompiled."""
   with zipfile.ZipFile(path) as archive:
     version = json.loads(archive.read("metadata.json"))["keras_version"]
   name = "tf_keras" if version.startswith("2.") else "keras"
@@ -233,13 +224,13 @@ def graph(model: Any) -> tuple[list[Any], list[int]]:
   """Lists the calls of a Sequential or functional model, in order.
 
   Returns:
-    A list of calls: the layer, the ids of its input tensors, the id of its
-    output tensor, and the shapes of these tensors without the batch. A call
-    with several outputs appears once per output. And a list of the ids of the
-    model's outputs.
+    A list of calls, and a list of the ids of the model's outputs. A call is
+    the layer, the ids of its input tensors, the id of its output tensor, and
+    the shapes of these tensors without the batch. A call with several outputs
+    appears once per output.
 
   Raises:
-    ValueError: the model has no graph.
+    ValueError: The model has no graph.
   """
   generation = generation_of(model)
   nodes = generation.nodes(model)
@@ -248,27 +239,26 @@ def graph(model: Any) -> tuple[list[Any], list[int]]:
       f"{model.name!r} must be a Sequential or functional model, whose layers"
       " and connections are known; it is a subclassed one."
     )
-  calls = []
-  for layer, inputs, outputs in nodes:
-    for output in outputs:
-      tensors = (*inputs, output)
-      calls.append(
-        (
-          layer,
-          tuple(map(id, inputs)),
-          id(output),
-          tuple(tuple(tensor.shape[1:]) for tensor in tensors),
-        )
-      )
+  calls = [
+    (
+      layer,
+      tuple(map(id, inputs)),
+      id(output),
+      tuple(tuple(tensor.shape[1:]) for tensor in (*inputs, output)),
+    )
+    for layer, inputs, outputs in nodes
+    for output in outputs
+  ]
   return calls, [id(output) for output in model.outputs]
 
 
 def rebuild(model: Any, changes: Mapping[str, Mapping[str, Any]]) -> Any:
-  """Builds the same architecture, with some layers configured otherwise.
+  """Builds the same architecture, with other arguments for some layers.
 
   Args:
-    model: Sequential or functional, not lottery-ready.
-    changes: layer name -> the entries of its configuration that change.
+    model: A Sequential or functional model. Of a lottery-ready model, masks
+      and initial weights are not copied.
+    changes: Layer name -> the entries of its configuration that change.
 
   Returns:
     A model that is not trained and not compiled.
@@ -295,6 +285,6 @@ def walk(model: Any) -> Iterator[Any]:
 
 
 def config_of(layer: Any) -> dict[str, Any]:
-  """Returns the configuration of a layer, to read and not to copy it."""
+  """Returns the configuration of a layer, for reading: it warns of no copy."""
   with copying.without_warning():
     return layer.get_config()

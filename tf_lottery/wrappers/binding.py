@@ -28,12 +28,12 @@ _WAY_OUT = (
 class Binding:
   """One Keras model as named weights: read, write, hold a mask, release.
 
-  Made by `bind`. The keys are the same in every rebuild of the architecture.
+  `bind` makes it. Each rebuild of the architecture has the same keys.
 
   Attributes:
-    model: the Keras model.
-    generation: what knows the model's Keras generation.
-    report: the `PrunableReport` of its weights.
+    model: The Keras model.
+    generation: The object for the Keras generation of the model.
+    report: The `PrunableReport` of its weights.
   """
 
   def __init__(
@@ -45,10 +45,12 @@ class Binding:
     self.model = model
     self.generation = generation
     self._given_initial: dict[str, np.ndarray] | None = None
+    self._kept: int | None = None  # the count of the mask that was held last
     found = list(walking.walk_weights(model, generation, prunable))
     self.report = PrunableReport([b.weight for b in found])
     self._weights = {bound.weight.key: bound for bound in found}
     self._by_variable = {id(bound.variable): bound for bound in found}
+    self._prunable = [bound for bound in found if bound.weight.prunable]
 
   @property
   def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -68,9 +70,10 @@ class Binding:
 
   @property
   def optimizers(self) -> list[Any]:
-    """The optimizers that the model has as attributes.
+    """The optimizers that are attributes of the model.
 
-    They are the compiled one, and others of a `train_step` of the model's own.
+    These are the compiled one, and others that the model's own `train_step`
+    uses.
     """
     kind = self.generation.library.optimizers.Optimizer
     compiled = getattr(self.model, "optimizer", None)
@@ -79,10 +82,6 @@ class Binding:
       for value in vars(self.model).values()
       if isinstance(value, kind) or (value is compiled is not None)
     ]
-
-  def reset_optimizer(self, optimizer: Any) -> None:
-    """Has an optimizer of the model forget its slots and its iterations."""
-    optimizers.reset(optimizer, self.model, self.generation)
 
   # Weights.
 
@@ -93,7 +92,7 @@ class Binding:
     synchronised) are averaged.
 
     Args:
-      random_states: whether to add the states of random generators, such as
+      random_states: Whether to add the states of random generators, such as
         those of dropout, under keys that begin with `random/`.
 
     Returns:
@@ -112,14 +111,14 @@ class Binding:
   def write(self, values: Mapping[str, np.ndarray]) -> None:
     """Assigns weights and random states by key.
 
-    Values are written as they are, also where a mask prunes: hold the mask
-    afterwards.
+    Values are written as they are, even where a mask prunes. Hold the mask
+    again afterwards.
 
     Args:
-      values: some or all of what `read` returned.
+      values: Key -> array, for some or all keys that `read` returns.
 
     Raises:
-      ValueError: the model has no such key, or a shape differs.
+      ValueError: The model has no such key, or a shape differs.
     """
     states = self.generation.random_states(self.model)
     for key, value in values.items():
@@ -138,9 +137,9 @@ class Binding:
 
   @property
   def mask(self) -> masks.Mask:
-    """The mask that the model is to hold; ones where nothing is held.
+    """The mask that was held last; ones for weights without a mask.
 
-    `check_held` tells whether the weights obey it.
+    `check_held` tells whether the weights still obey it.
     """
     arrays = {}
     for key, shape in self.shapes.items():
@@ -153,15 +152,15 @@ class Binding:
   def hold(self, mask: masks.Mask) -> None:
     """Zeroes the pruned weights, and keeps them zero after every update.
 
-    Holding again replaces the mask; it never rebuilds or retraces anything. A
-    constraint that somebody else has set on a weight since then is applied
-    before the mask.
+    A second call replaces the mask, and nothing is rebuilt or traced again. If
+    somebody has set another constraint on a weight in the meantime, that one
+    is applied before the mask.
 
     Args:
-      mask: its keys must be those of the prunable weights.
+      mask: Its keys must be those of the prunable weights.
 
     Raises:
-      ValueError: the mask is of another architecture.
+      ValueError: The mask is of another architecture.
     """
     for key, array in mask.items():
       self._check(key, array.shape)
@@ -175,34 +174,53 @@ class Binding:
       held.mask.assign(tf.cast(array, held.mask.dtype))
       value = variables.read(self._raw(key))
       variables.assign(self._raw(key), np.where(array, value, 0))
-    guarding.guard(self.model, self.hold_again, self.prepare_training)
+    self._kept = mask.kept
+    self.guard()
 
-  def hold_again(self) -> None:
-    """Holds the mask anew, after weights were written."""
+  def guard(self) -> None:
+    """Has the model's own methods hold the mask again if they lose it."""
+    guarding.guard(self.model, self._hold_again, self._prepare_training)
+
+  def _hold_again(self) -> None:
+    """Holds the mask anew, after weights were written.
+
+    A file that was saved before pruning brings its denser mask back.
+    """
     mask = self.mask
-    if mask.kept < mask.size:
+    if self._kept is not None and mask.kept > self._kept:
+      warnings.warn(
+        f"The file's mask replaced the model's: it keeps {mask.kept:,} weights,"
+        f" {self._kept:,} were kept before. prune_and_rewind() rewinds.",
+        stacklevel=3,
+      )
+      self._kept = mask.kept
+    if self._pruned():
       self.hold(mask)
 
-  def prepare_training(self) -> None:
-    """Makes sure that the mask will hold in `fit()`, at next to no cost.
+  def _prepare_training(self) -> None:
+    """Makes sure that the mask will hold in `fit()`.
+
+    It runs before each batch of `train_on_batch()`, so it reads no weights
+    unless a constraint was replaced.
 
     Raises:
-      ValueError: the optimizer averages the weights.
+      ValueError: The optimizer averages the weights.
     """
     optimizers.check(getattr(self.model, "optimizer", None))
-    if any(self._is_replaced(bound) for bound in self._weights.values()):
-      lost = self._violations()
+    if any(map(self._is_replaced, self._prunable)):
+      lost = [self._why(*one) for one in self._violations() if one[1]]
       self.hold(self.mask)
-      if any(wrong for _, wrong in lost):
+      if lost:
         warnings.warn(
-          f"{_listed(lost)} They are zero again, and the mask is held.",
+          f"{' '.join(lost)} The pruned entries are zero again, and the mask"
+          " is held.",
           stacklevel=4,
         )
 
   def release(self) -> None:
-    """Stops holding: the weights stay as they are, and may grow again.
+    """Stops holding the mask: weights stay as they are, and may grow again.
 
-    A lottery-ready model stays so, with a mask of ones.
+    A lottery-ready model stays lottery-ready, with a mask of ones.
     """
     if self.is_ready:
       self.hold(masks.Mask.ones(self.shapes))
@@ -221,11 +239,11 @@ class Binding:
     guarding.forget_compiled_steps(self.model)
 
   def mask_gradient(self, variable: Any, gradient: Any) -> Any:
-    """Returns the sparse network's gradient: zero where a weight is pruned.
+    """Returns the sparse network's gradient: zero for pruned entries.
 
     Args:
-      variable: one of the model's trainable variables.
-      gradient: a tensor, `tf.IndexedSlices` or None.
+      variable: One of the model's trainable variables.
+      gradient: A tensor, `tf.IndexedSlices` or None.
     """
     bound = self._by_variable.get(id(variable))
     if bound is None or bound.held is None or gradient is None:
@@ -233,21 +251,21 @@ class Binding:
     return bound.held.apply(gradient)
 
   def check_held(self) -> None:
-    """Checks that the mask is held, and was held until now.
+    """Checks that the mask is held, and that the weights obey it.
 
     Raises:
-      RuntimeError: a pruned weight is not 0.0 on some replica, or somebody has
+      RuntimeError: A pruned weight is not 0.0 on some replica, or somebody has
         replaced the constraint that holds the mask.
-      ValueError: weights are pruned, and the model is compiled with an
+      ValueError: Weights are pruned, and the model is compiled with an
         optimizer that averages weights.
     """
-    mask = self.mask
-    if mask.kept == mask.size:
+    if not self._pruned():
       return
+    optimizers.check(getattr(self.model, "optimizer", None))
     violations = self._violations()
     if violations:
-      raise RuntimeError(_listed(violations) + _WAY_OUT)
-    optimizers.check(getattr(self.model, "optimizer", None))
+      why = " ".join(self._why(*violation) for violation in violations)
+      raise RuntimeError(why + _WAY_OUT)
 
   # Initial weights.
 
@@ -255,7 +273,7 @@ class Binding:
     """Copies the initial weights that `lottery_prune` stored, by key.
 
     Raises:
-      ValueError: the model is not lottery-ready.
+      ValueError: The model is not lottery-ready.
     """
     if self._given_initial is not None:
       return dict(self._given_initial)
@@ -271,12 +289,12 @@ class Binding:
     }
 
   def store_initial(self) -> None:
-    """Stores the weights of now as the initial ones."""
+    """Stores the current weights as the initial ones."""
     for key, variable in self._initial_variables().items():
       variable.assign(variables.read(self._raw(key)))
 
   def copy_lottery(self, source: "Binding") -> None:
-    """Takes over the mask and the initial weights of a model like this one."""
+    """Copies mask and initial weights from a model of this architecture."""
     initial = source.initial()
     for key, variable in self._initial_variables().items():
       variable.assign(initial[key])
@@ -308,7 +326,7 @@ class Binding:
     return self.generation.raw(self._weights[key].variable)
 
   def _install(self, bound: walking.BoundWeight) -> holding.HeldMask:
-    """Has a constraint of ours on a weight; makes its mask if it has none."""
+    """Puts our constraint on a weight, with a new mask if it has none."""
     if bound.held is not None and not self._is_replaced(bound):
       return bound.held
     if bound.held is not None:
@@ -323,25 +341,33 @@ class Binding:
     return bound.hold_by(mask, self.generation)
 
   def _is_replaced(self, bound: walking.BoundWeight) -> bool:
-    """Whether a mask should be held, and another constraint is in its place."""
+    """Tells whether another constraint is in the place of a held mask."""
     held = bound.held
     return held is not None and (
       self.generation.constraint(bound.variable) is not held
     )
 
-  def _violations(self) -> list[tuple[str, int]]:
-    """For each weight whose mask does not hold: why, and entries not zero."""
+  def _pruned(self) -> list[tuple[walking.BoundWeight, np.ndarray]]:
+    """Lists the weights whose mask prunes entries, with that mask."""
+    found = []
+    for bound in self._prunable:
+      if bound.held is not None:
+        kept = bound.held.mask.numpy().astype(bool)
+        if not kept.all():
+          found.append((bound, kept))
+    return found
+
+  def _violations(self) -> list[tuple[walking.BoundWeight, int]]:
+    """Lists the weights whose mask does not hold, with their wrong entries."""
     violations = []
-    for key, kept in self.mask.items():
-      bound = self._weights[key]
-      if kept.all():
-        continue
+    for bound, kept in self._pruned():
+      raw = self.generation.raw(bound.variable)
       wrong = max(
         int(np.count_nonzero(value.numpy()[~kept]))
-        for value in variables.replicas(self._raw(key))
+        for value in variables.replicas(raw)
       )
       if wrong or self._is_replaced(bound):
-        violations.append((self._why(bound, wrong), wrong))
+        violations.append((bound, wrong))
     return violations
 
   def _why(self, bound: walking.BoundWeight, wrong: int) -> str:
@@ -372,7 +398,3 @@ class Binding:
         f"Weight {key!r} ({weight.name}) has shape {weight.shape} in the"
         f" model, got shape {tuple(shape)}. It is of another architecture."
       )
-
-
-def _listed(violations: list[tuple[str, int]]) -> str:
-  return " ".join(why for why, _ in violations)

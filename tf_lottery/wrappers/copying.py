@@ -17,13 +17,13 @@ _quiet = contextvars.ContextVar("quiet", default=False)
 
 
 class LiveConfig(dict):
-  """A configuration that knows the object which it describes.
+  """A configuration with a reference to the object that it describes.
 
-  Saving writes the entries alone, and so do copies of it. `clone_model()`
-  hands it over as it is.
+  `clone_model()` passes it on as it is. Saving, and copying it, keeps the
+  entries only.
 
   Attributes:
-    source: the object.
+    source: The object that the configuration describes.
   """
 
   def __init__(self, config: Mapping[str, Any], source: Any):
@@ -35,13 +35,13 @@ class LiveConfig(dict):
 
 
 def source_of(config: Mapping[str, Any]) -> Any:
-  """Returns the object to copy from, None if the configuration was saved."""
+  """Returns the described object, or None if the configuration was saved."""
   return getattr(config, "source", None)
 
 
 @contextlib.contextmanager
 def without_warning() -> Iterator[None]:
-  """Lets configurations be read for another purpose than a copy."""
+  """Allows to read configurations without a warning, within a `with`."""
   token = _quiet.set(True)
   try:
     yield
@@ -60,9 +60,9 @@ def warn_of_copies(layer: Any) -> None:
     if not _quiet.get():
       warnings.warn(
         f"{layer.name!r} is lottery-ready, and a layer made from its"
-        " configuration has neither mask nor initial weights. A model made by"
-        " clone_model() has neither, too. Copy the model by"
-        " copy.deepcopy(model), or make the clone ready:"
+        " configuration has neither mask nor initial weights: a model made by"
+        " clone_model() is plain. Copy the model by copy.deepcopy(model), or"
+        " make the clone ready by"
         " Ticket.from_model(model).apply(lottery_prune(clone)).",
         stacklevel=2,
       )

@@ -1,4 +1,4 @@
-"""What the rest of the library asks of a Keras generation."""
+"""The interface to a Keras generation, for the rest of the library."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -12,32 +12,28 @@ from tf_lottery import patterns
 from tf_lottery.weights import Override
 
 
-class Tree(Protocol):
-  """What a walk over layers needs to know."""
+class Generation(Protocol):
+  """A Keras generation, with everything in which the two differ.
 
-  def children(self, layer: Any) -> list[Any]:
-    """Returns the layers directly below, in an order that a rebuild repeats."""
-    ...
-
-
-class Generation(Tree, Protocol):
-  """Everything in which Keras 3 and tf_keras differ.
-
-  There is one object for each: `keras3_lottery.KERAS_3` and
+  There are two objects, `keras3_lottery.KERAS_3` and
   `keras2_lottery.TF_KERAS`. `wrappers.generation_of` finds the right one.
 
   Attributes:
-    library: the module `keras` or `tf_keras`.
+    library: The module `keras` or `tf_keras`.
   """
 
   library: Any
 
   # Layers and their weights.
 
-  def own_variables(self, layer: Any) -> list[tuple[str, Any, bool]]:
-    """Returns `(role, variable, trainable)` of each weight of the layer itself.
+  def children(self, layer: Any) -> list[Any]:
+    """Returns the layers directly below, in an order that a rebuild repeats."""
+    ...
 
-    Weights of the layers below are not among them.
+  def own_variables(self, layer: Any) -> list[tuple[str, Any, bool]]:
+    """Returns `(role, variable, trainable)` of each weight of one layer.
+
+    Weights of the layers below it are not included.
     """
     ...
 
@@ -60,8 +56,9 @@ class Generation(Tree, Protocol):
     ...
 
   def pattern(self, layer: Any) -> patterns.Pattern | None:
-    """Returns what tfmot's arguments ask to prune together, None if nothing."""
-    ...
+    """Returns the pattern that tfmot's arguments ask for, or None."""
+    del layer
+    return None
 
   def prune_model(
     self,
@@ -82,7 +79,7 @@ class Generation(Tree, Protocol):
     ...
 
   def strip(self, model: Any) -> Any:
-    """Takes masks and initial weights off a model whose masks hold."""
+    """Removes masks and initial weights from a model whose masks hold."""
     ...
 
   # The graph of a model.
@@ -90,13 +87,13 @@ class Generation(Tree, Protocol):
   def nodes(self, model: Any) -> list[tuple[Any, list[Any], list[Any]]] | None:
     """Returns layer, input tensors and output tensors of each call.
 
-    None where the model has no graph, because it is subclassed.
+    Returns None for a subclassed model, which has no graph.
     """
     ...
 
   def remake(self, layer: Any, config: dict[str, Any]) -> Any:
     """Makes a layer of the same class from a configuration."""
-    ...
+    return type(layer).from_config(config)
 
   def clone(self, model: Any, make: Callable[[Any], Any]) -> Any:
     """Copies a model, with `make` called on each layer; it is not compiled."""
@@ -109,8 +106,8 @@ class Generation(Tree, Protocol):
     ...
 
   def make_randomness_resumable(self, model: Any) -> None:
-    """Gives each random generator a state that can be read and written."""
-    ...
+    """Gives each random generator a state, unless it has one already."""
+    del model
 
   # Training.
 
@@ -133,7 +130,7 @@ class Generation(Tree, Protocol):
   def updated_variables(self, optimizer: Any, model: Any) -> list[Any] | None:
     """Returns the variables that an optimizer was built for, in its order.
 
-    None if it was not built yet: then it has nothing to forget.
+    Returns None or an empty list if the optimizer was not built yet.
     """
     ...
 
@@ -142,13 +139,15 @@ class Generation(Tree, Protocol):
     ...
 
   def unscale_gradients(self, optimizer: Any, gradients: list) -> list:
-    """Undoes `scale_loss` where the optimizer does not do so itself."""
-    ...
+    """Undoes `scale_loss`, unless the optimizer does so itself."""
+    del optimizer
+    return gradients
 
   def clip_together(self, optimizer: Any, gradients: list) -> list:
-    """Clips the sum of the replicas' gradients, if the optimizer is to clip."""
-    ...
+    """Clips the sum of the replicas' gradients, unless the optimizer does."""
+    del optimizer
+    return gradients
 
   def metrics(self, model: Any) -> list[objective.Metric]:
-    """Describes what the model reports, once Keras has built its metrics."""
+    """Describes the model's metrics, once Keras has built them."""
     ...

@@ -1,6 +1,6 @@
-"""Methods of a Keras model that keep the mask which is held on it.
+"""Keras methods that could lose a mask, changed so that they keep it.
 
-They are set on the model object, not on its class, which is the user's.
+They are replaced on the model object: its class is the user's.
 """
 
 import functools
@@ -15,12 +15,12 @@ def guard(
   hold_again: Callable[[], None],
   prepare_training: Callable[[], None],
 ) -> None:
-  """Has a model keep its mask in methods that could lose it.
+  """Replaces the methods of a model that could lose its mask.
 
   Args:
-    model: a Keras model; a layer is left alone.
-    hold_again: is called after `set_weights()` and `load_weights()`.
-    prepare_training: is called first in `fit()` and `train_on_batch()`.
+    model: A Keras model; a layer is left alone.
+    hold_again: Function to call after `set_weights()` and `load_weights()`.
+    prepare_training: Function to call first in `fit()` and `train_on_batch()`.
   """
   if not hasattr(model, "make_train_function"):
     return

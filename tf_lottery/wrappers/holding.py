@@ -1,7 +1,7 @@
 """How a mask is held: by a constraint on the variable, noted on its layer.
 
-The note is what the mask is asked of. A constraint alone could be replaced by
-somebody else, and the mask would be forgotten together with it.
+The mask is read from the note. If it were read from the constraint, it would be
+forgotten as soon as somebody set another constraint.
 """
 
 from typing import Any
@@ -18,9 +18,9 @@ class HeldMask:
   each update, on every replica, inside and outside of `fit()`.
 
   Attributes:
-    mask: the variable, of TensorFlow or Keras, that says which entries are
+    mask: The variable, of TensorFlow or Keras, that says which entries are
       kept: boolean, or float as in tfmot.
-    inner: the constraint that the variable had before. It is applied first.
+    inner: The constraint that the variable had before. It is applied first.
   """
 
   def __init__(self, mask: Any, inner: Any = None):
@@ -34,7 +34,7 @@ class HeldMask:
     return self.apply(tf.convert_to_tensor(weight))
 
   def apply(self, value: tf.Tensor | tf.IndexedSlices) -> tf.Tensor:
-    """Returns `value`, or a sparse gradient, with zeros where it is pruned."""
+    """Returns a weight or a gradient with zeros for its pruned entries."""
     # Not value * mask: that gives NaN for a pruned infinity, and -0.0.
     kept = tf.cast(self.mask, tf.bool)
     if isinstance(value, tf.IndexedSlices):
@@ -45,7 +45,7 @@ class HeldMask:
 
 
 def held_on(layer: Any) -> dict[str, HeldMask]:
-  """Returns role -> held mask, of the weights that a layer owns."""
+  """Returns role -> held mask, for the weights that a layer owns."""
   return vars(layer).get(_HELD, {})
 
 

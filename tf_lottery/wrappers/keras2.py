@@ -1,8 +1,8 @@
-"""tf_keras, as far as it needs no lottery state: see `generation.Generation`.
+"""The part of tf_keras's `Generation` that needs no lottery state.
 
-Importing tfmot changes the process: it sets `TF_USE_LEGACY_KERAS`, by which
-`tf.keras` would turn into tf_keras. So this module is imported only when a
-tf_keras object is met, and it puts the variable back.
+Importing tfmot changes the process: it sets `TF_USE_LEGACY_KERAS`, which would
+turn `tf.keras` into tf_keras. So this module is imported only when a tf_keras
+object is met, and it resets the variable.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from tf_lottery import objective
 from tf_lottery import patterns
 from tf_lottery.wrappers import optimizers
 from tf_lottery.wrappers import walking
+from tf_lottery.wrappers.generation import Generation
 
 
 @contextlib.contextmanager
@@ -50,8 +51,8 @@ with (
 INITIAL = "_lottery_initial"
 
 
-class TfKerasBase:
-  """What `keras2_lottery.TfKeras` inherits."""
+class TfKerasBase(Generation):
+  """The base class of `keras2_lottery.TfKeras`."""
 
   library = tf_keras
 
@@ -97,7 +98,7 @@ class TfKerasBase:
     return vars(layer).get(INITIAL, {})
 
   def pattern(self, layer: tf_keras.layers.Layer) -> patterns.Pattern | None:
-    """Returns what the arguments of tfmot's wrapper ask to prune together.
+    """Returns the pattern that the arguments of tfmot's wrapper ask for.
 
     tfmot's block is `(inputs, outputs)`, and its m by n leaves m of n *out*.
     """
@@ -124,9 +125,6 @@ class TfKerasBase:
       for depth in sorted(by_depth, reverse=True)
       for node in by_depth[depth]
     ]
-
-  def remake(self, layer: Any, config: dict[str, Any]) -> Any:
-    return type(layer).from_config(config)
 
   def clone(
     self, model: tf_keras.Model, make: Callable[[Any], Any]
@@ -190,11 +188,6 @@ class TfKerasBase:
       return optimizer.get_unscaled_gradients(gradients)
     return gradients
 
-  def clip_together(self, optimizer: Any, gradients: list) -> list:
-    """Returns the gradients: tf_keras's optimizers add up first, then clip."""
-    del optimizer
-    return gradients
-
   def metrics(self, model: tf_keras.Model) -> list[objective.Metric]:
     losses = getattr(model.compiled_loss, "metrics", ())
     own_names = _names_before_compile(model.compiled_metrics)
@@ -216,8 +209,8 @@ def _refuse_legacy(optimizer: Any) -> None:
 
 
 def _names_before_compile(compiled: Any) -> dict[int, str]:
-  """The own names of metrics by id, without what tf_keras put before them."""
-  names = {}
+  """Returns id of a metric -> its name without the prefixes of tf_keras."""
+  names: dict[int, str] = {}
   if compiled is not None and compiled.built:
     several = len(compiled._output_names) > 1
     for output, plain, weighted in zip(
@@ -227,21 +220,20 @@ def _names_before_compile(compiled: Any) -> dict[int, str]:
       strict=True,
     ):
       prefix = f"{output}_" if several else ""
-      for metric in (*plain, *weighted):
-        if metric is not None:
-          names[id(metric)] = metric.name.removeprefix(prefix)
-      for metric in weighted:
-        if metric is not None:
-          names[id(metric)] = names[id(metric)].removeprefix("weighted_")
+      for metrics, mark in ((plain, ""), (weighted, "weighted_")):
+        names |= {
+          id(metric): metric.name.removeprefix(prefix).removeprefix(mark)
+          for metric in metrics
+          if metric is not None
+        }
   return names
 
 
 def _metric(metric: Any, own_name: str) -> objective.Metric:
   function = getattr(metric, "_fn", None)
-  is_loss = isinstance(function, tf_keras.losses.Loss) or any(
-    function is loss for loss in vars(tf_keras.losses).values()
+  is_loss = function is not None and (
+    isinstance(function, tf_keras.losses.Loss)
+    or any(function is loss for loss in vars(tf_keras.losses).values())
   )
-  known: Literal["min"] | None = (
-    "min" if function is not None and is_loss else None
-  )
-  return objective.Metric.of(metric, metric.name, own_name, known)
+  direction: Literal["min"] | None = "min" if is_loss else None
+  return objective.Metric.of(metric, metric.name, own_name, direction)

@@ -1,4 +1,4 @@
-"""Gradual pruning as tfmot ships it: what a practitioner would use instead."""
+"""Gradual pruning as tfmot ships it, the common way to make models sparse."""
 
 import importlib
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _HIGHEST_SPARSITY = 1 - 1e-7  # tfmot refuses to prune all of a layer
 
 
 def end_step(steps: int) -> int:
-  """The step at which the final density is reached; then it recovers."""
+  """Returns the step at which the final density is reached."""
   end = max(1, steps * 3 // 4)
   # tfmot prunes at multiples of the frequency only.
   return end - end % min(_FREQUENCY, end)
@@ -40,28 +40,37 @@ def fit(
   training, every 100 steps.
 
   Args:
-    model: a compiled Sequential or functional tf_keras model.
-    batches: step -> a batch, as `fit` takes it.
-    steps: optimizer updates.
-    densities: weight key -> the final density of this kernel.
-    every: steps between evaluations, once the final density is reached.
-    on_evaluation: gets the step, the mean training loss since the evaluation
-      before, and the model to evaluate.
+    model: A compiled Sequential or functional tf_keras model.
+    batches: Returns the batch of a step, as `fit` takes it.
+    steps: Number of optimizer updates. At least 1.
+    densities: Weight key -> the final density of the kernel, in (0, 1].
+    every: Number of steps between evaluations, once the final density is
+      reached.
+    on_evaluation: Function of the step, the mean training loss since the
+      evaluation before, and the model to evaluate.
 
   Returns:
-    All weights at the end, by key.
+    Key -> array, of all weights at the end.
 
   Reference: Zhu and Gupta, arXiv 1710.01878.
   """
-  pruned = _wrapped(model, densities, end_step(steps))
+  end = end_step(steps)
+  pruned = _wrapped(model, densities, end)
   pruned.compile_from_config(model.get_compile_config())
+
+  def evaluate(batch: int, logs: Mapping[str, float]) -> None:
+    step = batch + 1
+    if step == steps or (step > end and step % every == 0):
+      on_evaluation(step, logs["loss"], pruned)
+      pruned.reset_metrics()  # the evaluation filled them
+
   pruned.fit(
-    _Batches(batches, steps),
-    shuffle=False,
+    map(batches, range(steps)),
+    steps_per_epoch=steps,
     verbose=0,
     callbacks=[
       _tfmot.UpdatePruningStep(),
-      _Evaluation(steps, every, on_evaluation),
+      tf_keras.callbacks.LambdaCallback(on_train_batch_end=evaluate),
     ],
   )
   stripped = _tfmot.strip_pruning(pruned)
@@ -88,35 +97,3 @@ def _wrapped(model: Any, densities: Mapping[str, float], end: int) -> Any:
     return _tfmot.prune_low_magnitude(layer, pruning_schedule=schedule)
 
   return tf_keras.models.clone_model(model, clone_function=wrap)
-
-
-class _Batches(tf_keras.utils.Sequence):
-  """Batches by step, one epoch long."""
-
-  def __init__(self, make: Callable[[int], Any], steps: int):
-    super().__init__()
-    self._make = make
-    self._steps = steps
-
-  def __len__(self) -> int:
-    return self._steps
-
-  def __getitem__(self, step: int) -> Any:
-    return self._make(step)
-
-
-class _Evaluation(tf_keras.callbacks.Callback):
-  """Calls back every so often, once the final density is reached."""
-
-  def __init__(self, steps: int, every: int, call: Callable[..., None]):
-    super().__init__()
-    self._steps = steps
-    self._every = every
-    self._call = call
-
-  def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-    step = batch + 1
-    last = step == self._steps
-    if last or (step > end_step(self._steps) and step % self._every == 0):
-      self._call(step, logs["loss"], self.model)
-      self.model.reset_metrics()  # those of the evaluation

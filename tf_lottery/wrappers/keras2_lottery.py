@@ -1,4 +1,4 @@
-"""Making tf_keras models lottery-ready: its state lives in tfmot's wrappers."""
+"""Makes tf_keras models lottery-ready: tfmot's wrappers hold the state."""
 
 import inspect
 from collections.abc import Mapping
@@ -10,7 +10,6 @@ from tf_keras.src.engine.functional import Functional  # has no public name
 
 from tf_lottery.weights import Override
 from tf_lottery.wrappers import copying
-from tf_lottery.wrappers import guarding
 from tf_lottery.wrappers import keras2
 from tf_lottery.wrappers import walking
 from tf_lottery.wrappers.binding import Binding
@@ -23,19 +22,19 @@ _SOURCE = "_lottery_source"
 class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
   """tfmot's pruning wrapper, with stored initial weights.
 
-  The mask of each prunable weight is held by a constraint on the weight, after
-  every optimizer update; in the forward pass the wrapped layer runs alone. Any
-  layer can be wrapped: of a layer that cannot be pruned only the initial
-  weights are stored.
+  A constraint on each prunable weight holds its mask after every optimizer
+  update. In the forward pass, the wrapped layer runs alone. Any layer can be
+  wrapped. For a layer that cannot be pruned, the wrapper stores the initial
+  weights only.
 
   Args:
-    layer: the layer to wrap.
-    prunable_roles: which weights to prune, e.g. `["kernel"]`; `None` asks the
+    layer: The layer to wrap.
+    prunable_roles: Which weights to prune, e.g. `["kernel"]`; `None` asks the
       rules, or the layer's own `get_prunable_weights`. Defaults to `None`.
-    **kwargs: the arguments of tfmot's `PruneLowMagnitude`.
+    **kwargs: The arguments of tfmot's `PruneLowMagnitude`.
 
   Attributes:
-    initial: role -> variable, of every weight of the wrapped layer.
+    initial: Role -> variable, of every weight of the wrapped layer.
 
   Example:
   ```python
@@ -70,7 +69,7 @@ class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
     ]
 
   def build(self, input_shape=None):
-    # The method of tf_keras's Wrapper, which builds the wrapped layer alone.
+    # tf_keras's Wrapper builds the wrapped layer alone; tfmot's comes later.
     tf_keras.layers.Wrapper.build(self, input_shape)
     if self.layer.weights:
       self._prepare(input_shape)
@@ -88,7 +87,7 @@ class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
           mask.assign(tf.cast(bound.held.mask, mask.dtype))
         bound.hold_by(mask, TF_KERAS)
       self.initial[role] = self._add_initial(role, bound.variable)
-      # Around Keras's tracking: the variable is the wrapper's, not the layer's.
+      # Not tracked by Keras: the variable is the wrapper's, not the layer's.
       below = vars(bound.layer).setdefault(keras2.INITIAL, {})
       below[bound.weight.role] = self.initial[role]
     source = vars(self).pop(_SOURCE, None)
@@ -110,7 +109,7 @@ class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
     )
 
   def __call__(self, inputs, *args, **kwargs):
-    # By name: tf_keras would not save those that come by position.
+    # By name: tf_keras does not save arguments that are given by position.
     parameters = list(inspect.signature(self.layer.call).parameters.values())
     names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     named = dict(zip(names[1:], args, strict=False))
@@ -148,7 +147,7 @@ class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
   def get_config(self):
     config = {
       **super().get_config(),
-      # tfmot leaves this one out.
+      # tfmot leaves it out.
       "sparsity_m_by_n": self.sparsity_m_by_n,
       "prunable_roles": self.prunable_roles,
     }
@@ -157,7 +156,7 @@ class LotteryPrune(keras2.pruning_wrapper.PruneLowMagnitude):
   @classmethod
   def from_config(cls, config):
     layer = super().from_config(config)
-    # Around Keras's tracking: what is copied from is no part of the copy.
+    # Not tracked by Keras: the source is no part of the copy.
     vars(layer)[_SOURCE] = copying.source_of(config)
     return layer
 
@@ -198,7 +197,7 @@ _READY_CLASSES = {
 
 
 class TfKeras(keras2.TfKerasBase):
-  """What the rest of the library asks of tf_keras."""
+  """The Keras generation tf_keras."""
 
   def prune_layer(
     self,
@@ -225,12 +224,6 @@ class TfKeras(keras2.TfKerasBase):
     **tfmot_arguments: Any,
   ) -> tf_keras.Model:
     """Makes a lottery-ready model around the same layers."""
-    if not model.built:
-      raise ValueError(
-        "lottery_prune() needs a model whose weights exist, and"
-        f" {model.name!r} is not built. Give it an Input, or call it on data"
-        " once."
-      )
     chosen = _chosen(model, prunable)
 
     def wrap(layer):
@@ -249,8 +242,7 @@ class TfKeras(keras2.TfKerasBase):
 
     ready = wrap(model)
     ready.__class__ = _READY_CLASSES.get(type(ready), type(ready))
-    binding = Binding(ready, self)
-    guarding.guard(ready, binding.hold_again, binding.prepare_training)
+    Binding(ready, self).guard()
     return ready
 
   def strip(self, model: tf_keras.Model) -> tf_keras.Model:
@@ -276,7 +268,7 @@ TF_KERAS: Generation = TfKeras()
 def _chosen(
   layer: tf_keras.layers.Layer, prunable: Override | None
 ) -> set[int]:
-  """The ids of the variables that are to be pruned, in the layer and below."""
+  """Returns the ids of the variables to prune, in the layer and below."""
   return {
     id(bound.variable)
     for bound in walking.walk_weights(layer, TF_KERAS, prunable)
@@ -296,7 +288,10 @@ def _wrap(layer, chosen: set[int], **tfmot_arguments) -> LotteryPrune:
 def _relative_role(
   bound: walking.BoundWeight, layer: tf_keras.layers.Layer
 ) -> str:
-  """A weight's name in a wrapped layer; a sublayer's comes with its number."""
+  """Returns the role of a weight in a wrapped layer.
+
+  The role of a sublayer's weight has the number of the sublayer before it.
+  """
   return bound.weight.role if bound.layer is layer else bound.weight.key
 
 
@@ -313,12 +308,12 @@ def _is_prepared(layer: tf_keras.layers.Layer) -> bool:
 
 
 def _with_attributes_replaced(layer, replace):
-  """A subclassed model or layer, with `replace` applied below it, in place."""
+  """Applies `replace` to the layers below a subclassed one, in place."""
   if not _is_prepared(layer):
     return layer
   for name, value in list(vars(layer).items()):
-    # Also those that stay are set anew: setting puts a layer last, and the
-    # order of the layers must remain.
+    # Setting an attribute puts its layer last. To keep the order of the
+    # layers, those that do not change are set again too.
     if not name.startswith("_self_") and _holds_layers(value):
       delattr(layer, name)
       setattr(layer, name, _map_layers(replace, value))
@@ -345,14 +340,14 @@ def _map_layers(replace: Any, value: Any) -> Any:
 
 
 def _rebuild(model: tf_keras.Model, replace: Any) -> tf_keras.Model:
-  # A model remembers the scope it was made in, and trains under it.
+  # A model trains under the strategy in whose scope it was made.
   with model.distribute_strategy.scope():
     rebuilt = tf_keras.models.clone_model(model, clone_function=replace)
     if type(rebuilt) is LotteryFunctional:
       rebuilt.__class__ = Functional
     compiled = getattr(model, "_compile_config", None)
     if model.optimizer is not None and compiled is not None:
-      # The optimizer itself: a name or a wrapped one would begin afresh.
+      # The same optimizer object: one from a configuration would begin afresh.
       config = {**compiled.config, "optimizer": model.optimizer}
       rebuilt.compile(**config)
   return rebuilt

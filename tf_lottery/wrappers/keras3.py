@@ -1,4 +1,4 @@
-"""Keras 3, as far as it needs no lottery state: see `generation.Generation`."""
+"""The part of Keras 3's `Generation` that needs no lottery state."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -10,12 +10,13 @@ import tensorflow as tf
 from tf_lottery import objective
 from tf_lottery.wrappers import optimizers
 from tf_lottery.wrappers import walking
+from tf_lottery.wrappers.generation import Generation
 
 STATE = "_lottery_state"
 
 
-class Keras3Base:
-  """What `keras3_lottery.Keras3` inherits."""
+class Keras3Base(Generation):
+  """The base class of `keras3_lottery.Keras3`."""
 
   library = keras
 
@@ -58,10 +59,6 @@ class Keras3Base:
     state = vars(layer).get(STATE)
     return state.initial if state is not None else {}
 
-  def pattern(self, layer: keras.layers.Layer) -> None:
-    """Returns None: there is no tfmot wrapper to ask for a pattern."""
-    del layer
-
   def nodes(self, model: keras.Model) -> list[tuple[Any, list, list]] | None:
     functional = getattr(model, "_functional", None) or model
     by_depth = getattr(functional, "_nodes_by_depth", None)
@@ -77,7 +74,7 @@ class Keras3Base:
       config = {key: config[key] for key in ("name", "trainable", "dtype")}
       functions = (layer.function, layer._output_shape, layer.mask)
       return type(layer)(*functions, layer.arguments, **config)
-    return type(layer).from_config(config)
+    return super().remake(layer, config)
 
   def clone(
     self, model: keras.Model, make: Callable[[Any], Any]
@@ -96,10 +93,6 @@ class Keras3Base:
       for layer in walking.walk(model, self)
       for seed_generator in layer._seed_generators
     ]
-
-  def make_randomness_resumable(self, model: keras.Model) -> None:
-    """Does nothing: seed generators of Keras 3 have such a state already."""
-    del model
 
   def forward(self, model: keras.Model, x: Any) -> Any:
     return model(x, training=True) if model._call_has_training_arg else model(x)
@@ -125,18 +118,13 @@ class Keras3Base:
   def scale_loss(self, optimizer: Any, loss: tf.Tensor) -> tf.Tensor:
     return optimizer.scale_loss(loss)
 
-  def unscale_gradients(self, optimizer: Any, gradients: list) -> list:
-    """Returns the gradients: optimizers of Keras 3 unscale by themselves."""
-    del optimizer
-    return gradients
-
   def clip_together(self, optimizer: Any, gradients: list) -> list:
-    """Clips the sum of the replicas' gradients, if the optimizer is to clip.
+    """Clips the sum of the replicas' gradients if the optimizer clips.
 
     Optimizers of Keras 3 clip the gradients of each replica before they add
-    them up, so that training would depend on the number of replicas. Here the
-    sum is clipped, and handed to them in equal shares, which their own
-    clipping leaves as they are.
+    them up, so training would depend on the number of replicas. This clips the
+    sum, and returns an equal share of it for each replica. The optimizer's own
+    clipping does not change such shares.
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     limits = ("clipnorm", "global_clipnorm", "clipvalue")
@@ -159,10 +147,8 @@ class Keras3Base:
     for metric in model.metrics:
       if metric is compiled:
         # Keras reports them in this order, under the names of their outputs.
-        pairs = zip(compiled.result(), compiled.metrics, strict=True)
-        found += [
-          objective.Metric.of(one, name, one.name) for name, one in pairs
-        ]
+        for name, one in zip(compiled.result(), compiled.metrics, strict=True):
+          found.append(objective.Metric.of(one, name, one.name))
       elif any(metric is loss for loss in losses):
         found.append(objective.Metric(metric.name, ("loss",), "min"))
       else:

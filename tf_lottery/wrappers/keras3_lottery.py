@@ -1,6 +1,6 @@
-"""Making Keras 3 models lottery-ready: lottery state lives on the layers.
+"""Makes Keras 3 models lottery-ready: each layer holds its lottery state.
 
-Each layer that owns weights gets a `LotteryState`. It is no weight of the
+Each layer that owns weights gets a `LotteryState`. It adds no weights to the
 layer, but Keras's saving and `tf.train.Checkpoint` find it.
 """
 
@@ -29,11 +29,11 @@ class LotteryState(keras.layers.Layer):
   """The masks and the initial weights of one layer.
 
   Args:
-    weights: role -> weight of the layer.
+    weights: Role -> weight of the layer.
 
   Attributes:
-    masks: role -> boolean variable, of prunable weights.
-    initial: role -> variable, of all weights.
+    masks: Role -> boolean variable, of prunable weights.
+    initial: Role -> variable, of all weights.
   """
 
   def __init__(self, weights: Mapping[str, walking.BoundWeight]):
@@ -75,8 +75,8 @@ class LotteryState(keras.layers.Layer):
 
 
 def _copy(variable):
-  # Not the value itself: where Keras traces shapes, as before a subclassed
-  # model's first call, it makes all variables later, in their order.
+  # A function, as the value may not exist yet: before the first call of a
+  # subclassed model, Keras traces shapes, and makes all variables afterwards.
   return lambda shape, dtype=None: tf.identity(variable.value)
 
 
@@ -86,8 +86,8 @@ class _RestoresLottery:
   plain_class: type[keras.Model]
 
   def __new__(cls, *args, **kwargs):
-    # Only `prune_model` makes a model ready. Keras calls the class for a model
-    # of other layers, as clone_model() does: that one is plain.
+    # Only `prune_model` makes a model ready. Keras also calls this class when
+    # it makes a model of other layers, as in clone_model(): that one is plain.
     return cls.plain_class(*args, **kwargs)
 
   def get_config(self):
@@ -129,7 +129,7 @@ _READY_CLASSES = {
 
 
 class Keras3(keras3.Keras3Base):
-  """What the rest of the library asks of Keras 3."""
+  """The Keras generation Keras 3."""
 
   def prune_model(
     self,
@@ -139,12 +139,6 @@ class Keras3(keras3.Keras3Base):
   ) -> keras.Model:
     """Makes a built model lottery-ready, in place."""
     _refuse(tfmot_arguments)
-    if not model.built:
-      raise ValueError(
-        "lottery_prune() needs a model whose weights exist, and"
-        f" {model.name!r} is not built. Give it an Input, or call it on data"
-        " once."
-      )
     _attach_states(model, prunable)
     if type(model) in _READY_CLASSES:
       model.__class__ = _READY_CLASSES[type(model)]
@@ -153,8 +147,7 @@ class Keras3(keras3.Keras3Base):
     elif not isinstance(model, _RestoresLottery):
       vars(model)["get_build_config"] = _refuse_to_save
     _warn_of_copies_below(model)
-    binding = Binding(model, self)
-    guarding.guard(model, binding.hold_again, binding.prepare_training)
+    Binding(model, self).guard()
     guarding.forget_compiled_steps(model)
     return model
 
@@ -180,14 +173,14 @@ class Keras3(keras3.Keras3Base):
 
       vars(layer)[_PLAIN_BUILD] = plain_build
       vars(layer)["build"] = build
-    # Keras asks for it when it writes the layer into a file. It does not ask
+    # Keras calls it to write the layer into a file. It does not call it for
     # the layers of a subclassed model, which makes them ready itself.
     vars(layer)["get_build_config"] = _refuse_to_save_layer
     copying.warn_of_copies(layer)
     return layer
 
   def strip(self, model: keras.Model) -> keras.Model:
-    """Takes everything of the lottery off a model, in place."""
+    """Removes masks and initial weights from a model, in place."""
     Binding(model, self).remove_constraints()
     for layer in walking.walk(model, self):
       if keras3.STATE in vars(layer):
@@ -228,7 +221,7 @@ def _attach_states(
 
 def _attach_state(weights: Mapping[str, walking.BoundWeight]) -> None:
   first = next(iter(weights.values()))
-  # Where a model's call builds its layers, variables would come cast.
+  # A layer that is built in a model's call would get its variables cast.
   scope = variables.scope_of(KERAS_3.raw(first.variable))
   with scope, AutocastScope(None):
     state = LotteryState(weights)
@@ -237,18 +230,18 @@ def _attach_state(weights: Mapping[str, walking.BoundWeight]) -> None:
     if held is not None:  # by a Binding, before the model was made ready
       mask.assign(tf.cast(held.mask, tf.bool))
     weights[role].hold_by(mask, KERAS_3)
-  # Around Keras's tracking, so that layer.weights stays what it was; Keras's
+  # Not tracked by Keras, so that layer.weights stays what it was. Keras's
   # saving finds the attribute, and tf.train.Checkpoint the dependency.
   vars(first.layer)[keras3.STATE] = state
   dependency = tf.Module()
-  # Its dictionaries, plain: TensorFlow does not look into Keras's tracked ones.
+  # Plain copies: TensorFlow does not look into Keras's tracked dictionaries.
   dependency.masks = dict(state.masks)
   dependency.initial = dict(state.initial)
   first.layer._track_trackable(dependency, "lottery_state", overwrite=True)
 
 
 def _warn_of_copies_below(model: keras.Model) -> None:
-  """Has all layers warn that hold lottery state, themselves or below."""
+  """Has each layer warn that has lottery state, or a layer below with it."""
   for layer in walking.walk(model, KERAS_3):
     ready = any(map(KERAS_3.initial, walking.walk(layer, KERAS_3)))
     # The configuration of a ready model brings its lottery along.

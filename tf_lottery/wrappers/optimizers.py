@@ -19,10 +19,10 @@ def check(optimizer: Any) -> None:
   """Refuses optimizers under which a mask would not hold.
 
   Args:
-    optimizer: a Keras optimizer, or None.
+    optimizer: A Keras optimizer, or None.
 
   Raises:
-    ValueError: the optimizer averages the weights. It averages them before
+    ValueError: The optimizer averages the weights. It averages them before
       the mask is applied, and writes the averages back.
   """
   if getattr(innermost(optimizer), "use_ema", False):
@@ -33,18 +33,18 @@ def check(optimizer: Any) -> None:
 
 
 def reset(optimizer: Any, model: Any, generation: Generation) -> None:
-  """Has an optimizer forget its slots and its count of updates.
+  """Resets the slots of an optimizer and its count of updates.
 
-  Its learning rate stays, which may have been set by hand or by a callback.
-  An optimizer that was not built yet has nothing to forget.
+  The learning rate stays: it may have been set by hand or by a callback. An
+  optimizer that was not built yet has nothing to reset.
 
   Args:
-    optimizer: of the model's generation.
-    model: the model, some of whose weights the optimizer updates.
-    generation: the model's.
+    optimizer: An optimizer of the model's generation.
+    model: The model, some of whose weights the optimizer updates.
+    generation: The Keras generation of the model.
 
   Raises:
-    ValueError: the optimizer is of a kind that is not supported.
+    ValueError: The optimizer is of a kind that is not supported.
   """
   updated = generation.updated_variables(optimizer, model)
   if not updated:
@@ -57,7 +57,7 @@ def reset(optimizer: Any, model: Any, generation: Generation) -> None:
 
 
 def _unbuilt_copy(optimizer: Any) -> Any:
-  """An optimizer of the same kind and settings, with nothing remembered."""
+  """Returns an optimizer of the same kind and settings, without variables."""
   with _without_schedule(innermost(optimizer)):
     config = optimizer.get_config()
   return type(optimizer).from_config(config)
@@ -65,10 +65,9 @@ def _unbuilt_copy(optimizer: Any) -> Any:
 
 @contextlib.contextmanager
 def _without_schedule(optimizer: Any) -> Iterator[None]:
-  """Replaces the learning rate by a number for a while.
+  """Replaces the learning rate by a number while the context is open.
 
-  A schedule of the user's own need not have a configuration, and the new
-  optimizer does not need the schedule.
+  The user's own schedule may have no configuration, and is not needed.
   """
   rate = optimizer._learning_rate
   # Not by setattr: Keras would track it.
@@ -80,6 +79,6 @@ def _without_schedule(optimizer: Any) -> Iterator[None]:
 
 
 def _state(optimizer: Any) -> list[Any]:
-  """An optimizer's variables except its learning rate."""
+  """Returns an optimizer's variables except its learning rate."""
   rate = getattr(innermost(optimizer), "_learning_rate", None)
   return [variable for variable in optimizer.variables if variable is not rate]

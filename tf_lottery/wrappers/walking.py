@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 from tf_lottery.weights import Override
@@ -9,7 +10,6 @@ from tf_lottery.weights import Weight
 from tf_lottery.weights import decide
 from tf_lottery.wrappers import holding
 from tf_lottery.wrappers.generation import Generation
-from tf_lottery.wrappers.generation import Tree
 
 
 @dataclasses.dataclass
@@ -17,9 +17,9 @@ class BoundWeight:
   """One weight of a model.
 
   Attributes:
-    weight: its description.
-    variable: the variable that stores it, of Keras 3 or TensorFlow.
-    layer: the layer that owns it.
+    weight: The description of the weight.
+    variable: The variable of Keras 3 or TensorFlow that stores the weight.
+    layer: The layer that owns the weight.
   """
 
   weight: Weight
@@ -28,11 +28,18 @@ class BoundWeight:
 
   @property
   def held(self) -> holding.HeldMask | None:
-    """The mask that is to be held on it, None if there is none."""
+    """The mask to hold on the weight, None if there is none."""
     return holding.held_on(self.layer).get(self.weight.role)
 
   def hold_by(self, mask: Any, generation: Generation) -> holding.HeldMask:
-    """Has a mask variable hold it, around the constraint that is there now."""
+    """Puts a constraint with this mask on the weight.
+
+    A constraint that is there already is applied first.
+
+    Args:
+      mask: A variable of the weight's shape.
+      generation: The Keras generation of the layer.
+    """
     before = self.held
     inner = generation.constraint(self.variable)
     if before is not None and inner is before:
@@ -44,7 +51,7 @@ class BoundWeight:
     return held
 
 
-def walk(layer: Any, generation: Tree) -> Iterator[Any]:
+def walk(layer: Any, generation: Generation) -> Iterator[Any]:
   """Yields a layer and all layers below it once, depth first."""
   seen = set()
   stack = [layer]
@@ -63,6 +70,7 @@ def walk_weights(
 ) -> Iterator[BoundWeight]:
   """Yields the model's weights, in an order that a rebuild repeats."""
   layers = list(walk(model, generation))
+  _check_override(prunable, layers)
   decided = any(
     generation.initial(layer) or holding.held_on(layer) for layer in layers
   )
@@ -86,8 +94,19 @@ def walk_weights(
     index += bool(variables)
 
 
+def _check_override(prunable: Override | None, layers: list[Any]) -> None:
+  """Refuses names of layers that the model does not have."""
+  if isinstance(prunable, Mapping):
+    names = [layer.name for layer in layers]
+    if unknown := sorted(set(prunable) - set(names)):
+      raise ValueError(
+        f"prunable must name layers of the model, {', '.join(names)}; got"
+        f" {', '.join(unknown)}."
+      )
+
+
 def unique_role(role: str, taken: set[str]) -> str:
-  """Returns `role`, numbered if the layer has another weight of that name."""
+  """Returns a role, with a number if the layer has used the name before."""
   number = 1
   unique = role
   while unique in taken:
@@ -98,7 +117,7 @@ def unique_role(role: str, taken: set[str]) -> str:
 
 
 def _as_decided(weight: Weight, held: bool) -> Weight:
-  """What lottery_prune decided stands, whatever the rules say now."""
+  """Corrects a rule's answer to what lottery_prune decided."""
   if weight.prunable == held:
     return weight
   reason = (

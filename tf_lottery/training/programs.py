@@ -1,0 +1,183 @@
+"""The compiled programs that train a model for some steps.
+
+With data in memory, all steps up to the next evaluation are one program, which
+gathers its own batches, under XLA where that is faster.
+"""
+
+import functools
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lottery.training import augmentation
+from tf_lottery.training.data import Augment
+from tf_lottery.training.data import Data
+from tf_lottery.training.data import StreamData
+from tf_lottery.training.evaluation import Placement
+from tf_lottery.training.examples import Scaling
+from tf_lottery.training.examples import as_triple
+from tf_lottery.training.examples import gather
+from tf_lottery.wrappers.binding import Binding
+
+
+class Programs:
+  """The programs that train one compiled Keras model, each traced once.
+
+  Args:
+    binding: The binding of the model. A mask must be held already.
+    placement: Where the data are put.
+    jit: Whether to compile with XLA.
+  """
+
+  def __init__(self, binding: Binding, placement: Placement, jit: bool):
+    self._binding = binding
+    self._model = binding.model
+    self._keras = binding.generation
+    self._placement = placement
+    self._strategy = placement.strategy
+    self._open_stream: tuple[Any, Any] = (None, None)
+    alone = placement.replicas == 1
+    # With several replicas, XLA compiles the gradients alone, and they may not
+    # assign variables: no moving statistics, no states of dropout.
+    stateless = not self._keras.random_states(self._model) and all(
+      weight.trainable for weight in binding.report
+    )
+    self._gradients = (
+      tf.function(self._loss_and_gradients, jit_compile=True)
+      if jit and not alone and stateless
+      else self._loss_and_gradients
+    )
+    function = functools.partial(
+      tf.function, jit_compile=True if jit and alone else None
+    )
+    self._array_steps = function(self._many_steps)
+    self._stream_step = function(self._distributed_step, reduce_retracing=True)
+
+  @property
+  def traces(self) -> int:
+    """How often the programs were traced."""
+    programs = (self._array_steps, self._stream_step)
+    return sum(p.experimental_get_tracing_count() for p in programs)
+
+  def train(
+    self,
+    data: Data,
+    epoch: int,
+    first: int,
+    count: int,
+    *,
+    batch_size: int,
+    seed: int,
+  ) -> float:
+    """Trains for some steps of one epoch.
+
+    Args:
+      data: The examples.
+      epoch: The number of the epoch.
+      first: The number of the first step in the epoch.
+      count: The number of steps.
+      batch_size: See `Trainer.train`.
+      seed: See `Trainer.train`.
+
+    Returns:
+      The sum of the losses.
+    """
+    if isinstance(data, StreamData):
+      return self._train_on_stream(data, epoch, first, count)
+    per_epoch = data.steps_per_epoch(batch_size)
+    order = data.order(seed, epoch)[: per_epoch * batch_size]
+    noise = None
+    if data.augment is not None:
+      noise = tf.constant([seed, epoch * per_epoch], tf.int64)
+    begin = tf.constant(first, tf.int32)
+    total = self._array_steps(
+      self._placement.put(data),
+      data.scaling,
+      tf.constant(order.reshape(per_epoch, batch_size)),
+      begin,
+      begin + count,
+      data.augment,  # a function among the arguments is traced by itself
+      noise,
+    )
+    return float(total)
+
+  def _train_on_stream(
+    self, data: StreamData, epoch: int, first: int, count: int
+  ) -> float:
+    """Trains on batches; continues an open iterator if it stands at `first`."""
+    position, iterator = self._open_stream
+    if position != (data, epoch, first):
+      iterator = iter(self._placement.distribute(data.make(epoch).skip(first)))
+    losses = [self._stream_step(next(iterator)) for _ in range(count)]
+    self._open_stream = ((data, epoch, first + count), iterator)
+    return float(np.sum([loss.numpy() for loss in losses], dtype=np.float64))
+
+  # Inside the programs.
+
+  def _many_steps(
+    self,
+    parts: Any,
+    scaling: Scaling | None,
+    order: tf.Tensor,
+    begin: tf.Tensor,
+    end: tf.Tensor,
+    augment: Augment | None,
+    noise: tf.Tensor | None,
+  ) -> tf.Tensor:
+    def one(step, total):
+      uniforms = None
+      if augment is not None:
+        uniforms = augmentation.uniforms(order.shape[1], noise, step)
+      loss = self._gathered_step(parts, scaling, order[step], augment, uniforms)
+      return step + 1, total + loss
+
+    _, total = tf.while_loop(
+      lambda step, _: step < end, one, (begin, 0.0), parallel_iterations=1
+    )
+    return total
+
+  def _gathered_step(self, parts, scaling, indices, augment, uniforms):
+    replicas = self._placement.replicas
+
+    def replica_step():
+      share = indices.shape[0] // replicas
+      first = self._placement.replica_id() * share
+      x, y, weight = gather(
+        parts, indices[first:][:share], scaling, on_host=replicas > 1
+      )
+      if augment is not None:
+        x = augment(x, uniforms[first:][:share])
+      return self._update((x, y, weight))
+
+    return self._sum(self._strategy.run(replica_step))
+
+  def _distributed_step(self, batch):
+    return self._sum(self._strategy.run(self._update, args=(batch,)))
+
+  def _sum(self, losses):
+    # Each replica's loss is its share of the mean over the whole batch.
+    return self._strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+
+  def _update(self, batch):
+    loss, gradients = self._gradients(batch)
+    optimizer = self._model.optimizer
+    if self._placement.replicas > 1:
+      gradients = self._keras.clip_together(optimizer, gradients)
+    pairs = zip(gradients, self._model.trainable_variables, strict=True)
+    optimizer.apply_gradients([p for p in pairs if p[0] is not None])
+    return tf.cast(loss, tf.float32)
+
+  def _loss_and_gradients(self, batch):
+    x, y, sample_weight = as_triple(batch)
+    trainable = self._model.trainable_variables
+    with tf.GradientTape() as tape:
+      predicted = self._keras.forward(self._model, x)
+      loss = self._model.compute_loss(
+        x=x, y=y, y_pred=predicted, sample_weight=sample_weight
+      )
+      scaled = self._keras.scale_loss(self._model.optimizer, loss)
+    gradients = tape.gradient(scaled, [self._keras.raw(v) for v in trainable])
+    gradients = self._keras.unscale_gradients(self._model.optimizer, gradients)
+    pairs = zip(trainable, gradients, strict=True)
+    return loss, [self._binding.mask_gradient(*pair) for pair in pairs]
