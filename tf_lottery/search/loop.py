@@ -23,7 +23,6 @@ from tf_lottery.search.rounds import Round
 from tf_lottery.search.rounds import smallest_matching_round
 from tf_lottery.search.rounds import table
 from tf_lottery.search.rounds import table_row
-from tf_lottery.storage.run_directory import RoundDirectory
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.tickets import Ticket
 from tf_lottery.training.trainer import Trainer
@@ -146,38 +145,22 @@ class Search:
       "weights": [weight.name for weight in self.trainer.binding.report],
       "versions": declarations.versions(),
     }
-    ticket = Ticket(mask, start.without_random_states(), provenance)
-    return self._train(
-      ticket,
+    round_, final = self.protocol.train_round(
+      self.trainer,
+      Ticket(mask, start.without_random_states(), provenance),
       start,
       self._span(level, self.search_steps, self.rewind),
       self.directory.level(level),
       captures=None if level else self._captures(),
     )
+    return self._remember(round_, final)
 
-  def _train(
-    self,
-    ticket: Ticket,
-    start: Snapshot,
-    span: range,
-    directory: RoundDirectory,
-    *,
-    trainer: Trainer | None = None,
-    **options,
-  ) -> Round:
-    provenance = {**ticket.provenance, "step": span.start}
-    round_, final = self.protocol.train_round(
-      trainer or self.trainer,
-      dataclasses.replace(ticket, provenance=provenance),
-      start,
-      span,
-      directory,
-      **options,
-    )
+  def _remember(self, round_: Round, final: Snapshot | None) -> Round:
+    """Keeps the weights of the last Round in memory, and no others."""
     rewind = self.directory.rewind
     self._recent = {k: v for k, v in self._recent.items() if k == rewind}
     if final is not None:
-      self._recent[directory.path] = final
+      self._recent[round_.directory.path] = final
     return round_
 
   # Where Rounds start and end.
@@ -331,7 +314,9 @@ class Search:
     start = self._start(level, rewind)
     directory = self.directory.named(name)
     with self.directory.locked():
-      return self._train(ticket, start, span, directory)
+      return self._remember(
+        *self.protocol.train_round(self.trainer, ticket, start, span, directory)
+      )
 
   def train_control(
     self,
@@ -365,13 +350,15 @@ class Search:
       )
       return done
     with self.directory.locked():
-      return self._train(
-        ticket,
-        trainer.initial if trainer else self._start(level, rewind),
-        self._span(level, self.search_steps, rewind),
-        self.directory.control(level, name, draw),
-        trainer=trainer,
-        density=density,
+      return self._remember(
+        *self.protocol.train_round(
+          trainer or self.trainer,
+          ticket,
+          trainer.initial if trainer else self._start(level, rewind),
+          self._span(level, self.search_steps, rewind),
+          self.directory.control(level, name, draw),
+          density=density,
+        )
       )
 
   def find_control(self, level: int, name: str, draw: int) -> Round | None:

@@ -93,10 +93,13 @@ class Protocol:
       RuntimeError: a pruned weight is not zero at the end.
       ValueError: the directory holds another Round.
     """
+    provenance = {**ticket.provenance, "step": span.start}
+    ticket = dataclasses.replace(ticket, provenance=provenance)
     _keep_ticket(ticket, directory)
     if directory.is_done:
       return _read_done(directory, span), None
-    step = _begin(trainer, ticket, before, span, directory)
+    snapshot, step = _beginning(ticket, before, span, directory)
+    trainer.restore(snapshot, ticket.mask, step)
     with Recorder(directory, step, ticket.density) as recorder:
       self._run(trainer, step, span, directory, recorder, captures or {})
     trainer.binding.check_held()
@@ -262,14 +265,13 @@ def _read_done(directory: RoundDirectory, span: range) -> Round:
   return Round.of(record, directory)
 
 
-def _begin(
-  trainer: Trainer,
+def _beginning(
   ticket: Ticket,
   before: Snapshot,
   span: range,
   directory: RoundDirectory,
-) -> int:
-  """Restores the last checkpoint, or the start; returns its step."""
+) -> tuple[Snapshot, int]:
+  """Returns the last checkpoint, or the start where there is none; its step."""
   snapshot = dataclasses.replace(
     before, weights={**before.weights, **ticket.start}
   )
@@ -286,5 +288,4 @@ def _begin(
       f"{directory.checkpoint} is of step {step}, and steps {span.start} to"
       f" {span.stop} are asked for. Give another name."
     )
-  trainer.restore(snapshot, ticket.mask, step)
-  return step
+  return snapshot, step
