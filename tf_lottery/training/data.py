@@ -1,5 +1,7 @@
 """Training data: arrays in memory, or a stream, with an order from the seed."""
 
+import copy
+import functools
 import hashlib
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -31,7 +33,7 @@ class ArrayData:
   The bits are those that NumPy computes, with XLA and without.
 
   Args:
-    parts: The arrays. Their values are copied once, unless they are tensors.
+    parts: The arrays. Their values are copied, unless they are tensors.
     augment: Changes a batch in training, not in evaluation. A pure function
       `(x, uniforms) -> x` of TensorFlow operations that XLA can compile. It
       receives x after scaling, and noise: float32 in [0, 1) of shape
@@ -79,8 +81,7 @@ class ArrayData:
         "augment must be a function with a name, for the records of runs, got"
         f" {augment!r}. Define one with def."
       )
-    # Tensors: NumPy can use their memory, but TensorFlow copies NumPy's.
-    self.parts = map_arrays(examples.to_host, (*parts, None)[:3])
+    self._held = map_arrays(examples.as_array, (*parts, None)[:3])
     self.augment = augment
     flat = tf.nest.flatten(self.arrays)
     sizes = {len(array) for array in flat if array is not None}
@@ -91,13 +92,36 @@ class ArrayData:
     self.size = sizes.pop()
     if not self.size:
       raise ValueError("Data must have at least one example, got none.")
-    self.scaling = examples.scaling_for(self.parts[0], scale, shift)
+    examples.check_scale(self._held[0], scale, shift)
+    self._scale, self._shift = scale, shift
     self._order: tuple[Any, ...] = ()
+
+  # A cluster must be configured before TensorFlow makes its first tensor, so
+  # tensors are made when they are first asked for.
+
+  @functools.cached_property
+  def parts(self) -> tuple[Any, Any, Any]:
+    """`(x, y, sample_weight)` as tensors in the host's memory, x not scaled."""
+    # Only the tensors are kept: NumPy can use their memory, but TensorFlow
+    # copies NumPy's.
+    self._held = map_arrays(examples.to_host, self._held)
+    return self._held
+
+  @functools.cached_property
+  def scaling(self) -> examples.Scaling | None:
+    """`(shift, scale)` as float32 tensors, or `None`."""
+    if self._scale is None:
+      return None
+    with tf.device("CPU:0"):
+      return (
+        tf.constant(self._shift, tf.float32) if self._shift else None,
+        tf.constant(self._scale, tf.float32),
+      )
 
   @property
   def arrays(self) -> tuple[Any, Any, Any]:
     """The parts as NumPy arrays that share their memory; x is not scaled."""
-    return map_arrays(np.asarray, self.parts)
+    return map_arrays(np.asarray, self._held)
 
   def take(self, indices: slice | np.ndarray) -> tuple[Any, Any, Any]:
     """Returns some examples as NumPy arrays, x scaled.
@@ -112,11 +136,11 @@ class ArrayData:
     return self._scaled(x), y, weight
 
   def _scaled(self, x: Any) -> Any:
-    if self.scaling is None:
+    if self._scale is None:
       return x
     x = x.astype(np.float32)
-    shift, scale = map_arrays(np.asarray, self.scaling)
-    return (x if shift is None else x - shift) / scale
+    x = x - np.float32(self._shift) if self._shift else x
+    return x / np.float32(self._scale)
 
   def steps_per_epoch(self, batch_size: int) -> int:
     """Counts the whole batches of an epoch; other examples are left out."""
@@ -140,7 +164,7 @@ class ArrayData:
 
   def with_augment(self, augment: Augment | None) -> "ArrayData":
     """Returns the same examples with another augmentation."""
-    return self._with(self.parts, augment)
+    return self._with(self._held, augment)
 
   def with_class_weight(self, class_weight: Mapping[int, float]) -> "ArrayData":
     """Returns the same examples, weighted by class.
@@ -153,13 +177,15 @@ class ArrayData:
     _, labels, weight = self.arrays
     factors = examples.class_factors(labels, class_weight)
     weight = factors if weight is None else weight.reshape(-1) * factors
-    return self._with((*self.parts[:2], weight), self.augment)
+    return self._with((*self._held[:2], weight), self.augment)
 
   def _with(
     self, parts: tuple[Any, ...], augment: Augment | None
   ) -> "ArrayData":
-    shift, scale = map_arrays(float, self.scaling or (None, None))
-    return ArrayData(parts, augment, scale=scale, shift=shift or 0.0)
+    other = copy.copy(self)
+    vars(other).pop("parts", None)
+    other._held, other.augment = parts, augment
+    return other
 
   def batches(self, batch_size: int) -> Iterator[tuple[Any, Any, Any]]:
     """Yields `(x, y, sample_weight)` in the order of the arrays, x scaled."""
@@ -191,7 +217,7 @@ class ArrayData:
     shape = map_arrays(lambda a: a.shape, (x, *others))
     digest = hashlib.blake2b(digest_size=16)
     digest.update(str(shape).encode())
-    if self.scaling is not None:
+    if self._scale is not None:
       digest.update(f"{np.dtype(np.float32).str}{x.shape}".encode())
       for first in range(0, self.size, _CHUNK):
         digest.update(self._scaled(x[first : first + _CHUNK]).data)

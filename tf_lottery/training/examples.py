@@ -28,11 +28,8 @@ def map_arrays(function: Callable[[Any], Any], parts: Any) -> Any:
   )
 
 
-def to_host(value: Any) -> tf.Tensor | np.ndarray:
-  """Copies an array into a tensor in the host's memory.
-
-  float64 becomes float32. An array that TensorFlow would convert, such as one
-  in the other byte order, is returned as an array.
+def as_array(value: Any) -> tf.Tensor | np.ndarray:
+  """Returns a copy as an array, or a tensor; float64 becomes float32.
 
   Raises:
     ValueError: The value is a single number.
@@ -41,14 +38,23 @@ def to_host(value: Any) -> tf.Tensor | np.ndarray:
     array = value
   else:
     array = np.asarray(value)
-    if array.dtype == np.float64:
-      # As Keras does: Python floats are not meant as double precision.
-      array = array.astype(np.float32)
+    # As Keras does: Python floats are not meant as double precision.
+    is_double = array.dtype == np.float64
+    array = array.astype(np.float32 if is_double else array.dtype)
   if not array.ndim:
     raise ValueError(
       f"Data must be arrays, got the number {value!r}. Make lists into arrays"
       " with np.asarray."
     )
+  return array
+
+
+def to_host(array: tf.Tensor | np.ndarray) -> tf.Tensor | np.ndarray:
+  """Copies an array into a tensor in the host's memory.
+
+  An array that TensorFlow would convert, such as one in the other byte order,
+  is returned as it is.
+  """
   with tf.device("CPU:0"):
     tensor = tf.identity(array)
   if tensor.dtype.as_numpy_dtype != array.dtype:
@@ -56,14 +62,14 @@ def to_host(value: Any) -> tf.Tensor | np.ndarray:
   return tensor
 
 
-def scaling_for(x: Any, scale: float | None, shift: float) -> Scaling | None:
-  """Checks how x is to be scaled; see `ArrayData`. None if it is not."""
+def check_scale(x: Any, scale: float | None, shift: float) -> None:
+  """Raises ValueError unless x can be scaled so; see `ArrayData`."""
   if scale is None:
     if shift:
       raise ValueError(
         f"shift needs a scale, got shift={shift} alone. Give scale=1.0 too."
       )
-    return None
+    return
   if tf.nest.is_nested(x):
     raise ValueError(
       f"scale needs x to be one array, got a {type(x).__name__}. Use a layer of"
@@ -71,11 +77,6 @@ def scaling_for(x: Any, scale: float | None, shift: float) -> Scaling | None:
     )
   if not scale:
     raise ValueError(f"scale must not be 0, got {scale}.")
-  with tf.device("CPU:0"):
-    return (
-      tf.constant(shift, tf.float32) if shift else None,
-      tf.constant(scale, tf.float32),
-    )
 
 
 def class_factors(
