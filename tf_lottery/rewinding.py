@@ -221,3 +221,36 @@ def finetune() -> Rewind:
   schedule gives after its end. Reference: Han et al., arXiv 1506.02626.
   """
   return Rewind(None, None)
+
+
+_BY_NAME = {
+  "init": to_init,
+  "learning_rate": learning_rate,
+  "finetune": finetune,
+}
+
+
+def get(rewind: "str | int | Step | Rewind") -> Rewind:
+  """Returns the rewind of a name; a `Rewind` is returned as it is.
+
+  Args:
+    rewind: A `Rewind`; `"init"`, `"learning_rate"` or `"finetune"`; or a step
+      such as `"500it"`.
+
+  Raises:
+    ValueError: There is no rewind of that name.
+
+  >>> get("init") == to_init(), get("500it") == to_step(500)
+  (True, True)
+  """
+  if isinstance(rewind, Rewind):
+    return rewind
+  if isinstance(rewind, str) and rewind in _BY_NAME:
+    return _BY_NAME[rewind]()
+  try:
+    return to_step(rewind)
+  except ValueError:
+    raise ValueError(
+      f"rewind must be one of {', '.join(_BY_NAME)}, or a step such as"
+      f" '500it' or '2ep'; got {rewind!r}."
+    ) from None

@@ -87,18 +87,20 @@ class Experiment(TypedDict, total=False):
   """The fields of `experiment.json` that are read without TensorFlow.
 
   Attributes:
-    id: The name of the experiment.
+    id: The name of the experiment's directory.
+    heading: What the experiment is, for people.
     trainings: Number of Rounds of all replicates together.
     levels: How often to prune.
-    control_levels: The Levels that have controls.
+    control_levels: The Levels that have controls, or how they are chosen.
     reinits: Number of random reinitialisations of each ticket.
     replicates: Number of seeds.
   """
 
   id: str
+  heading: str
   trainings: Count
   levels: Count
-  control_levels: list[Count]
+  control_levels: list[Count] | str
   reinits: Count
   replicates: Count
 
