@@ -9,7 +9,6 @@ import os
 import pathlib
 import sys
 import threading
-from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any

@@ -247,9 +247,7 @@ def _retraining(
 _Levels = tuple[list[Round], Objective]
 
 
-def _found(
-  experiment: Experiment, root: str | os.PathLike
-) -> list[_Levels]:
+def _found(experiment: Experiment, root: str | os.PathLike) -> list[_Levels]:
   """Reads the replicates of which all Levels are trained."""
   found = []
   for replicate in range(experiment.replicates):

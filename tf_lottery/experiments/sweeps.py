@@ -263,7 +263,9 @@ def run_task(task: Task) -> str | None:
           **os.environ,
           IN_TASK: "1",
           # The user's modules are found as they are found here.
-          "PYTHONPATH": os.pathsep.join(part or os.getcwd() for part in sys.path),
+          "PYTHONPATH": os.pathsep.join(
+            part or os.getcwd() for part in sys.path
+          ),
           "OMP_NUM_THREADS": str(task.threads),
           # Several processes may share a GPU.
           "TF_FORCE_GPU_ALLOW_GROWTH": "true",
@@ -296,4 +298,3 @@ def main(text: str) -> None:
     task.root,
     with_controls=task.with_controls,
   )
-

@@ -121,7 +121,8 @@ def experiment(
     make_model="tf_lottery.papers.experiments:make_model",
     load_data="tf_lottery.papers.datasets:load",
     model_args={k: v for k, v in model_args.items() if v is not None},
-    data_args={"name": data} | ({"data_dir": str(data_dir)} if data_dir else {}),
+    data_args={"name": data}
+    | ({"data_dir": str(data_dir)} if data_dir else {}),
     steps=made.steps,
     search_steps=search_steps,
     batch_size=made.batch_size,
@@ -195,9 +196,7 @@ def _name(fields: dict[str, Any]) -> str:
   """
   known = {name: fields[name] for name in (*_DEFAULTS, "scope")}
   own = {
-    name: value
-    for name, value in known.items()
-    if value != _DEFAULTS.get(name)
+    name: value for name, value in known.items() if value != _DEFAULTS.get(name)
   }
   text = json.dumps(own, sort_keys=True, default=repr).encode()
   digest = hashlib.blake2b(text, digest_size=4).hexdigest()
