@@ -160,10 +160,8 @@ def _print_controls(
   if not branches:
     return
   print(
-    f"{result.objective.name} of the ticket, and of the same with one thing"
-  )
-  print(
-    "changed (other initial weights, the mask shuffled in each layer, ...)."
+    f"The {result.objective.name} of the ticket, and of the same with one thing"
+    "\nchanged (other initial weights, the mask shuffled in each layer, ...)."
   )
   names = ["ticket", *dict.fromkeys(name for _, name, _ in branches)]
   print("level  density  " + "  ".join(f"{name:>13}" for name in names))

@@ -159,8 +159,13 @@ class Experiment:
     schedule = schedules.check_schedule(self.schedule)
     object.__setattr__(self, "schedule", schedule)
     object.__setattr__(self, "controls", tuple(self.controls))
-    if self.control_levels != CHOSEN:
+    if not isinstance(self.control_levels, str):
       object.__setattr__(self, "control_levels", tuple(self.control_levels))
+    elif self.control_levels != CHOSEN:
+      raise ValueError(
+        f"control_levels must be Levels, such as (3, 7), or {CHOSEN!r}; got"
+        f" {self.control_levels!r}."
+      )
     self._check_numbers()
     self._check_controls()
     rewinding.Step.parse(self.evaluate_every)
@@ -190,8 +195,8 @@ class Experiment:
       raise ValueError(
         f"controls may name {', '.join(CONTROLS)}; got {', '.join(unknown)}."
       )
-    levels = () if self.control_levels == CHOSEN else self.control_levels
-    outside = [n for n in levels if not 0 < n <= self.levels]
+    named = () if isinstance(self.control_levels, str) else self.control_levels
+    outside = [n for n in named if not 0 < n <= self.levels]
     if outside:
       raise ValueError(
         f"control_levels must be from 1 to the {self.levels} Levels of the"
@@ -305,8 +310,10 @@ class Experiment:
     Args:
       chosen: The Levels that `control_levels="chosen"` stands for.
     """
-    levels = self.control_levels or range(1, self.levels + 1)
-    levels = tuple(chosen) if levels == CHOSEN else tuple(levels)
+    if isinstance(self.control_levels, str):
+      levels = tuple(chosen)
+    else:
+      levels = tuple(self.control_levels or range(1, self.levels + 1))
     for level in levels:
       for name in self.controls:
         if name == "small_dense" and not self.has_width:

@@ -188,8 +188,8 @@ def prove(
     if not ray:
       runner = functools.partial(sweeps.run_local, processes=processes)
     failed = sweeps.run_all(todo, runner)
-  for run, error in failed.items():
-    _log.warning("%s failed:\n%s", run, error)
+  for run, text in failed.items():
+    _log.warning("%s failed:\n%s", run, text)
   return Proof(experiment, root, failed)
 
 

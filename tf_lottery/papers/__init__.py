@@ -1,4 +1,4 @@
-"""Examples: the networks, recipes, data sets, experiments and claims of papers."""
+"""Examples: the papers' networks, recipes, data, experiments and claims."""
 
 from tf_lottery.papers import datasets
 from tf_lottery.papers import networks

@@ -180,7 +180,7 @@ def _recipe(
   recipe = recipes.recipe(name)
   if steps is not None:
     recipe = recipe.scaled(steps)
-  given = {
+  given: dict[str, Any] = {
     "learning_rate": learning_rate,
     "batch_size": batch_size,
     "rate": rate,
