@@ -141,7 +141,7 @@ def test_no_rewinding_goes_on_from_the_trained_weights(result, ticket, name):
   assert round_.ticket.mask == ticket.mask
   trained = result.rounds[LEVEL - 1].final.weights
   assert same_weights(round_.ticket.start, trained, ticket.mask)
-  first = {"fine_tune": 24, "learning_rate_rewind": 8}[name]
+  first = {"fine_tune": 20, "learning_rate_rewind": 0}[name]
   assert round_.history[0]["step"] == first
 
 
@@ -167,8 +167,8 @@ def test_new_weights_train_from_the_start_where_tickets_are_fine_tuned(
   result = small.search(
     tmp_path, trainer=trainer, levels=1, rewind=rewinding.finetune()
   )
-  assert result.rounds[1].history[0]["step"] == 24
-  assert controls.random_reinit(result, 1).history[0]["step"] == 8
+  assert result.rounds[1].history[0]["step"] == 20
+  assert controls.random_reinit(result, 1).history[0]["step"] == 0
 
 
 def test_steps_are_counted_from_the_start_of_each_training(result):

@@ -256,6 +256,6 @@ def _objective(
       f" objective={objective!r} and monitor={monitor!r}."
     )
   # Keras builds its metrics when it first evaluates.
-  reported = trainer.evaluate(validation)
+  reported = trainer.metric_names(validation)
   metrics = trainer.binding.generation.metrics(trainer.model)
   return choose(objective, reported, metrics)

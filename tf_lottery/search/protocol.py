@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import tqdm
 
+from tf_lottery.masks import Mask
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.search.recorder import Recorder
 from tf_lottery.search.rounds import Round
@@ -101,6 +102,10 @@ class Protocol:
     snapshot, step = _beginning(ticket, before, span, directory)
     trainer.restore(snapshot, ticket.mask, step)
     with Recorder(directory, step, ticket.density) as recorder:
+      if step == span.start and not recorder.history:
+        self._evaluate_start(trainer, step, recorder)
+        # Random states and statistics that an evaluation may have changed.
+        trainer.binding.write(_not_in(ticket.mask, snapshot.weights))
       self._run(trainer, step, span, directory, recorder, captures or {})
     trainer.binding.check_held()
     final = trainer.capture(span.stop, optimizer=self.keep_optimizer)
@@ -114,6 +119,15 @@ class Protocol:
     )
     directory.finish(record)
     return Round.of(record, directory), final
+
+  def _evaluate_start(
+    self, trainer: Trainer, step: int, recorder: Recorder
+  ) -> None:
+    """Validates and tests the start weights under the mask, untrained."""
+    began = time.perf_counter()
+    row = self._validated(trainer.evaluate) | self._tested(trainer.evaluate)
+    recorder.seconds += time.perf_counter() - began
+    recorder.add({"step": step, **row})
 
   def _run(
     self,
@@ -232,9 +246,20 @@ class Protocol:
 def _is_lowest(
   row: Mapping[str, float], history: Sequence[Mapping[str, float]]
 ) -> bool:
-  """Whether the validation loss of a row is below that of all rows before."""
-  losses = [r["val_loss"] for r in history if not math.isnan(r["val_loss"])]
-  return row["val_loss"] < min(losses, default=math.inf)
+  """Whether the validation loss of a row is below that of all rows before.
+
+  The row of the start weights has no training loss, and does not count: the
+  early stop is a step of training.
+  """
+  losses = [r["val_loss"] for r in history if "loss" in r]
+  finite = [loss for loss in losses if not math.isnan(loss)]
+  return row["val_loss"] < min(finite, default=math.inf)
+
+
+def _not_in(
+  mask: Mask, weights: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  return {key: value for key, value in weights.items() if key not in mask}
 
 
 def _prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:

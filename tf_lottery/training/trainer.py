@@ -189,6 +189,10 @@ class Trainer:
     """Returns the loss and the compiled metrics on all of the data."""
     return self._evaluator.evaluate(as_data(data))
 
+  def metric_names(self, data: Data) -> list[str]:
+    """Returns the names of the metrics that `evaluate` gives, in its order."""
+    return self._evaluator.metric_names(as_data(data))
+
   @property
   def traces(self) -> int:
     """How often training programs were traced: once is enough."""
