@@ -1,7 +1,7 @@
-"""Proves a ticket of a small residual network, augmented, on handwritten digits.
+"""Proves a ticket of a small residual network on handwritten digits.
 
-    pip install 'tf_lottery[report]' scikit-learn
-    python examples/images.py
+pip install 'tf_lottery[report]' scikit-learn
+python examples/images.py
 """
 
 import keras

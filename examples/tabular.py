@@ -1,7 +1,7 @@
 """Proves a ticket of a regression on a table, by its mean absolute error.
 
-    pip install 'tf_lottery[report]' scikit-learn
-    python examples/tabular.py
+pip install 'tf_lottery[report]' scikit-learn
+python examples/tabular.py
 """
 
 import keras
