@@ -21,6 +21,7 @@ import numpy as np
 from tf_lottery.experiments import controls
 from tf_lottery.experiments.experiment import CHOSEN
 from tf_lottery.experiments.experiment import Experiment
+from tf_lottery.experiments.retraining import retrain
 from tf_lottery.objective import Objective
 from tf_lottery.search import rounds
 from tf_lottery.search.finding import find_ticket
@@ -28,6 +29,7 @@ from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.storage.run_directory import replicate_directory
+from tf_lottery.training.data import as_data
 from tf_lottery.training.distribution import is_chief
 from tf_lottery.training.trainer import Trainer
 
@@ -240,7 +242,48 @@ def _control(experiment: Experiment, name: str) -> controls.Control:
 def _retraining(
   experiment: Experiment, name: str, replicate: int
 ) -> controls.Control:
-  raise NotImplementedError
+  """Returns the function that trains a ticket as `retrain[name]` declares."""
+  changes = dict(experiment.retrain[name])
+  for given, other in (("steps", "epochs"), ("epochs", "steps")):
+    if given in changes:
+      changes[other] = None
+  again = dataclasses.replace(experiment, retrain={}, **changes)
+
+  @functools.cache
+  def trainer() -> Trainer | None:
+    is_same = changes.keys().isdisjoint(("make_model", "model_args"))
+    return None if is_same else again.make_trainer()
+
+  @functools.cache
+  def data() -> dict[str, Any]:
+    return _prepared(again, again.load(replicate))
+
+  def control(search: Search, level: int, draw: int) -> Round:
+    train = data()["train_data"]
+    epochs = again.epochs or 0
+    steps = round(epochs * train.steps_per_epoch(again.batch_size))
+    return retrain(
+      search,
+      level,
+      draw,
+      name=name,
+      trainer=trainer(),
+      **data(),
+      batch_size=again.batch_size,
+      steps=again.steps or max(1, steps),
+    )
+
+  return control
+
+
+def _prepared(experiment: Experiment, data: dict[str, Any]) -> dict[str, Any]:
+  """Returns the data with the augmentation and the weights of classes."""
+  train = as_data(data["train_data"])
+  if augment := experiment.make_augment():
+    train = train.with_augment(augment)
+  if experiment.class_weight:
+    train = train.with_class_weight(experiment.class_weight)
+  return {**data, "train_data": train}
 
 
 # The Levels of a replicate, and the objective by which they are chosen.
