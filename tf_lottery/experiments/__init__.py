@@ -4,6 +4,7 @@ from tf_lottery.experiments import controls
 from tf_lottery.experiments.experiment import CONTROLS
 from tf_lottery.experiments.experiment import Experiment
 from tf_lottery.experiments.experiment import of_run
+from tf_lottery.experiments.retraining import retrain
 from tf_lottery.experiments.running import find
 from tf_lottery.experiments.running import is_done
 from tf_lottery.experiments.running import run

@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
 
 from tf_lottery import criteria
 from tf_lottery import patterns
@@ -15,10 +14,9 @@ from tf_lottery import rewinding
 from tf_lottery.experiments.controls import BY_NAME
 from tf_lottery.experiments.controls import WITH_MODEL
 from tf_lottery.experiments.controls import Control
-from tf_lottery.experiments.controls import gradual
+from tf_lottery.experiments.controls import gradual_tfmot
 from tf_lottery.experiments.controls import small_dense
 from tf_lottery.papers import datasets
-from tf_lottery.papers import networks
 from tf_lottery.papers import recipes
 from tf_lottery.storage import files
 from tf_lottery.storage import run_directory
@@ -200,20 +198,16 @@ class Experiment:
     make_model = functools.partial(
       self.make_recipe().make_model, splits.input_shape, splits.classes
     )
-    if name == "gradual":
+    if name == "gradual_tfmot":
       return functools.partial(
-        gradual,
+        gradual_tfmot,
         make_model=functools.partial(make_model, keras="tf_keras"),
       )
     if name == "small_dense":
-
-      def make_small(size: int) -> Any:
-        width = networks.width_for(
-          self.make_recipe().network, splits.input_shape, splits.classes, size
-        )
-        return make_model(keras=self.keras, width=width)
-
-      return functools.partial(small_dense, make_model=make_small)
+      return functools.partial(
+        small_dense,
+        make_model=functools.partial(make_model, keras=self.keras),
+      )
     return BY_NAME[name]
 
   @property
