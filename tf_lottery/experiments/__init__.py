@@ -6,6 +6,7 @@ from tf_lottery.experiments.experiment import Experiment
 from tf_lottery.experiments.experiment import of_run
 from tf_lottery.experiments.proving import Proof
 from tf_lottery.experiments.proving import prove
+from tf_lottery.experiments.retraining import retrain
 from tf_lottery.experiments.running import chosen_levels
 from tf_lottery.experiments.running import find
 from tf_lottery.experiments.running import is_done

@@ -132,6 +132,7 @@ def find_ticket(
   result = find_ticket(make_model, (x, y), validation_data=(xv, yv), epochs=5)
   print(result)
   result.smallest_matching().save("ticket.safetensors")
+  model = result.model()  # trained, with the mask held
   ```
 
   Reference: Frankle and Carbin, arXiv 1803.03635.
