@@ -6,7 +6,6 @@ The files are those that a search writes, by its own writers.
 """
 
 import dataclasses
-import functools
 import itertools
 import json
 import math

@@ -27,7 +27,6 @@ from matplotlib.figure import Figure
 
 from tf_lottery.storage import files
 
-
 # Text and axes, and the grid. On a page, the page's own colours replace them.
 INK = "#1c1e21"
 FAINT = "#dfe1e5"
@@ -214,7 +213,7 @@ def density_axis(axes: Axes, densities: Sequence[float]) -> None:
 
 
 def legend(figure: Figure) -> None:
-  """Puts a legend above the axes, with as many columns as fit, at most eight."""
+  """Puts a legend above the axes, in as many of at most 8 columns as fit."""
   handles, labels = figure.axes[0].get_legend_handles_labels()
   renderer = backend_agg.FigureCanvasAgg(figure).get_renderer()
   for columns in range(min(len(labels), 8), 0, -1):

@@ -28,14 +28,14 @@ class Evidence:
     runs: The run directories.
     rounds: All Rounds in these directories, finished or not.
     tolerance: How much worse than the dense network a ticket may be and still
-      match it, in units of the metric.
+      match it, in units of the metric; None for the default.
     tested: The claims to test on this experiment.
   """
 
   experiment: str
   runs: tuple[run_folders.Run, ...]
   rounds: tuple[records.RoundRecord, ...]
-  tolerance: float = 0.005
+  tolerance: float | None = None
   tested: Sequence[claims.Claim] = ()
 
   @functools.cached_property
@@ -154,6 +154,11 @@ class Evidence:
     """Returns one row for each method and Level; see `summaries.summarise`."""
     return summaries.summarise(self.compared, measure)
 
+  def tolerance_at(self, when: str = summaries.EARLY) -> float:
+    """Returns the tolerance, or the default; see `verdicts.tolerance_of`."""
+    measure = self.fields[when]
+    return verdicts.tolerance_of(self.compared, self.tolerance, measure)
+
   def verdicts(self, when: str = summaries.EARLY) -> list[verdicts.Verdict]:
     """Returns one verdict for each Level; see `verdicts.verdicts`.
 
@@ -175,7 +180,7 @@ class Evidence:
 
 def gather(
   paths: Iterable[str | os.PathLike],
-  tolerance: float = 0.005,
+  tolerance: float | None = None,
   claims_by_recipe: Mapping[str, Sequence[claims.Claim]] | None = None,
 ) -> list[Evidence]:
   """Reads the evidence of each experiment at and below some paths.
@@ -183,7 +188,8 @@ def gather(
   Args:
     paths: Run directories, or folders that contain some at any depth.
     tolerance: How much worse than the dense network a ticket may be and still
-      match it, in units of the metric. At least 0. Defaults to `0.005`.
+      match it, in units of the metric. At least 0. Defaults to `None`: see
+      `verdicts.tolerance_of`.
     claims_by_recipe: The claims to test on the experiments of a recipe, by the
       name of the recipe. Defaults to `None`: no claims.
 

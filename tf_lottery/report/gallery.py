@@ -127,7 +127,8 @@ def _against_density(
       " network, go from minimum to maximum."
     )
   sign = None if is_step else evidence.sign
-  if sign is not None and figures.scale_of(rows, sign, evidence.tolerance):
+  tolerance = evidence.tolerance_at()
+  if sign is not None and figures.scale_of(rows, sign, tolerance):
     caption += (
       " In the shaded part the scale is compressed, so that values far from"
       " the dense network's are shown too."
@@ -138,7 +139,7 @@ def _against_density(
     _label(what if is_step else evidence.metric, percent),
     percent=percent,
     sign=sign,
-    tolerance=evidence.tolerance,
+    tolerance=tolerance,
     whole=is_step,
     wide=measure == evidence.fields[summaries.EARLY],
   )
@@ -186,7 +187,7 @@ def _curves(evidence: Evidence) -> Sketch:
       _label(name, evidence.percent),
       percent=evidence.percent,
       sign=evidence.sign,
-      tolerance=evidence.tolerance,
+      tolerance=evidence.tolerance_at(),
     ),
   )
 

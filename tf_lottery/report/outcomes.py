@@ -171,7 +171,7 @@ def _chosen(
   near = [
     verdict
     for verdict, loss in zip(judged, losses, strict=True)
-    if loss <= evidence.tolerance and verdict.word != "below"
+    if loss <= verdict.tolerance and verdict.word != "below"
   ]
   return near[-1] if near else judged[losses.index(min(losses))]
 

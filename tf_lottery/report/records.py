@@ -51,6 +51,9 @@ class RoundRecord:
     test_early: The test value at that step.
     val_end: The validation value at the last step.
     test_end: The test value at the last step.
+    val_start: The validation value before the first step; None if the Round was
+      not evaluated there, as those of early versions.
+    test_start: The test value before the first step.
     damage: Which of its files could not be read, and why; one sentence a line.
     start: The step of the weights that this Round began with. It is above 0 if
       the Round goes on from weights that other Rounds trained.
@@ -78,6 +81,8 @@ class RoundRecord:
   test_early: float | None = None
   val_end: float | None = None
   test_end: float | None = None
+  val_start: float | None = None
+  test_start: float | None = None
   damage: str = ""
   start: int = 0
   versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -148,9 +153,11 @@ def _read_round(
   ticket = functools.cache(lambda: read_ticket(directory, damage))
   monitor, direction = _objective(run.declaration, rows)
   start = _start(record, control, ticket)
-  last = rows[-1] if rows else {}
+  untrained = _untrained(rows, start)
+  trained = rows[1:] if untrained else rows
+  last = trained[-1] if trained else {}
   early = min(
-    (row for row in rows if math.isfinite(row["val_loss"])),
+    (row for row in trained if math.isfinite(row["val_loss"])),
     key=lambda row: row["val_loss"],
     default={},
   )
@@ -172,10 +179,12 @@ def _read_round(
     test_early=number(early, f"test_{monitor}"),
     val_end=number(last, f"val_{monitor}"),
     test_end=number(last, f"test_{monitor}"),
+    val_start=number(untrained, f"val_{monitor}"),
+    test_start=number(untrained, f"test_{monitor}"),
     damage="\n".join(damage),
     start=start,
     versions=record.get("versions", {}),
-    curve=() if control else _curve(rows, f"val_{monitor}", start),
+    curve=() if control else _curve(trained, f"val_{monitor}", start),
     ended=directory.ended,
   )
 
@@ -186,6 +195,15 @@ def _curve(
   """Returns the steps and the values of a metric where it is finite."""
   values = ((int(row["step"]) - start, number(row, name)) for row in rows)
   return tuple((step, value) for step, value in values if value is not None)
+
+
+def _untrained(
+  rows: Sequence[Mapping[str, float]], start: int
+) -> Mapping[str, float]:
+  """Returns the row before the first step; empty if there is none."""
+  if rows and rows[0]["step"] == start and "loss" not in rows[0]:
+    return rows[0]
+  return {}
 
 
 def _start(

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -175,5 +176,8 @@ def _by_hand(runs: Iterable[Run]) -> dict[pathlib.Path, Run]:
 
 def _name(paths: Sequence[pathlib.Path]) -> str:
   """Returns what the names of folders share, else the name of their parent."""
-  common = os.path.commonprefix([path.name for path in paths])
+  names = [path.name for path in paths]
+  letters = zip(*names, strict=False)  # as far as the shortest name goes
+  same = itertools.takewhile(lambda column: len(set(column)) == 1, letters)
+  common = "".join(column[0] for column in same)
   return _NUMBERED.sub("", common) or paths[0].parent.name
