@@ -6,6 +6,7 @@ from scipy import stats
 
 from tf_lottery.papers import claims as paper_claims
 from tf_lottery.report import claims
+from tf_lottery.report import comparisons
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
 from tf_lottery.report.records import RoundRecord
@@ -59,7 +60,9 @@ def test_welch_is_scipys_one_sided_test(margin):
   expected = stats.ttest_ind(
     first, shifted, equal_var=False, alternative="greater"
   )
-  assert verdicts.welch(first, second, margin) == pytest.approx(expected.pvalue)
+  assert comparisons.welch(first, second, margin) == pytest.approx(
+    expected.pvalue
+  )
 
 
 @pytest.mark.parametrize(
@@ -74,13 +77,13 @@ def test_welch_is_scipys_one_sided_test(margin):
 def test_samples_that_do_not_vary_or_are_too_few_show_nothing(first, second):
   with warnings.catch_warnings():
     warnings.simplefilter("error")
-    assert verdicts.welch(first, second) is None
+    assert comparisons.welch(first, second) is None
 
 
 def test_one_sample_that_does_not_vary_is_tested_without_a_warning():
   with warnings.catch_warnings():
     warnings.simplefilter("error")
-    assert verdicts.welch([0.9, 0.9, 0.9], [0.8, 0.81, 0.79]) < 0.01
+    assert comparisons.welch([0.9, 0.9, 0.9], [0.8, 0.81, 0.79]) < 0.01
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ class Report:
 def write(
   runs: Iterable[str | os.PathLike],
   out: str | os.PathLike,
-  tolerance: float = 0.005,
+  tolerance: float | None = None,
   claims_by_recipe: Mapping[str, Sequence[claims.Claim]] | None = None,
 ) -> Report:
   """Writes the report of some runs: `report.html`, tables and figures.
@@ -79,8 +79,8 @@ def write(
       replicates of an experiment go into one section.
     out: The folder to write into. It is made if it does not exist.
     tolerance: How much worse than the dense network a ticket may be and still
-      match it, in units of the metric. At least 0. Defaults to `0.005`, half a
-      point of accuracy.
+      match it, in units of the metric. At least 0. Defaults to `None`: it may
+      lose 1 % of what training gained; see `objective.default_tolerance`.
     claims_by_recipe: The claims to test on the experiments of a recipe, by the
       name of the recipe. `papers.claims.BY_RECIPE` holds the papers' claims.
       Defaults to `None`: no claims.
@@ -108,7 +108,7 @@ def write(
     "summary.csv": _csv(found, _summaries),
     "verdicts.csv": _csv(found, _verdicts),
     "summary.md": _markdown(sections),
-    "report.html": _page(sections, tolerance),
+    "report.html": _page(sections),
   }
   for name, text in contents.items():
     files.write_bytes(out / name, text.encode(), durable=False)
@@ -150,7 +150,7 @@ def _tables(evidence: Evidence) -> dict[str, tables.Table]:
   return {name: table for name, table in every.items() if table.rows}
 
 
-def _page(sections: Sequence[Section], tolerance: float) -> str:
+def _page(sections: Sequence[Section]) -> str:
   environment = jinja2.Environment(
     autoescape=True,
     trim_blocks=True,
@@ -162,8 +162,7 @@ def _page(sections: Sequence[Section], tolerance: float) -> str:
   template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
   return template.render(
     sections=sections,
-    tolerance=tolerance,
-    significance=verdicts.SIGNIFICANCE,
+    how_tested=wording.how_tested,
     counted=wording.count,
   )
 

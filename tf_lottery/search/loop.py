@@ -22,6 +22,7 @@ from tf_lottery.search import declarations
 from tf_lottery.search.protocol import MaskChanges
 from tf_lottery.search.protocol import Protocol
 from tf_lottery.search.rounds import Round
+from tf_lottery.search.rounds import choice
 from tf_lottery.search.rounds import smallest_matching_round
 from tf_lottery.search.rounds import table
 from tf_lottery.search.rounds import table_row
@@ -38,7 +39,7 @@ class Search:
   """A search for winning tickets: its loop, and what it has found.
 
   `find_ticket` makes it, runs it and returns it. Printing it shows a table of
-  its Rounds.
+  its Rounds, and names the smallest ticket that matches.
 
   Attributes:
     rounds: one `Round` for each Level, the dense one first.
@@ -240,25 +241,26 @@ class Search:
     """The seed of the initial weights and of the order of the data."""
     return self.protocol.seed
 
-  def smallest_matching(self, tolerance: float = 0.005) -> Ticket:
+  def smallest_matching(self, tolerance: float | None = None) -> Ticket:
     """The smallest ticket that matches the dense network on validation data.
 
     Args:
       tolerance: by how much the ticket's value may be worse than the dense
-        network's, in units of the metric. Defaults to `0.005`, half a point
-        of accuracy.
+        network's, in units of the metric. Defaults to `None`: the ticket
+        keeps 99 % of what training gained, see `objective.default_tolerance`.
 
     Returns:
-      The ticket of the lowest density within the tolerance. If there is none,
-      that of Level 0, the dense network. Its provenance names the Level.
+      The ticket of the lowest density within the tolerance. If nothing matches,
+      that of Level 0, the dense network. Its provenance names the Level, and
+      printing the search says so.
     """
     return self._smallest_matching(tolerance).ticket
 
-  def smallest_matching_level(self, tolerance: float = 0.005) -> int:
-    """Returns the Level of `smallest_matching`."""
+  def smallest_matching_level(self, tolerance: float | None = None) -> int:
+    """Returns the Level of `smallest_matching`; 0 if nothing matches."""
     return self._smallest_matching(tolerance).level
 
-  def _smallest_matching(self, tolerance: float) -> Round:
+  def _smallest_matching(self, tolerance: float | None) -> Round:
     return smallest_matching_round(self.rounds, self.objective, tolerance)
 
   def model(self, level: int | None = None) -> Any:
@@ -407,4 +409,7 @@ class Search:
     return rewind
 
   def __str__(self) -> str:
-    return table(self.rounds, self.objective)
+    lines = [table(self.rounds, self.objective)]
+    if self.rounds:
+      lines.append(choice(self.rounds, self.objective))
+    return "\n".join(lines)
