@@ -302,6 +302,11 @@ class Experiment:
     """Whether the model can be made in other widths, for `small_dense`."""
     return _takes(references.resolve(self.make_model), "width")
 
+  @functools.cached_property
+  def has_keras(self) -> bool:
+    """Whether the model can be made of either generation, by `keras=`."""
+    return _takes(references.resolve(self.make_model), "keras")
+
   def branches(
     self, chosen: Iterable[int] = ()
   ) -> Iterator[tuple[int, str, int]]:

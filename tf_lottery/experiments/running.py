@@ -232,11 +232,12 @@ def run_dir(
 
 def _control(experiment: Experiment, name: str) -> controls.Control:
   """Returns a control by its name, for this model."""
-  if name in controls.WITH_MODEL:
-    return functools.partial(
-      controls.WITH_MODEL[name], make_model=experiment.make
-    )
-  return controls.BY_NAME[name]
+  if name not in controls.WITH_MODEL:
+    return controls.BY_NAME[name]
+  make_model: Callable[..., Any] = experiment.make
+  if name == "gradual_tfmot" and experiment.has_keras:
+    make_model = functools.partial(experiment.make, keras="tf_keras")
+  return functools.partial(controls.WITH_MODEL[name], make_model=make_model)
 
 
 def _retraining(

@@ -21,7 +21,6 @@ from tf_lottery.search.loop import Search
 from tf_lottery.search.protocol import Protocol
 from tf_lottery.search.rounds import Round
 from tf_lottery.storage import run_directory
-from tf_lottery.training.data import ArrayData
 from tf_lottery.training.data import Augment
 from tf_lottery.training.data import Data
 from tf_lottery.training.data import as_data
@@ -139,7 +138,7 @@ def find_ticket(
   """
   train = as_data(train_data)
   if augment is not None:
-    train = _augmented(train, augment)
+    train = train.with_augment(augment)
   if class_weight:
     train = train.with_class_weight(class_weight)
   per_epoch = train.steps_per_epoch(batch_size)
@@ -178,15 +177,6 @@ def find_ticket(
     directory=_directory(run_dir, trainer),
   )
   return search.run(on_round or (lambda round_: None))
-
-
-def _augmented(train: Data, augment: Augment) -> Data:
-  if not isinstance(train, ArrayData):
-    raise ValueError(
-      "augment changes batches of arrays, and the training data are a stream."
-      " Augment there: dataset.map(...), or layers of the model."
-    )
-  return train.with_augment(augment)
 
 
 def _search_length(search_steps: int | None, steps: int) -> int:
