@@ -117,8 +117,12 @@ class Proof:
   def __str__(self) -> str:
     tables = importlib.import_module("tf_lottery.report.tables")
     wording = importlib.import_module("tf_lottery.report.wording")
-    evidence = self.evidence
-    parts = [tables.verdicts_as_text(evidence), wording.headline(evidence)]
+    try:
+      evidence = self.evidence
+    except FileNotFoundError:  # every replicate failed at once
+      parts = [f"No replicate is trained in {self.directory}."]
+    else:
+      parts = [tables.verdicts_as_text(evidence), wording.headline(evidence)]
     parts += [f"{run} failed:\n{text}" for run, text in self.failed.items()]
     return "\n\n".join(part for part in parts if part)
 

@@ -260,6 +260,7 @@ def run_task(task: Task) -> str | None:
       process = subprocess.run(
         [sys.executable, "-c", _COMMAND, text],
         env={
+          "TF_CPP_MIN_LOG_LEVEL": "2",
           **os.environ,
           IN_TASK: "1",
           # The user's modules are found as they are found here.
