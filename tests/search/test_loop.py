@@ -155,6 +155,40 @@ def test_smallest_matching_chooses_by_validation(found):
   assert found.smallest_matching_level(-1.0) == 0
 
 
+def test_it_builds_the_trained_sparse_model_of_a_level(found):
+  round_ = found.rounds[2]
+  model = found.model(2)
+  assert model is not found.trainer.model
+  binding = tf_lottery.bind(model)
+  assert binding.mask == round_.ticket.mask
+  for key, value in binding.read().items():
+    np.testing.assert_array_equal(value, round_.final.weights[key])
+  reached = model.evaluate(*small.examples(40, 1), verbose=0, return_dict=True)
+  assert reached["loss"] == pytest.approx(round_.metrics["val_loss"], rel=1e-4)
+  model.fit(*small.examples(96), verbose=0)
+  binding.check_held()
+  smallest = found.smallest_matching()
+  assert tf_lottery.bind(found.model()).mask == smallest.mask
+
+
+def test_it_builds_models_under_a_strategy_too(strategy, tmp_path):
+  trainer = tf_lottery.Trainer(
+    lambda: small.make_model(keras), strategy=strategy, seed=3
+  )
+  search = small.search(tmp_path, trainer=trainer, levels=1)
+  model = search.model(1)
+  assert tf_lottery.bind(model).mask == search.rounds[1].ticket.mask
+  variable = tf_lottery.bind(model).variables["0/kernel"]
+  assert trainer.strategy.extended.variable_created_in_scope(variable)
+
+
+def test_a_function_that_returns_one_model_builds_no_other(tmp_path):
+  one = small.make_model(keras)
+  trainer = tf_lottery.Trainer(lambda: one)
+  with pytest.raises(ValueError, match="must build a new model at each call"):
+    trainer.make_model()
+
+
 def test_a_search_names_its_objective(found):
   assert found.objective == tf_lottery.Objective("accuracy", "max")
   assert found.monitor == "accuracy"
