@@ -45,7 +45,7 @@ class Comparison:
   Example:
   >>> runs = Comparison.of({0: 3.0, 1: 5.0, 2: 4.5}, {0: 2.0, 1: 4.1, 2: 3.3})
   >>> runs.test, runs.n, round(runs.p_greater(), 4)
-  ('paired t', 3, 0.0035)
+  ('paired t', 3, 0.0036)
   """
 
   first: np.ndarray
