@@ -222,8 +222,8 @@ def legend(figure: Figure) -> None:
       labels,
       loc="outside upper center",
       ncols=columns,
-      columnspacing=1.5,
-      handlelength=2.6,
+      columnspacing=1.2,
+      handlelength=2.4,
     )
     if made.get_window_extent(renderer).width < figure.bbox.width:
       return

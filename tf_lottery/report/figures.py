@@ -65,7 +65,7 @@ def against_density(
   if dense is not None and sign is not None:
     _show_collapse(axes, rows, dense, scale, sign, tolerance)
   if whole:
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.05 * max(row.high for row in rows) or 1)
     axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
   drawing.legend(figure)
   return figure

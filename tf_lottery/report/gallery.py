@@ -75,7 +75,7 @@ def pictures(
   for plan, svg in zip(plans, workers.run(jobs), strict=True):
     number, name, caption, alt, _ = plan
     if svg is not None:
-      wide = name.endswith((f"-{summaries.EARLY}", "input"))
+      wide = name.endswith("input")
       drawn[number].append(Picture(name, caption, alt, svg, wide=wide))
   return drawn
 

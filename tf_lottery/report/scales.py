@@ -129,7 +129,9 @@ def apply(axes: Axes, scale: Scale, best: float) -> None:
 def _ticks(scale: Scale, best: float, worst: float) -> list[float]:
   """Returns round values, of which no two are too close to each other."""
   chosen: list[float] = []
-  detail = ticker.MaxNLocator(5).tick_values(*sorted((scale.edge, best)))
+  detail = ticker.MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(
+    *sorted((scale.edge, best))
+  )
   beyond = ticker.MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(
     *sorted((worst, scale.edge))
   )
