@@ -17,6 +17,11 @@ from tf_lottery import patterns
 from tf_lottery.weights import Weight
 
 
+# The scores of one weight's entries that are left, a vector -> numbers that are
+# comparable between weights, and that rank the entries as the scores do.
+Compare = Callable[[np.ndarray], np.ndarray]
+
+
 @dataclasses.dataclass(frozen=True)
 class Group:
   """Weights that compete for the same budget.
@@ -24,10 +29,17 @@ class Group:
   Attributes:
     keys: The keys of the weights.
     keep: Number of entries to keep of all these weights together.
+    compare: Makes the scores of different weights comparable. Defaults to
+      `None`: they compete by the scores themselves.
+    least: Fraction of each weight that is kept before the weights compete, in
+      [0, 1]; if it is not 0, at least one entry. Where all these together are
+      more than `keep`, they compete. Defaults to `0`.
   """
 
   keys: tuple[str, ...]
   keep: int
+  compare: Compare | None = None
+  least: float = 0.0
 
 
 Scope = Callable[[Sequence[Weight], float], list[Group]]
@@ -161,6 +173,39 @@ def erdos_renyi() -> ErdosRenyiKernel:
   return ErdosRenyiKernel()
 
 
+@dataclasses.dataclass(frozen=True)
+class Lamp:
+  """See `lamp`."""
+
+  least: float = 0.0
+
+  def __call__(self, weights: Sequence[Weight], density: float) -> list[Group]:
+    """Returns the group and its budget for a density."""
+    total = sum(weight.size for weight in weights)
+    keys = tuple(weight.key for weight in weights)
+    return [
+      Group(keys, round(density * total), _lamp, self.least * density)
+    ]
+
+
+def lamp(least=0.0) -> Lamp:
+  return Lamp(least)
+
+
+def _lamp(scores: np.ndarray) -> np.ndarray:
+  """Returns `s ** 2 / sum(t ** 2 for all t that rank at s or above)`."""
+  if not len(scores):
+    return scores
+  above = scores - min(scores.min(), 0.0)
+  # Stable, so that of equal scores the lower index ranks above.
+  order = np.argsort(-above, kind="stable")
+  highest = above[order[0]] or 1.0
+  squares = np.square(above[order].astype(np.float64) / highest)
+  compared = np.empty(len(scores))
+  compared[order] = squares / np.maximum(np.cumsum(squares), 1.0)
+  return compared
+
+
 def _apportion(shares: np.ndarray, sizes: np.ndarray, total: int) -> np.ndarray:
   """Returns whole counts in proportion to `shares` that add up to `total`.
 
@@ -233,11 +278,11 @@ def select(
       pattern.pool(by_key[key], np.asarray(scores[key]), mask[key])
       for key in keys
     ]
-    flat, left = (np.concatenate(parts) for parts in zip(*pooled, strict=True))
+    left = np.concatenate([part for _, part in pooled])
     size = sum(mask[key].size for key in group.keys)
-    keep = round(group.keep * len(flat) / size)
+    keep = round(group.keep * len(left) / size)
     _check_keep(keep, left, density, pattern, group, mask)
-    kept = _keep_highest(flat, left, keep)
+    kept = _compete(pooled, group, keep)
     cuts = np.cumsum([len(part) for part, _ in pooled])[:-1]
     for key, part in zip(keys, np.split(kept, cuts), strict=True):
       chosen[key] = pattern.expand(by_key[key], part) & mask[key]
@@ -265,6 +310,37 @@ def _check_keep(
     f"density must not rise: {density} would keep {keep} of"
     f" {', '.join(group.keys)}, and only {possible} are left."
   )
+
+
+def _compete(
+  pooled: Sequence[tuple[np.ndarray, np.ndarray]], group: Group, keep: int
+) -> np.ndarray:
+  """Returns which entries of a group's weights are kept, one after another."""
+  left = np.concatenate([part for _, part in pooled])
+  values = []
+  for scores, part in pooled:
+    comparable = scores
+    if group.compare:
+      comparable = np.zeros(len(scores))
+      comparable[part] = group.compare(scores[part])
+    values.append(comparable)
+  flat = np.concatenate(values)
+  if not group.least:
+    return _keep_highest(flat, left, keep)
+  first = np.concatenate(
+    [
+      _keep_highest(
+        scores,
+        part,
+        min(math.ceil(group.least * len(part)), np.count_nonzero(part)),
+      )
+      for scores, part in pooled
+    ]
+  )
+  rest = keep - np.count_nonzero(first)
+  if rest < 0:
+    return _keep_highest(flat, first, keep)
+  return first | _keep_highest(flat, left & ~first, rest)
 
 
 def _keep_highest(
