@@ -98,7 +98,6 @@ def candidates() -> Mapping[str, tuple[Callable, Any]]:
     "erdos_renyi()": (scopes.erdos_renyi(), magnitude),
     "lamp()": (scopes.lamp(), magnitude),
     "lamp(0.2)": (scopes.lamp(0.2), magnitude),
-    "lamp(0.5)": (scopes.lamp(0.5), magnitude),
   }
 
 

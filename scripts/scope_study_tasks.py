@@ -71,7 +71,12 @@ def _mlp() -> Any:
 
 def _conv_bn(x: Any, filters: int, size: int, strides: int = 1) -> Any:
   x = layers.Conv2D(filters, size, strides, "same", use_bias=False)(x)
-  return layers.ReLU()(layers.BatchNormalization()(x))
+  return layers.ReLU()(_normalised(x))
+
+
+def _normalised(x: Any) -> Any:
+  # Its statistics must follow a training of a few hundred steps.
+  return layers.BatchNormalization(momentum=0.9)(x)
 
 
 def _cnn() -> Any:
@@ -85,13 +90,12 @@ def _cnn() -> Any:
 def _mobilenet() -> Any:
   """A stem, then inverted residuals: expand, depthwise, project."""
   inputs = keras.Input((8, 8, 1))
-  x = _conv_bn(inputs, 16, 3)
+  x = _conv_bn(inputs, 16, 3, 2)
   for filters, strides in ((16, 1), (24, 2), (24, 1)):
     y = _conv_bn(x, 3 * x.shape[-1], 1)
     y = layers.DepthwiseConv2D(3, strides, "same", use_bias=False)(y)
-    y = layers.ReLU()(layers.BatchNormalization()(y))
-    y = layers.Conv2D(filters, 1, use_bias=False)(y)
-    y = layers.BatchNormalization()(y)
+    y = layers.ReLU()(_normalised(y))
+    y = _normalised(layers.Conv2D(filters, 1, use_bias=False)(y))
     x = layers.Add()([x, y]) if y.shape == x.shape else y
   x = layers.GlobalAveragePooling2D()(x)
   return _classifier(inputs, layers.Dense(10)(x), 5e-3)
@@ -231,42 +235,42 @@ TASKS: Mapping[str, Task] = {
   "mlp": Task(
     _mlp,
     lambda: _digits(_FLAT_DIGITS),
-    400,
+    300,
     64,
     "three dense layers on scikit-learn's digits",
   ),
   "cnn": Task(
     _cnn,
     _images,
-    250,
+    150,
     64,
     "three convolutions with batch normalisation on digits",
   ),
   "mobilenet": Task(
     _mobilenet,
     _images,
-    300,
+    120,
     64,
     "inverted residual blocks with depthwise convolutions on digits",
   ),
   "lstm": Task(
     _lstm,
     _sequences,
-    500,
+    400,
     64,
     "Embedding, LSTM and Dense on a sequence task that can be solved",
   ),
   "transformer": Task(
     _transformer,
     _text,
-    500,
+    400,
     64,
     "one block of attention on the characters of Python's documentation",
   ),
   "tabular": Task(
     _tabular,
     _friedman,
-    800,
+    500,
     64,
     "three dense layers on scikit-learn's friedman1, by mean squared error",
     "loss",
@@ -274,7 +278,7 @@ TASKS: Mapping[str, Task] = {
   "autoencoder": Task(
     _autoencoder,
     _autoencoded,
-    600,
+    500,
     64,
     "64-128-12-128-64 on digits, by mean squared error",
     "loss",
@@ -282,7 +286,7 @@ TASKS: Mapping[str, Task] = {
   "recommender": Task(
     _recommender,
     _ratings,
-    800,
+    600,
     64,
     "embeddings of users and items beside three numbers, by mean squared"
     " error",
