@@ -28,8 +28,6 @@ from absl import flags
 from scripts import startup
 
 if typing.TYPE_CHECKING:
-  import numpy as np
-
   from scripts import scope_study_tasks
 
 _OUT = flags.DEFINE_string(
@@ -97,7 +95,6 @@ def candidates() -> Mapping[str, tuple[Callable, Any]]:
     "layerwise()": (scopes.layerwise(), magnitude),
     "erdos_renyi()": (scopes.erdos_renyi(), magnitude),
     "lamp()": (scopes.lamp(), magnitude),
-    "lamp(0.2)": (scopes.lamp(0.2), magnitude),
   }
 
 
@@ -160,7 +157,9 @@ def study(
       row |= {"seconds": round(seconds / len(rows), 2)}
     append(path, rows)
     last = ", ".join(f"{row['kept_of_gain']:.2f}" for row in rows)
-    print(f"{name:20} {scope:28} seed {seed}: {last}; {seconds:.1f} s", flush=True)
+    print(
+      f"{name:20} {scope:28} seed {seed}: {last}; {seconds:.1f} s", flush=True
+    )
 
 
 def rows_of(search: Any, chance: float) -> list[dict[str, Any]]:

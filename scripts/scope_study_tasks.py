@@ -288,8 +288,7 @@ TASKS: Mapping[str, Task] = {
     _ratings,
     600,
     64,
-    "embeddings of users and items beside three numbers, by mean squared"
-    " error",
+    "embeddings of users and items beside three numbers, by mean squared error",
     "loss",
   ),
 }

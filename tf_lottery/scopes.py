@@ -16,9 +16,8 @@ from tf_lottery import masks
 from tf_lottery import patterns
 from tf_lottery.weights import Weight
 
-
-# The scores of one weight's entries that are left, a vector -> numbers that are
-# comparable between weights, and that rank the entries as the scores do.
+# The scores of a weight's entries that are left, a vector -> numbers that can
+# be compared between weights, and that rank the entries as the scores do.
 Compare = Callable[[np.ndarray], np.ndarray]
 
 
@@ -31,15 +30,11 @@ class Group:
     keep: Number of entries to keep of all these weights together.
     compare: Makes the scores of different weights comparable. Defaults to
       `None`: they compete by the scores themselves.
-    least: Fraction of each weight that is kept before the weights compete, in
-      [0, 1]; if it is not 0, at least one entry. Where all these together are
-      more than `keep`, they compete. Defaults to `0`.
   """
 
   keys: tuple[str, ...]
   keep: int
   compare: Compare | None = None
-  least: float = 0.0
 
 
 Scope = Callable[[Sequence[Weight], float], list[Group]]
@@ -177,33 +172,62 @@ def erdos_renyi() -> ErdosRenyiKernel:
 class Lamp:
   """See `lamp`."""
 
-  least: float = 0.0
-
   def __call__(self, weights: Sequence[Weight], density: float) -> list[Group]:
     """Returns the group and its budget for a density."""
     total = sum(weight.size for weight in weights)
     keys = tuple(weight.key for weight in weights)
-    return [
-      Group(keys, round(density * total), _lamp, self.least * density)
-    ]
+    return [Group(keys, round(density * total), _share_of_those_above)]
 
 
-def lamp(least=0.0) -> Lamp:
-  return Lamp(least)
+def lamp() -> Lamp:
+  """Lets all weights compete, each entry relative to its own weight (LAMP).
+
+  Within a weight, the entries are ranked by their scores s. They compete with
+  the entries of other weights by
+
+      s ** 2 / sum(t ** 2 for the entry itself and all t that rank above it)
+
+  so the scale of a weight's scores makes no difference: an embedding, whose
+  entries start small, competes with kernels as an equal. The best entry of each
+  weight has the value 1, and no other has it. So each weight keeps one entry at
+  least, if as many entries are kept as there are weights. A `pattern` competes
+  in the same way by the scores of its blocks or channels. If a weight has
+  scores below 0, its lowest score is subtracted first.
+
+  Reference: Lee et al., arXiv 2010.07611, equation 5.
+
+  >>> weights = [
+  ...   Weight(key, key, "kernel", "dense", (2,), True, "") for key in "ab"
+  ... ]
+  >>> scores = {"a": np.array([0.02, 0.01]), "b": np.array([5.0, 4.0])}
+  >>> mask = masks.Mask.ones({"a": (2,), "b": (2,)})
+  >>> select(scores, mask, 0.5, lamp(), weights)["a"]
+  array([ True, False])
+  """
+  return Lamp()
 
 
-def _lamp(scores: np.ndarray) -> np.ndarray:
-  """Returns `s ** 2 / sum(t ** 2 for all t that rank at s or above)`."""
-  if not len(scores):
-    return scores
-  above = scores - min(scores.min(), 0.0)
+def _share_of_those_above(scores: np.ndarray) -> np.ndarray:
+  """The formula of `lamp`, for the entries of one weight."""
+  scores = scores.astype(np.float64)
   # Stable, so that of equal scores the lower index ranks above.
-  order = np.argsort(-above, kind="stable")
-  highest = above[order[0]] or 1.0
-  squares = np.square(above[order].astype(np.float64) / highest)
-  compared = np.empty(len(scores))
-  compared[order] = squares / np.maximum(np.cumsum(squares), 1.0)
-  return compared
+  order = np.argsort(-scores, kind="stable")
+  ranked = scores[order]
+  ranked -= min(ranked[-1], 0)
+  # Their scale makes no difference. Zeros are equal scores like any others.
+  squares = np.square(ranked / ranked[0]) if ranked[0] else ranked + 1
+  shares = np.empty(len(scores))
+  shares[order] = squares / np.cumsum(squares)
+  return shares
+
+
+def default() -> Scope:
+  """The scope of those who name none: `lamp()`.
+
+  It was compared with the others on models of many kinds, see
+  docs/results/default_scope.md in the repository.
+  """
+  return lamp()
 
 
 def _apportion(shares: np.ndarray, sizes: np.ndarray, total: int) -> np.ndarray:
@@ -282,7 +306,10 @@ def select(
     size = sum(mask[key].size for key in group.keys)
     keep = round(group.keep * len(left) / size)
     _check_keep(keep, left, density, pattern, group, mask)
-    kept = _compete(pooled, group, keep)
+    flat = np.concatenate(
+      [_comparable(*parts, group.compare) for parts in pooled]
+    )
+    kept = _keep_highest(flat, left, keep)
     cuts = np.cumsum([len(part) for part, _ in pooled])[:-1]
     for key, part in zip(keys, np.split(kept, cuts), strict=True):
       chosen[key] = pattern.expand(by_key[key], part) & mask[key]
@@ -312,35 +339,14 @@ def _check_keep(
   )
 
 
-def _compete(
-  pooled: Sequence[tuple[np.ndarray, np.ndarray]], group: Group, keep: int
+def _comparable(
+  scores: np.ndarray, left: np.ndarray, compare: Compare | None
 ) -> np.ndarray:
-  """Returns which entries of a group's weights are kept, one after another."""
-  left = np.concatenate([part for _, part in pooled])
-  values = []
-  for scores, part in pooled:
-    comparable = scores
-    if group.compare:
-      comparable = np.zeros(len(scores))
-      comparable[part] = group.compare(scores[part])
-    values.append(comparable)
-  flat = np.concatenate(values)
-  if not group.least:
-    return _keep_highest(flat, left, keep)
-  first = np.concatenate(
-    [
-      _keep_highest(
-        scores,
-        part,
-        min(math.ceil(group.least * len(part)), np.count_nonzero(part)),
-      )
-      for scores, part in pooled
-    ]
-  )
-  rest = keep - np.count_nonzero(first)
-  if rest < 0:
-    return _keep_highest(flat, first, keep)
-  return first | _keep_highest(flat, left & ~first, rest)
+  if compare is None or not left.any():
+    return scores
+  compared = np.zeros(len(scores))
+  compared[left] = compare(scores[left])
+  return compared
 
 
 def _keep_highest(

@@ -89,7 +89,9 @@ def find_ticket(
       remaining weights.
     criterion: `"magnitude"`, `"random"` or a function; it gives each prunable
       weight a score. Defaults to `"magnitude"`.
-    scope: Which weights compete with each other. Defaults to `global_()`.
+    scope: Which weights compete with each other. Defaults to
+      `scopes.default()`, which is `lamp()`: all do, each relative to its own
+      layer. The papers' are `layerwise(...)` and `global_(...)`.
     pattern: Which weights are pruned together; see `prune_and_rewind`.
     rewind: Where the Rounds after the dense one start. Defaults to `to_init()`.
     evaluate_every: Distance between evaluations: `"100it"`, `"1ep"` or a number
@@ -160,7 +162,7 @@ def find_ticket(
     if schedule is None
     else schedules.check_schedule(schedule),
     criterion=criteria.get(criterion),
-    scope=scope or scopes.global_(),
+    scope=scope or scopes.default(),
     pattern=wrappers.pattern_of(trainer.model)
     if pattern is None
     else patterns.get(pattern),
