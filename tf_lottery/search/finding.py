@@ -91,7 +91,9 @@ def find_ticket(
       remaining weights.
     criterion: `"magnitude"`, `"random"` or a function; it gives each prunable
       weight a score. Defaults to `"magnitude"`.
-    scope: Which weights compete with each other. Defaults to `global_()`.
+    scope: Which weights compete with each other. Defaults to
+      `scopes.default()`, which is `lamp()`: all do, each relative to its own
+      layer. The papers' are `layerwise(...)` and `global_(...)`.
     pattern: Which weights are pruned together; see `prune_and_rewind`.
     rewind: Where the Rounds after the dense one start, also by name; see
       `rewinding.get`. Defaults to `to_init()`.
@@ -168,7 +170,7 @@ def find_ticket(
     if schedule is None
     else schedules.check_schedule(schedule),
     criterion=criteria.get(criterion),
-    scope=scopes.get("global" if scope is None else scope),
+    scope=scopes.default() if scope is None else scopes.get(scope),
     pattern=wrappers.pattern_of(trainer.model)
     if pattern is None
     else patterns.get(pattern),

@@ -13,6 +13,7 @@ import numpy as np
 from tf_lottery import scopes
 from tf_lottery.criteria import Criterion
 from tf_lottery.masks import Mask
+from tf_lottery.masks import nearly_empty
 from tf_lottery.objective import Objective
 from tf_lottery.patterns import Pattern
 from tf_lottery.rewinding import Rewind
@@ -108,14 +109,8 @@ class Search:
     if done.is_file():
       return Ticket.load(done).mask
     pruned = self.prune(self.trained(level - 1), mask, density)
-    for row in pruned.table():
-      if not row.kept:
-        _log.warning(
-          "%s has no weight left at density %.4f, so nothing passes it. A scope"
-          " can spare it, such as layerwise() or global_(exempt=[...]).",
-          self.trainer.binding.report[row.key].name,
-          density,
-        )
+    if warning := nearly_empty(pruned, self.prunable):
+      _log.warning("Level %d: %s", level, warning)
     return pruned
 
   def prune(

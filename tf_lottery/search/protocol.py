@@ -20,6 +20,7 @@ from tf_lottery.search.recorder import Recorder
 from tf_lottery.search.rounds import Round
 from tf_lottery.storage.files import FileFormatError
 from tf_lottery.storage.run_directory import RoundDirectory
+from tf_lottery.storage.schemas import SmallestLayer
 from tf_lottery.tickets import Ticket
 from tf_lottery.training.data import Data
 from tf_lottery.training.trainer import Trainer
@@ -138,6 +139,7 @@ class Protocol:
       start=span.start,
       steps=len(span),
       seed=self.seed,
+      smallest_layer=_smallest_layer(trainer, ticket),
     )
     directory.finish(record)
     return Round.of(record, directory), final
@@ -271,6 +273,12 @@ class Protocol:
       leave=False,
       disable=not self.progress,
     )
+
+
+def _smallest_layer(trainer: Trainer, ticket: Ticket) -> SmallestLayer:
+  row = min(ticket.mask.table(), key=lambda row: row.density)
+  name = trainer.binding.report[row.key].name
+  return {"name": name, "density": row.density}
 
 
 def _is_lowest(
