@@ -230,7 +230,7 @@ def default() -> Scope:
   return lamp()
 
 
-_BY_NAME = {
+_BY_NAME: Mapping[str, Callable[[], Scope]] = {
   "global": global_,
   "layerwise": layerwise,
   "erdos_renyi": erdos_renyi,
