@@ -97,11 +97,8 @@ class Setting:
 def measured(folder: str, examples: int) -> Setting:
   """Returns a setting whose truth is what a committed result measured."""
   path = startup.ROOT / "docs" / "results" / folder / "summary.csv"
-  rows = [
-    row
-    for row in csv.DictReader(path.open(encoding="utf-8"))
-    if row["measure"] == "test_early"
-  ]
+  lines = path.read_text(encoding="utf-8").splitlines()
+  rows = [r for r in csv.DictReader(lines) if r["measure"] == "test_early"]
   mean: dict[str, dict[int, float]] = {}
   for row in rows:
     mean.setdefault(row["method"], {})[int(row["level"])] = float(row["mean"])
