@@ -1,5 +1,6 @@
 """The objective: what a metric's direction comes from, with real models."""
 
+import math
 import re
 
 import keras
@@ -310,3 +311,34 @@ def test_a_declaration_without_a_direction_has_that_of_a_known_name():
   assert declared == tf_lottery.Objective("mae", "min")
   with pytest.raises(ValueError, match="not known whether more or less of"):
     tf_lottery.Objective.from_declaration({"monitor": "leaf1_mae"})
+
+
+@pytest.mark.parametrize(
+  ("dense", "untrained", "tolerance"),
+  [
+    (0.9, 0.1, 0.008),
+    (0.1, 0.9, 0.005),  # at most 5 % of the dense network's value
+    (-2.0, -9.0, 0.07),
+    (-2.0, -900.0, 0.1),
+    (0.9, None, 0.009),
+    (-40.0, None, 0.4),
+    (0.9, math.nan, 0.009),
+    (0.9, math.inf, 0.009),
+    (math.nan, 0.1, 0.0),
+    (math.inf, None, 0.0),
+    (0.0, 5.0, 0.0),
+  ],
+)
+def test_the_default_tolerance_keeps_99_percent_of_what_training_gained(
+  dense, untrained, tolerance
+):
+  found = objective.default_tolerance(dense, untrained)
+  assert found == pytest.approx(tolerance)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 100.0, -1.0])
+def test_the_default_tolerance_does_not_depend_on_the_unit(unit):
+  one = objective.default_tolerance(0.4, 2.3)
+  assert objective.default_tolerance(0.4 * unit, 2.3 * unit) == pytest.approx(
+    one * abs(unit)
+  )

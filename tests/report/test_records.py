@@ -86,6 +86,40 @@ def test_a_loss_that_is_no_number_is_never_the_minimum(tmp_path):
   assert (record.steps, record.val_end, record.test_end) == (4, 0.5, None)
 
 
+def test_the_evaluation_before_training_is_no_early_stop(tmp_path):
+  round_ = runs.write_run(tmp_path, {}).level(0)
+  before = runs.row(0, 0.1, val_accuracy=0.12, test_accuracy=0.11)
+  del before["loss"]
+  round_.append_metrics(before)
+  record = only(tmp_path)
+  assert (record.val_start, record.test_start) == (0.12, 0.11)
+  assert (record.steps, record.early_stop_step) == (0, None)
+  assert record.val_end is record.val_early is record.test_end is None
+  for step, loss in ((10, 0.5), (20, 0.6)):
+    round_.append_metrics(runs.row(step, loss, val_accuracy=step / 40))
+  record = only(tmp_path)
+  assert (record.val_start, record.test_start) == (0.12, 0.11)
+  assert (record.early_stop_step, record.val_early) == (10, 0.25)
+  assert (record.val_end, record.steps) == (0.5, 20)
+
+
+def test_rounds_that_rewind_begin_with_the_evaluation_of_their_start(tmp_path):
+  round_ = runs.write_run(tmp_path, {}).level(1)
+  before = runs.row(6, 0.1, val_accuracy=0.4)
+  del before["loss"]
+  round_.append_metrics(before)
+  runs.write_round(round_, 0.9, 0.5, start=6)
+  record = only(tmp_path)
+  assert (record.start, record.steps, record.val_start) == (6, 30, 0.4)
+  assert record.early_stop_step == 20
+
+
+def test_runs_of_before_have_no_evaluation_before_training(tmp_path):
+  runs.write_run(tmp_path, {"dense": [0.9]})
+  record = only(tmp_path)
+  assert record.val_start is record.test_start is None
+
+
 def test_a_diverged_training_has_no_early_stop(tmp_path):
   round_ = runs.write_run(tmp_path, {}).level(0)
   round_.append_metrics(runs.row(5, math.nan, val_accuracy=0.1))

@@ -257,8 +257,12 @@ def test_a_name_stands_for_one_ticket(found):
 def test_the_result_prints_a_table(found):
   lines = str(found).splitlines()
   assert lines[0].split()[:2] == ["level", "density"]
-  assert len(lines) == 1 + len(found.rounds)
+  assert len(lines) == 1 + len(found.rounds) + 1
   assert "25.00%" in lines[3]
+  if level := found.smallest_matching_level():
+    assert f"The smallest matching ticket is Level {level}, " in lines[-1]
+  else:
+    assert lines[-1].startswith("No ticket matches the dense network")
 
 
 def test_without_a_run_dir_files_go_with_the_result():

@@ -1,5 +1,7 @@
 """Rounds that are done: read back, chosen, and put on a model."""
 
+import dataclasses
+
 import hypothesis
 import keras
 import numpy as np
@@ -73,6 +75,62 @@ def test_the_smallest_that_matches_is_chosen(
   levels = levels_of(values, "vaccine_loss")
   assert (
     rounds.smallest_matching_round(levels, objective, tolerance).level == level
+  )
+
+
+def write_dense(path, *rows):
+  directory = run_directory.RunDirectory(path).level(0)
+  for row in rows:
+    directory.append_metrics({"val_loss": 1.0, "seconds": 1.0, **row})
+  return directory
+
+
+@pytest.mark.parametrize(
+  ("start", "tolerance"),
+  [
+    ({"step": 0, "val_x": 0.1}, 0.008),
+    ({"step": 10, "loss": 1.0, "val_x": 0.1}, 0.009),  # of an earlier version
+    ({"step": 0, "val_x": float("nan")}, 0.009),
+  ],
+)
+def test_the_default_tolerance_is_of_what_training_gained(
+  tmp_path, start, tolerance
+):
+  directory = write_dense(
+    tmp_path, start, {"step": 20, "loss": 1.0, "val_x": 0.9}
+  )
+  dense, *others = levels_of([0.9, 0.9 - 0.99 * tolerance, 0.9 - 2 * tolerance])
+  dense = dataclasses.replace(dense, directory=directory)
+  one = tf_lottery.Objective("x", "max")
+  assert rounds.tolerance_of(dense, one) == pytest.approx(tolerance)
+  assert rounds.smallest_matching_round([dense, *others], one).level == 1
+
+
+def test_a_dense_network_that_diverged_is_matched_by_nothing(tmp_path):
+  nan = float("nan")
+  directory = write_dense(tmp_path, {"step": 20, "loss": nan, "val_x": nan})
+  dense, *others = levels_of([nan, 0.5, nan])
+  dense = dataclasses.replace(dense, directory=directory)
+  one = tf_lottery.Objective("x", "max")
+  assert rounds.smallest_matching_round([dense, *others], one).level == 0
+  assert "the best is Level 1, val x 0.5 against nan" in rounds.choice(
+    [dense, *others], one
+  )
+
+
+def test_the_choice_is_said_in_words():
+  one = tf_lottery.Objective("mae", "min")
+  assert rounds.choice(levels_of([2.0, 2.1, 3.0], "mae"), one, 0.2) == (
+    "The smallest matching ticket is Level 1, with 50.00% of the weights: val"
+    " mae 2.1 against 2 dense (at most 0.2 more is allowed)."
+  )
+  found = rounds.choice(levels_of([2.0, 2.5, 2.3], "mae"), one, 0.2)
+  assert found.startswith(
+    "No ticket matches the dense network: the best is Level 2, val mae 2.3"
+    " against 2 dense (at most 0.2 more is allowed). Prune less in each Level"
+  )
+  assert rounds.choice(levels_of([2.0], "mae"), one, 0.2) == (
+    "No ticket is trained yet; dense val mae is 2."
   )
 
 

@@ -1,5 +1,6 @@
 """Verdicts: which tickets win, by tests over the replicates."""
 
+import collections
 import dataclasses
 from collections.abc import Collection
 from collections.abc import Sequence
@@ -234,12 +235,14 @@ def _levels(
     for key, found in summaries.values_by_replicate(rounds, measure).items()
   }
   dense = values.get(("dense", 0), {})
+  lost_tickets = collections.Counter(
+    r.level for r in rounds if r.method == "ticket" and _is_lost(r)
+  )
   found = []
   for level, density in summaries.level_densities(rounds).items():
-    tickets = [r for r in rounds if (r.method, r.level) == ("ticket", level)]
     ticket = values.get(("ticket", level), {})
     reinit = values.get(("random_reinit", level), {})
-    lost = sum(_is_lost(round_) for round_ in tickets)
+    lost = lost_tickets[level]
     if not ticket and not lost:
       continue
     with_dense = Comparison.of(ticket, dense)
