@@ -38,8 +38,8 @@ ROWS = [
 
 
 def drawn(function, *args, **options):
-  with drawing.themed(drawing.LIGHT):
-    return function(*args, drawing.LIGHT, **options)
+  with drawing.look():
+    return function(*args, **options)
 
 
 def labels(figure):
@@ -65,8 +65,8 @@ def test_a_density_near_zero_is_not_rounded_to_it():
 
 def test_labels_of_levels_do_not_overlap():
   figure = drawn(figures.against_density, ROWS, "test accuracy", percent=True)
-  with drawing.themed(drawing.LIGHT):
-    drawing._saved(figure, "png")
+  with drawing.look():
+    figure.draw_without_rendering()
   axis = figure.axes[0].xaxis
   texts = [tick.label1 for tick in axis.get_major_ticks()]
   assert texts[0].get_text() == "100"
@@ -75,11 +75,67 @@ def test_labels_of_levels_do_not_overlap():
   assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
 
 
-def test_controls_that_collapse_do_not_flatten_the_rest():
-  figure = drawn(figures.against_density, ROWS, "test accuracy", percent=True)
-  low, high = figure.axes[0].get_ylim()
-  assert low == pytest.approx(78, abs=1)
-  assert high == pytest.approx(91, abs=1)
+def heights(figure, *values):
+  """How far up the axes values are, as a fraction of their height."""
+  (axes,) = figure.axes
+  points = axes.transData.transform([(50, value) for value in values])
+  return axes.transAxes.inverted().transform(points)[:, 1]
+
+
+@pytest.mark.parametrize(("sign", "collapsed"), [(1, 50), (-1, 1e9)])
+def test_collapse_is_shown_and_does_not_flatten_the_rest(sign, collapsed):
+  """Also of a metric without bounds of which less is better."""
+  rows = [
+    summary("dense", 0, 1.0, 90.0),
+    *(summary("ticket", k, 0.8**k, 90.0 - sign * k / 10) for k in range(20)),
+    *(summary("random_mask", k, 0.8**k, collapsed) for k in range(10, 20)),
+  ]
+  figure = drawn(
+    figures.against_density,
+    rows,
+    "value",
+    percent=False,
+    sign=sign,
+    tolerance=0.1,
+  )
+  dense, ticket, worst = heights(figure, 90.0, 90.0 - sign * 1.9, collapsed)
+  assert 0 < worst < 1
+  assert 0 < dense < 1
+  assert sign * (dense - ticket) > 0.4
+  assert sign * (ticket - worst) > 0.1
+  ticks = figure.axes[0].get_yticks()
+  assert min(ticks) < 90 < max(ticks) or len(ticks) > 3
+  assert np.min(np.diff(heights(figure, *sorted(ticks)))) > 0.04
+
+
+def test_values_that_lie_near_each_other_have_a_linear_axis():
+  rows = [
+    summary("dense", 0, 1.0, 0.9),
+    *(summary("ticket", k, 0.8**k, 0.9 - k / 100) for k in range(1, 6)),
+  ]
+  figure = drawn(
+    figures.against_density,
+    rows,
+    "",
+    percent=True,
+    sign=1,
+    tolerance=0.01,
+  )
+  low, middle, high = heights(figure, 85, 87.5, 90)
+  assert middle == pytest.approx((low + high) / 2)
+
+
+def test_tickets_that_are_all_poor_are_shown():
+  rows = [
+    summary("dense", 0, 1.0, 0.9),
+    *(summary("ticket", k, 0.8**k, 0.5 - k / 100) for k in range(1, 21)),
+  ]
+  figure = drawn(
+    figures.against_density, rows, "", percent=True, sign=1, tolerance=0.01
+  )
+  top, bottom = heights(figure, 49, 30)
+  assert top - bottom > 0.2
+  assert bottom > 0
 
 
 def test_steps_begin_at_zero():
@@ -145,25 +201,42 @@ def test_a_method_looks_different_from_all_others():
   assert drawing.style("my_control").label == "my control"
 
 
-@pytest.mark.parametrize("theme", [drawing.LIGHT, drawing.DARK])
-def test_text_is_legible_on_the_page(theme):
-  page = "#ffffff" if theme is drawing.LIGHT else "#15171a"
-
-  def luminance(colour):
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [
-      p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts
-    ]
-    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
-
-  low, high = sorted((luminance(theme.ink), luminance(page)))
-  assert (high + 0.05) / (low + 0.05) > 7
+def luminance(colour):
+  parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+  linear = [
+    p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts
+  ]
+  return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
 
 
-def test_a_figure_is_drawn_for_both_pages_and_on_disk(tmp_path):
+def contrast(one, other):
+  low, high = sorted((luminance(one), luminance(other)))
+  return (high + 0.05) / (low + 0.05)
+
+
+def test_text_is_legible_on_the_page():
+  assert contrast(drawing.INK, "#ffffff") > 7
+
+
+@pytest.mark.parametrize("method", [*drawing.STYLES, "mine"])
+def test_lines_are_visible_on_a_dark_page(method):
+  colour = drawing.style(method).colour.lower()
+  element = drawing.element(f'<svg style="stroke: {colour}"/>', "a")
+  light, dark = re.findall("#[0-9a-f]{6}", element)
+  assert light == colour
+  assert contrast(dark, "#15171a") > 4
+
+
+def test_methods_without_a_style_differ_from_each_other():
+  methods = ["mine", "ticket", "yours", "theirs"]
+  looks = {drawing.style(method, methods) for method in methods}
+  assert len({(look.colour, look.marker) for look in looks}) == 4
+
+
+def test_a_figure_is_drawn_for_a_page_and_on_disk(tmp_path):
   rows = ROWS[:3]
-  elements = drawing.draw(
-    lambda theme: figures.against_density(rows, "value", theme, percent=True),
+  element = drawing.draw(
+    lambda: figures.against_density(rows, "value", percent=True),
     "a-figure",
     tmp_path / "figure",
   )
@@ -171,26 +244,28 @@ def test_a_figure_is_drawn_for_both_pages_and_on_disk(tmp_path):
     "figure.png",
     "figure.svg",
   ]
-  assert sorted(elements) == ["dark", "light"]
-  ids = [re.findall(r'\bid="([^"]+)"', svg) for svg in elements.values()]
-  assert not set(ids[0]) & set(ids[1])
-  for element, theme in zip(elements.values(), ("light", "dark"), strict=True):
-    assert element.startswith("<svg")
-    assert all(i.startswith(f"a-figure-{theme}-") for i in ids.pop(0))
-    used = re.findall(r'(?:href="#|url\(#)([^")]+)', element)
-    assert used
-    assert all(f'id="{name}"' in element for name in used)
-    sizes = [
-      float(size) for size in re.findall(r"font-size: ([\d.]+)px", element)
-    ]
-    assert min(sizes) >= 9
+  assert element.startswith("<svg")
+  ids = re.findall(r'\bid="([^"]+)"', element)
+  assert len(ids) == len(set(ids))
+  assert all(name.startswith("a-figure-") for name in ids)
+  used = re.findall(r'(?:href="#|url\(#)([^")]+)', element)
+  assert used
+  assert set(used) <= set(ids)
+  sizes = re.findall(r"font-size: ([\d.]+)px", element)
+  assert min(map(float, sizes)) >= 9
+  # The page's colours in the page, and plain ones in the file.
+  assert "fill: var(--ink)" in element
+  assert "#ffffff" not in element
+  file = (tmp_path / "figure.svg").read_text()
+  assert "var(" not in file
+  assert "light-dark(" not in file
 
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path):
   def draw(name):
     drawing.draw(
-      lambda theme: figures.curves(
-        [(1.0, [1, 2], [0.1, math.pi])], "", theme, percent=False
+      lambda: figures.curves(
+        [(1.0, [1, 2], [0.1, math.pi])], "", percent=False
       ),
       "a",
       tmp_path / name,
@@ -212,18 +287,16 @@ def test_curves_are_means_over_replicates(tmp_path):
   assert values == pytest.approx([0.801, 0.901, 0.891])
 
 
-def test_curves_count_steps_from_the_start_of_each_round(tmp_path, monkeypatch):
+def test_curves_count_steps_from_the_start_of_each_round(tmp_path):
   """A ticket that goes on from trained weights begins at their step."""
   run = runs.write_run(tmp_path / "run", {"dense": [0.9]})
   runs.write_round(run.level(1), 0.8, 0.5, start=30)
-  figures_by_name = {}
-
-  def draw(function, name, _):
-    figures_by_name[name] = drawn(function)
-
-  monkeypatch.setattr(drawing, "draw", draw)
-  gallery.pictures(evidence(run.path), tmp_path, "")
-  dense, ticket = figures_by_name["curves"].axes[0].lines
+  (draw,) = [
+    function
+    for name, _, _, function in gallery.sketches(evidence(run.path))
+    if name == "curves"
+  ]
+  dense, ticket = drawn(draw).axes[0].lines
   np.testing.assert_array_equal(dense.get_xdata(), [10, 20, 30])
   np.testing.assert_array_equal(ticket.get_xdata(), [10, 20, 30])
 

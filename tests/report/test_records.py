@@ -6,6 +6,7 @@ import pytest
 from tests import runs
 from tf_lottery import masks
 from tf_lottery.report import records
+from tf_lottery.report import run_folders
 
 
 def only(path):
@@ -144,7 +145,7 @@ def test_a_run_in_the_folder_of_another_is_found_too(tmp_path):
   runs.write_run(
     tmp_path / "outer" / "sweep" / "replicate_00", {"dense": [0.8]}
   )
-  found = records.find_runs([tmp_path])
+  found = run_folders.find_runs([tmp_path])
   assert len(found) == 2
 
 
@@ -166,7 +167,7 @@ def test_a_training_that_goes_on_is_not_done(tmp_path):
 def test_replicates_belong_to_an_experiment(tmp_path):
   home = runs.write_experiment(tmp_path, "small-1a2b", replicates=2)
   runs.write_run(tmp_path / "alone", {"dense": [0.9]})
-  found = records.find_runs([tmp_path, home / "replicate_01"])
+  found = run_folders.find_runs([tmp_path, home / "replicate_01"])
   assert [(r.experiment, r.replicate, r.home.name) for r in found] == [
     ("alone", 0, "alone"),
     ("small-1a2b", 0, "small-1a2b"),
@@ -178,7 +179,7 @@ def test_replicates_belong_to_an_experiment(tmp_path):
 
 def test_a_replicate_without_an_experiment_stands_alone(tmp_path):
   runs.write_run(tmp_path / "replicate_03", {"dense": [0.9]})
-  (run,) = records.find_runs([tmp_path])
+  (run,) = run_folders.find_runs([tmp_path])
   assert (run.experiment, run.replicate) == ("replicate_03", 0)
 
 
@@ -189,7 +190,7 @@ def test_a_replicate_without_an_experiment_stands_alone(tmp_path):
 def test_what_has_no_run_is_refused(tmp_path, name, message):
   (tmp_path / "empty").mkdir()
   with pytest.raises(FileNotFoundError, match=message):
-    records.find_runs([tmp_path / name])
+    run_folders.find_runs([tmp_path / name])
 
 
 @pytest.mark.parametrize("density", [0.5, 0.03])
@@ -222,5 +223,5 @@ def test_the_density_of_an_unfinished_training_is_that_of_its_mask(tmp_path):
 def test_an_experiment_is_named_by_its_declaration(tmp_path):
   home = runs.write_experiment(tmp_path, "folder", replicates=1)
   (home / "experiment.json").write_text(json.dumps({"id": "declared-1234"}))
-  (run,) = records.find_runs([home])
+  (run,) = run_folders.find_runs([home])
   assert run.experiment == "declared-1234"

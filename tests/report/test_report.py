@@ -23,6 +23,8 @@ from tf_lottery.report import drawing
 from tf_lottery.report import evidence
 from tf_lottery.report import gallery
 from tf_lottery.report import wording
+from tf_lottery.report import workers
+from tf_lottery.report.sections import distinct
 from tf_lottery.storage import run_directory
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -47,15 +49,16 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def no_drawing(monkeypatch):
-  """Figures are made once, and not rendered, which takes the time."""
+  """Figures are made, and not rendered, which takes the time."""
 
   def draw(function, *_):
-    with drawing.themed(drawing.LIGHT):
-      figure = function(drawing.LIGHT)
-    return figure and {"light": "<svg ></svg>", "dark": "<svg ></svg>"}
+    with drawing.look():
+      figure = function()
+    return figure and "<svg ></svg>"
 
   monkeypatch.setattr(drawing, "draw", draw)
   monkeypatch.setattr(drawing, "legend", lambda _: None)
+  monkeypatch.setattr(workers, "run", lambda jobs: [job() for job in jobs])
 
 
 def page(made):
@@ -158,8 +161,8 @@ def test_the_page_is_whole_and_stands_alone(made):
   assert outline.tags.count("table") == outline.tags.count("caption") == 7
   assert outline.tags.count("script") == 0
   assert '<html lang="en">' in text
-  assert "<title>Lottery tickets: LeNet_1a2b</title>" in text
-  assert text.count('role="img" aria-label="') == 12
+  assert "<title>LeNet_1a2b: lottery tickets</title>" in text
+  assert text.count('role="img" aria-label="') == 6
   without_names = re.sub(r'xmlns(:\w+)?="[^"]+"', "", text)
   assert not re.findall(r"https?://|//\w+\.\w+|@import", without_names)
   links = re.findall(r'(?:href|src)="([^"]{0,12})', without_names)
@@ -197,20 +200,122 @@ def test_one_replicate_gives_no_verdict(tmp_path, no_drawing):
   assert "1 replicate so far; a test needs at least 2" in page(made)
 
 
-def test_several_experiments_have_a_section_each(tmp_path, no_drawing):
+def links(text):
+  return re.findall(r'<a href="([^"]+)"', text)
+
+
+def test_an_overview_leads_to_the_page_of_each_experiment(tmp_path, no_drawing):
   for name in ("a/mine", "b/mine", "other"):
     runs.write_run(tmp_path / name, {"dense": [0.9]})
   made = report.write([tmp_path], tmp_path / "out")
   names = [section.evidence.experiment for section in made.sections]
   assert names == [str(tmp_path / "a/mine"), str(tmp_path / "b/mine"), "other"]
-  anchors = [section.anchor for section in made.sections]
-  assert len(set(anchors)) == 3
-  assert all(f'href="#{anchor}"' in page(made) for anchor in anchors)
+  assert made.paths[0] == tmp_path / "out" / "report.html"
+  found = links(page(made))
+  assert found == [section.page for section in made.sections]
+  for link in found:
+    path = tmp_path / "out" / link
+    assert path in made.paths
+    text = path.read_text("utf-8")
+    assert Outline(text).open == []
+    (back,) = links(text)
+    assert (path.parent / back).resolve() == made.paths[0]
+
+
+def cells(text):
+  """The text of each cell of the overview, row by row."""
+  rows = re.findall("<tr>(.*?)</tr>", text.partition("<tbody>")[2], re.DOTALL)
+  plain = [re.sub("<[^>]+>", " ", row) for row in rows]
+  return [" ".join(row.replace("\xa0", " ").split()) for row in plain]
+
+
+def test_the_overview_has_verdict_values_controls_and_price(
+  tmp_path, no_drawing
+):
+  one = runs.write_experiment(tmp_path, "one")
+  other = runs.write_experiment(tmp_path, "other", replicates=1)
+  for home, name in ((one, "LeNet on digits"), (other, "VGG on digits")):
+    path = home / "experiment.json"
+    declared = json.loads(path.read_text())
+    path.write_text(json.dumps({**declared, "name": name, "unknown": [{}]}))
+  made = report.write([tmp_path], tmp_path / "out", 0.01)
+  first, second = cells(page(made))
+  assert first.startswith("LeNet on digits ")
+  assert first.endswith(
+    "3 replicates (seeds 0, 1, 2) winning 50.0 % of the weights 91.0 % test"
+    " accuracy 90.0 % 88.1 % random reinit 27 trainings 94 s"
+  )
+  assert "1 replicate (seed 0) cannot tell" in second
+  assert '<span class="badge winning">' in page(made)
+
+
+def test_experiments_of_one_name_are_told_apart(tmp_path, no_drawing):
+  for name, rewind in (("a-12ab", "init"), ("b-34cd", "100it")):
+    home = runs.write_experiment(tmp_path, name, replicates=1)
+    path = home / "experiment.json"
+    declared = json.loads(path.read_text())
+    declared |= {"recipe": "conv2", "data": "digits", "rewind": rewind}
+    path.write_text(json.dumps(declared))
+  made = report.write([tmp_path], tmp_path / "out")
+  assert [section.title for section in made.sections] == [
+    "conv2 on digits, rewind init",
+    "conv2 on digits, rewind 100it",
+  ]
+
+
+def test_the_page_hands_out_the_ticket_of_the_best_replicate(made):
+  text = page(made)
+  run = made.sections[0].evidence.runs[1].path  # its noise is the greatest
+  assert f'Ticket.load("{run}/level_01/ticket.safetensors")' in (
+    text.replace("&#34;", '"')
+  )
+  assert f"export_ticket.py --run={run} --level=1" in text
+  assert (run / "level_01" / "ticket.safetensors").is_file()
+  assert '<div class="found winning">' in text
+
+
+def test_without_a_matching_ticket_there_is_none_to_take(tmp_path, no_drawing):
+  for seed in range(3):
+    noise = seed / 1000
+    methods = {"dense": [0.9 + noise], "ticket": [0.5, 0.4 - noise]}
+    runs.write_run(tmp_path / f"run{seed}", methods, seed=seed)
+  made = report.write([tmp_path], tmp_path / "out", 0.01)
+  assert '<div class="found below">' in page(made)
+  assert "there is none to take yet" in page(made)
+  assert "Ticket.load" not in page(made)
+
+
+def test_neighbours_of_which_one_cannot_tell_share_a_row(tmp_path, no_drawing):
+  values = [0.91, 0.905, 0.9, 0.89, 0.88]
+  schedule = [0.5**level for level in range(1, 6)]
+  runs.write_run(
+    tmp_path, {"dense": [0.9], "ticket": values}, schedule=schedule
+  )
+  made = report.write([tmp_path], tmp_path / "out")
+  (row,) = made.sections[0].tables["verdicts"].rows
+  assert row[:3] == (
+    "50.0 % to 3.12 % (5 Levels)",
+    "cannot tell",
+    f"{wording.MINUS}2.00 to +1.00",
+  )
+  assert len(rows(made, "verdicts.csv")) == 10
+
+
+def test_the_emptiest_layer_is_in_the_table(tmp_path, no_drawing):
+  run = runs.write_run(tmp_path / "run", {"dense": [0.9], "ticket": [0.9]})
+  kept = np.zeros((64, 6), bool)
+  kept[0] = True
+  both = {"0/kernel": kept, "1/kernel": np.ones((6, 3), bool)}
+  runs.write_ticket(run.level(1), masks.Mask(both))
+  made = report.write([run.path], tmp_path / "out")
+  table = made.sections[0].tables["summary"]
+  assert table.columns[-1] == "emptiest layer"
+  assert [row[-1] for row in table.rows] == ["", "1.56 % dense/kernel"]
 
 
 def test_names_that_become_equal_are_told_apart():
   names = ["A b", "a-b", "a_b", "///"]
-  assert report._anchors(names) == ["a-b", "a-b--2", "a-b--3", "run"]
+  assert distinct(names) == ["a-b", "a-b--2", "a-b--3", "run"]
 
 
 def test_a_report_of_what_goes_on_says_so(tmp_path, no_drawing):
@@ -305,8 +410,8 @@ def test_a_run_that_declares_no_direction_is_shown_and_not_judged(
     " not known whether more or less of leaf1_mae is better."
   ) in printed
   assert 'objective=tf_lottery.Objective("leaf1_mae", "max")' in text
-  assert "<h3>Values</h3>" in text
-  assert "<h3>Verdicts</h3>" not in text
+  assert "<h2>Values</h2>" in text
+  assert "<h2>Verdicts</h2>" not in text
 
 
 def test_a_declared_direction_decides_the_verdicts(

@@ -29,9 +29,10 @@ from tf_lottery import report
 from tf_lottery import rewinding
 from tf_lottery import tickets
 from tf_lottery.report import gallery
+from tf_lottery.report import pages
 from tf_lottery.report import records
-from tf_lottery.report import wording
 from tf_lottery.report.evidence import gather
+from tf_lottery.report.sections import sections
 from tf_lottery.search import declarations
 from tf_lottery.search import rounds
 from tf_lottery.storage import files
@@ -187,10 +188,8 @@ class Outcomes:
 def report_of(folder):
   """Returns the texts of the report of a folder, without the pictures."""
   (evidence,) = gather([folder])
-  section = report.Section(
-    "one", evidence, wording.headline(evidence), report._tables(evidence)
-  )
-  text = report._markdown([section]) + report._page([section], 0.005)
+  (section,) = sections([evidence], None)
+  text = report.markdown([section]) + "".join(pages.write([section]).values())
   text += "".join(
     part for sketch in gallery.sketches(evidence) for part in sketch[:3]
   )

@@ -170,7 +170,7 @@ def _of_page(colour: str) -> str:
     return _OF_PAGE[colour]
   rgb = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
   hue, lightness, saturation = colorsys.rgb_to_hls(*rgb)
-  lighter = colorsys.hls_to_rgb(hue, 0.35 + 0.65 * lightness, saturation)
+  lighter = colorsys.hls_to_rgb(hue, 0.45 + 0.55 * lightness, saturation)
   dark = "".join(f"{round(255 * part):02x}" for part in lighter)
   return f"light-dark({colour}, #{dark})"
 

@@ -68,11 +68,12 @@ class Row:
       wording.value(row and row.mean, evidence.percent)
       for row in (outcome.ticket, outcome.dense, outcome.control)
     )
+    chosen = outcome.ticket
     named = outcome.control and drawing.style(outcome.control.method).label
     return cls(
       facts=", ".join(outcomes.facts(evidence)[:2]),
       word=outcome.word,
-      density=outcome.ticket and wording.density(outcome.ticket.density) or "",
+      density=wording.density(chosen.density) if chosen else "",
       metric=evidence.metric,
       ticket=ticket,
       dense=dense,

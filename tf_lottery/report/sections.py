@@ -42,17 +42,21 @@ class Section:
   page: str = FIRST_PAGE
 
 
-def sections(found: Sequence[Evidence], folder: pathlib.Path) -> list[Section]:
+def sections(
+  found: Sequence[Evidence], folder: pathlib.Path | None
+) -> list[Section]:
   """Makes the section of each experiment, and writes its figures.
 
   Args:
     found: The runs of each experiment and their statistics.
-    folder: The folder for the files of the figures.
+    folder: The folder for the files of the figures; None for no figures.
   """
   anchors = distinct([evidence.experiment for evidence in found])
   alone = len(found) == 1
   prefixes = [f"{anchor}-" * (not alone) for anchor in anchors]
-  drawn = gallery.pictures(found, folder, prefixes)
+  drawn: Sequence[Sequence[gallery.Picture]] = [()] * len(found)
+  if folder is not None:
+    drawn = gallery.pictures(found, folder, prefixes)
   return [
     Section(
       anchor,

@@ -60,9 +60,10 @@ def run(
 
     def delegate(job: Callable[[], _Result]) -> _Result:
       worker = idle.get()
-      result = _ask(worker, job)
-      idle.put(worker)
-      return result
+      try:
+        return _ask(worker, job)
+      finally:
+        idle.put(worker)
 
     with concurrent.futures.ThreadPoolExecutor(processes) as pool:
       return list(pool.map(delegate, jobs))
