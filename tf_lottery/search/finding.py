@@ -1,5 +1,7 @@
 """`find_ticket`: it checks its arguments, and runs a search."""
 
+import difflib
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -33,7 +35,7 @@ def find_ticket(
   make_model: Callable[[], Any] | Trainer,
   train_data: Any,
   *,
-  validation_data: Any,
+  validation_data: Any = None,
   test_data: Any = None,
   epochs: float | None = None,
   steps: int | None = None,
@@ -56,6 +58,7 @@ def find_ticket(
   run_dir: str | os.PathLike | None = None,
   progress: bool | None = None,
   on_round: Callable[[Round], None] | None = None,
+  **unknown: Any,
 ) -> Search:
   """Finds winning tickets by iterative pruning with rewinding.
 
@@ -76,6 +79,7 @@ def find_ticket(
       that shuffles anew at each iteration cannot be resumed exactly: give a
       function that seeds its shuffle by the epoch.
     validation_data: The data by which tickets are chosen, in the same forms.
+      It must be given.
     test_data: Data that is only reported. Defaults to `None`.
     epochs: Length of the final training in epochs. Give it or `steps`.
     steps: Length of the final training in optimizer updates.
@@ -119,14 +123,19 @@ def find_ticket(
       terminal.
     on_round: A function that is called with each `Round`, also with those that
       are read back.
+    **unknown: Refused, with what to do instead.
 
   Returns:
     The `Search`, with its `rounds` and `smallest_matching(tolerance)`.
 
   Raises:
-    ValueError: An argument is out of range, or `run_dir` holds a run with other
-      arguments.
-    RuntimeError: Another process works in `run_dir`.
+    TypeError: `make_model` is no function that makes a model, or
+      `validation_data` is missing, or there is no such argument.
+    ValueError: An argument is out of range; the data do not fit the model, or
+      hold values on which no training can succeed; or `run_dir` holds a run
+      with other arguments.
+    RuntimeError: Another process works in `run_dir`; or a training diverged,
+      as a `tf_lottery.DivergedError`.
 
   Example:
   ```python
@@ -138,6 +147,7 @@ def find_ticket(
 
   Reference: Frankle and Carbin, arXiv 1803.03635.
   """
+  _check_arguments(unknown, validation_data)
   train = as_data(train_data)
   if augment is not None:
     train = train.with_augment(augment)
@@ -149,11 +159,17 @@ def find_ticket(
   every = rewinding.Step.parse(evaluate_every).iterations(per_epoch)
   _check_positive("evaluate_every", every)
   trainer, initial = _trainer(make_model, strategy, seed, prunable, jit)
+  validation = as_data(validation_data)
+  test = None if test_data is None else as_data(test_data)
+  trainer.check(train, "train_data")
+  trainer.check(validation, "validation_data")
+  if test is not None:
+    trainer.check(test, "test_data")
   rewind = rewinding.get("init" if rewind is None else rewind)
   protocol = Protocol(
     train=train,
-    validation=as_data(validation_data),
-    test=None if test_data is None else as_data(test_data),
+    validation=validation,
+    test=test,
     batch_size=batch_size,
     evaluate_every=every,
     seed=seed,
@@ -179,6 +195,47 @@ def find_ticket(
     directory=_directory(run_dir, trainer),
   )
   return search.run(on_round or (lambda round_: None))
+
+
+# What Keras's fit() takes and find_ticket does not -> what to do instead.
+_INSTEAD = {
+  "callbacks": (
+    "give on_round=function, which is called after each Round; for a callback"
+    " within a training, use lottery_prune(model), model.fit(...) and"
+    " prune_and_rewind(model, density)"
+  ),
+  "validation_split": (
+    "split the arrays, and give validation_data=(x[n:], y[n:])"
+  ),
+  "sample_weight": "give (x, y, sample_weight) as train_data",
+  "loss": "compile the model with it in make_model",
+  "metrics": "compile the model with them in make_model",
+  "optimizer": "compile the model with it in make_model",
+  "shuffle": (
+    "arrays are shuffled by seed; a tf.data.Dataset keeps its own order"
+  ),
+  "verbose": "use progress=True or progress=False",
+  "levels": "give schedule=tf_lottery.geometric(levels)",
+  "density": "give schedule=tf_lottery.one_shot(density)",
+}
+
+
+def _check_arguments(unknown: Mapping[str, Any], validation_data: Any) -> None:
+  """Says what to do instead of arguments that are unknown or missing."""
+  for name in unknown:
+    known = list(inspect.signature(find_ticket).parameters)[:-1]
+    close = difflib.get_close_matches(name, known, 1)
+    instead = _INSTEAD.get(
+      name, f"did you mean {close[0]}" if close else "leave it out"
+    )
+    raise TypeError(f"find_ticket has no argument {name!r}: {instead}.")
+  if validation_data is None:
+    raise TypeError(
+      "find_ticket needs validation_data, by which tickets are chosen. Keep"
+      " some training examples for it, such as a tenth: n = len(x) * 9 // 10;"
+      " find_ticket(make_model, (x[:n], y[:n]), validation_data=(x[n:], y[n:]),"
+      " ...), in random order."
+    )
 
 
 def _search_length(search_steps: int | None, steps: int) -> int:

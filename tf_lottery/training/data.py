@@ -187,6 +187,10 @@ class ArrayData:
     other._held, other.augment = parts, augment
     return other
 
+  def first(self, count: int) -> tuple[Any, Any, Any]:
+    """Returns the first examples, x scaled; to try a model on."""
+    return self.take(slice(count))
+
   def batches(self, batch_size: int) -> Iterator[tuple[Any, Any, Any]]:
     """Yields `(x, y, sample_weight)` in the order of the arrays, x scaled."""
     for first in range(0, self.size, batch_size):
@@ -252,6 +256,25 @@ class StreamData:
         f" {type(self._first).__name__}."
       )
     self._steps = int(self._first.cardinality())
+
+  @property
+  def element_spec(self) -> Any:
+    """The types and shapes of a batch."""
+    return self._first.element_spec
+
+  @property
+  def cardinality(self) -> int:
+    """The number of batches, or a negative constant of tf.data."""
+    return self._steps
+
+  @functools.cached_property
+  def _first_batch(self) -> Any:
+    return next(iter(self._first))
+
+  def first(self, count: int | None = None) -> tuple[Any, Any, Any]:
+    """Returns the first batch, whatever its size; it is read once."""
+    del count
+    return examples.as_triple(self._first_batch)
 
   def steps_per_epoch(self, batch_size: int | None = None) -> int:
     """Counts the batches of an epoch, whatever their size."""

@@ -94,8 +94,8 @@ class Evaluator:
     """Has Keras make its metrics' variables before anything is traced."""
     if self._metrics_built:
       return
-    batches = data.batches(self._placement.replicas)
-    batch = map_arrays(tf.convert_to_tensor, as_triple(next(iter(batches))))
+    first = data.first(self._placement.replicas)
+    batch = map_arrays(tf.convert_to_tensor, first)
     with self._strategy.scope():
       self._strategy.run(self._model.test_step, args=(batch,))
     self._metrics_built = True

@@ -4,6 +4,9 @@ The trainer never rebuilds the model: masks, weights and optimizer slots are
 variables that are assigned.
 """
 
+import inspect
+import os
+import weakref
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
@@ -14,14 +17,19 @@ import tensorflow as tf
 from tf_lottery import wrappers
 from tf_lottery.masks import Mask
 from tf_lottery.rewinding import Snapshot
+from tf_lottery.training import checks
 from tf_lottery.training import distribution
 from tf_lottery.training.data import Data
 from tf_lottery.training.data import as_data
 from tf_lottery.training.evaluation import Evaluator
 from tf_lottery.training.evaluation import Placement
+from tf_lottery.training.examples import map_arrays
 from tf_lottery.training.programs import Programs
 from tf_lottery.weights import Override
 from tf_lottery.weights import Weight
+
+# Models that trainers have changed, as a function must not return one twice.
+_USED: weakref.WeakSet[Any] = weakref.WeakSet()
 
 _SLOW_IN_XLA_ON_CPU = ("conv", "depthwise", "recurrent")
 
@@ -52,7 +60,10 @@ class Trainer:
     jit: Whether the trainer compiles with XLA.
 
   Raises:
-    ValueError: The model is not compiled, or has a `train_step` of its own.
+    TypeError: `make_model` is no function that can be called without
+      arguments, or it returns no model.
+    ValueError: The model is not compiled, has a `train_step` of its own, was
+      returned before, or has an optimizer that is refused.
   """
 
   def __init__(
@@ -64,6 +75,7 @@ class Trainer:
     prunable: Override | None = None,
     jit: bool | None = None,
   ):
+    _check_maker(make_model)
     self._make_model = make_model
     self.prunable = prunable
     self.strategy = distribution.resolve_strategy(strategy)
@@ -161,6 +173,23 @@ class Trainer:
 
   # Training and evaluating.
 
+  def check(self, data: Data, name: str = "data") -> None:
+    """Refuses data on which this model cannot be trained or evaluated.
+
+    Arrays are looked at once from their beginning to their end; of a stream,
+    the first batch is.
+
+    Args:
+      data: The examples; see `as_data`.
+      name: What messages call it, such as `"train_data"`.
+
+    Raises:
+      ValueError: A value is not finite, a label is out of the range that the
+        loss takes, a shape or a type does not fit the model, or a dataset is
+        not batched or has no end.
+    """
+    checks.check_data(as_data(data), name, self.model, self._outputs)
+
   def train(
     self,
     data: Data,
@@ -221,11 +250,34 @@ class Trainer:
 
   # Helpers.
 
+  def _outputs(self, x: Any) -> Any:
+    """Returns the model's outputs on a batch, as in an evaluation."""
+    with self.strategy.scope():
+      outputs = self.strategy.run(self.model, args=(map_arrays(_tensor, x),))
+    return map_arrays(
+      lambda output: self.strategy.experimental_local_results(output)[0],
+      outputs,
+    )
+
   def _made(self, seed: int) -> Any:
     """Makes a model whose random numbers come from a seed."""
     wrappers.set_seed(seed)
     with self.strategy.scope():
-      return self._make_model()
+      model = self._make_model()
+    if model is None:
+      raise TypeError(
+        "make_model must return a compiled model, got None. It may lack a"
+        " return."
+      )
+    wrappers.generation_of(model)
+    if model in _USED:
+      raise ValueError(
+        "make_model must return a new model at each call, got the same model"
+        f" {model.name!r} again. Build and compile the model inside of it, so"
+        " that each seed has initial weights of its own."
+      )
+    _USED.add(model)
+    return model
 
   def _statistics_of_all_workers(
     self, weights: Mapping[str, np.ndarray]
@@ -258,6 +310,43 @@ class Trainer:
       return True
     kinds = {weight.kind for weight in self.binding.report}
     return kinds.isdisjoint(_SLOW_IN_XLA_ON_CPU)
+
+
+def _tensor(value: Any) -> Any:
+  is_array = isinstance(value, np.ndarray)
+  return tf.convert_to_tensor(value) if is_array else value
+
+
+def _check_maker(make_model: Any) -> None:
+  """Refuses what is not a function that makes a model."""
+  way_out = (
+    "a function that builds and compiles a new model each time, as every"
+    " replicate and control needs one: def make_model(): ... return model"
+  )
+  if isinstance(make_model, str | os.PathLike):
+    raise TypeError(
+      f"make_model must be a function, got {str(make_model)!r}. Give {way_out}."
+      " keras.models.load_model may load the file in it."
+    )
+  if hasattr(make_model, "train_step") and not inspect.isclass(make_model):
+    raise TypeError(
+      "make_model must be a function, got the model"
+      f" {make_model.name!r} itself. Give {way_out}."
+    )
+  if not callable(make_model):
+    raise TypeError(
+      f"make_model must be a function, got {type(make_model).__name__}. Give"
+      f" {way_out}."
+    )
+  try:
+    inspect.signature(make_model).bind()
+  except TypeError as error:
+    raise TypeError(
+      f"make_model is called without arguments, got a function with a {error}."
+      " Give functools.partial(make_model, ...) with its arguments."
+    ) from None
+  except ValueError:
+    pass  # a function without a signature, such as one written in C
 
 
 def _check_trainable_here(model: Any) -> None:

@@ -7,6 +7,21 @@ from typing import Any
 from tf_lottery.wrappers import variables
 from tf_lottery.wrappers.generation import Generation
 
+# Adafactor divides by the product of the mean squares of a row and a column of
+# the gradient. Where both are zero, that is about the square of `epsilon_1`,
+# which must not vanish in float32. Keras's default is 1e-30.
+_LEAST_EPSILON = 1e-15
+# Class of an optimizer -> why it is refused, and the way out.
+_REFUSED = {
+  "MultiOptimizer": (
+    "each of its optimizers counts its own updates, and a rewind sets one"
+    " count. Use one optimizer for the whole model"
+  ),
+  "ScheduleFreeAdamW": (
+    "its variables hold a copy of the weights from before the rewind. Use AdamW"
+  ),
+}
+
 
 def innermost(optimizer: Any) -> Any:
   """Returns the optimizer inside those that only scale the loss."""
@@ -16,19 +31,33 @@ def innermost(optimizer: Any) -> Any:
 
 
 def check(optimizer: Any) -> None:
-  """Refuses optimizers under which a mask would not hold.
+  """Refuses optimizers that break a mask, or that a mask breaks.
 
   Args:
     optimizer: A Keras optimizer, or None.
 
   Raises:
-    ValueError: The optimizer averages the weights. It averages them before
-      the mask is applied, and writes the averages back.
+    ValueError: The optimizer averages the weights before the mask is applied,
+      and writes the averages back; it is an Adafactor that turns a weight into
+      NaN where a whole row and column are pruned; or a rewind cannot reset it.
   """
-  if getattr(innermost(optimizer), "use_ema", False):
+  inner = innermost(optimizer)
+  if getattr(inner, "use_ema", False):
     raise ValueError(
       "Masks do not hold under an optimizer with use_ema=True, which writes"
       " averages of unmasked weights back. Use use_ema=False."
+    )
+  names = [ancestor.__name__ for ancestor in type(inner).__mro__]
+  for name, reason in _REFUSED.items():
+    if name in names:
+      raise ValueError(f"{name} cannot be rewound: {reason}.")
+  epsilon = getattr(inner, "epsilon_1", _LEAST_EPSILON)
+  if "Adafactor" in names and epsilon < _LEAST_EPSILON:
+    raise ValueError(
+      "Adafactor divides 0 by 0 where a row and a column of a gradient are"
+      " zero, as they are where a mask prunes them, and the whole weight"
+      f" becomes NaN. epsilon_1 must be at least {_LEAST_EPSILON:g}, got"
+      f" {epsilon:g}: give Adafactor(epsilon_1=1e-12), or use Adam."
     )
 
 
