@@ -4,8 +4,9 @@
 
 It searches each model of `scope_study_tasks.py` under each scope and seed, and
 writes a line of docs/results/default_scope.csv for each Level, then the tables
-of docs/results/default_scope.md. The same command again goes on where it
-stopped; when all is there, it only writes the tables.
+of docs/results/default_scope.md, which say how long it took. The same command
+again goes on where it stopped; when all is there, it only writes the tables.
+Processes may share the work: give each its own `--seeds`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if typing.TYPE_CHECKING:
 _OUT = flags.DEFINE_string(
   "out", str(startup.ROOT / "docs" / "results"), "The folder to write into."
 )
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.")
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "The seeds.")
 _TASKS = flags.DEFINE_list("tasks", None, "Only these models. Default: all.")
 _SCOPES = flags.DEFINE_list("scopes", None, "Only these scopes. Default: all.")
 
@@ -57,7 +58,11 @@ FIELDS = (
 
 
 def candidates() -> Mapping[str, tuple[Callable, Any]]:
-  """Name -> scope and criterion."""
+  """Name -> scope and criterion.
+
+  `global_(), spared` never prunes embeddings and the first and last weight. So
+  its masks keep more than they are asked to.
+  """
   import dataclasses
 
   import numpy as np
@@ -74,7 +79,6 @@ def candidates() -> Mapping[str, tuple[Callable, Any]]:
     return [dataclasses.replace(group, compare=compare)]
 
   def spared(weights, density):
-    """Global, with embeddings, the first and the last weight spared."""
     exempt = [weights[0].key, "output"]
     if any(weight.kind == "embedding" for weight in weights):
       exempt.append("embedding")
@@ -103,19 +107,23 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {argv[1:]}.")
   startup.import_tensorflow()
+  from scripts import scope_study_page
   from scripts import scope_study_tasks
 
-  path = pathlib.Path(_OUT.value) / "default_scope.csv"
+  folder = pathlib.Path(_OUT.value)
+  path = folder / "default_scope.csv"
   done = {(r["model"], r["scope"], int(r["seed"])) for r in read(path)}
   for name in _TASKS.value or scope_study_tasks.TASKS:
     todo = [
       (scope, seed)
-      for seed in range(_SEEDS.value)
+      for seed in map(int, _SEEDS.value)
       for scope in _SCOPES.value or candidates()
       if (name, scope, seed) not in done
     ]
     if todo:
       study(name, scope_study_tasks.TASKS[name], todo, path)
+  page = scope_study_page.write(read(path), scope_study_tasks.TASKS)
+  (folder / "default_scope.md").write_text(page, "utf-8")
 
 
 def study(

@@ -12,6 +12,7 @@ from tf_lottery import masks
 from tf_lottery.masks import Mask
 from tf_lottery.storage import tensor_files
 from tf_lottery.storage.files import FileFormatError
+from tf_lottery.weights import Weight
 
 SHAPES = {"0/kernel": (3, 4), "1/kernel": (4, 2), "2/kernel": (5,)}
 # More than ten layers, so that the order of keys is not that of text.
@@ -287,3 +288,53 @@ class TestCheckDensity:
       ValueError, match=rf"density must be in \(0, 1\], got {density}\."
     ):
       masks.check_density(density)
+
+
+class TestNearlyEmpty:
+  def warning(self, kept, kind="dense", rest=0.5):
+    """The warning for one weight beside a large one of another density."""
+    kept = np.array(kept, bool)
+    rng = np.random.default_rng(0)
+    mask = Mask({"0/w": kept, "1/w": rng.random((50, 50)) < rest})
+    weights = [
+      Weight(key, f"layer{key[0]}", "w", kind, array.shape, True, "")
+      for key, array in mask.items()
+    ]
+    return masks.nearly_empty(mask, weights)
+
+  def test_names_the_weight_and_the_way_out(self):
+    warning = self.warning(np.zeros((4, 8)))
+    assert "1 of 2 weights" in warning
+    assert "layer0/w keeps 0 of 32" in warning
+    assert "layer1" not in warning
+    assert "layerwise()" in warning
+
+  def test_below_a_tenth_of_the_density(self):
+    kept = np.zeros((10, 10))
+    kept[[0, 1, 2, 3], [0, 1, 2, 3]] = 1
+    assert "keeps 4 of 100" in self.warning(kept)
+    assert self.warning(kept, rest=0.3) is None
+
+  @pytest.mark.parametrize("shape", [(3, 8), (3, 3, 3, 8)], ids=str)
+  @pytest.mark.parametrize("axis", [-1, -2])
+  def test_one_input_or_output_is_left(self, shape, axis):
+    index = [slice(None)] * len(shape)
+    index[axis] = 1
+    kept = np.zeros(shape)
+    kept[tuple(index)] = 1
+    assert self.warning(kept)
+    index[axis] = slice(2)
+    kept[tuple(index)] = 1
+    assert self.warning(kept) is None
+
+  def test_a_single_output_is_no_fault(self):
+    assert self.warning(np.ones((8, 1))) is None
+    assert self.warning(np.ones((1, 8))) is None
+
+  def test_most_rows_of_an_embedding_are_empty(self):
+    kept = np.zeros((10, 4))
+    kept[:4] = 1
+    assert "keeps 16 of 40" in self.warning(kept, "embedding")
+    assert self.warning(kept) is None
+    kept[4, 0] = 1
+    assert self.warning(kept, "embedding") is None
