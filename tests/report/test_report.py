@@ -15,8 +15,8 @@ import pytest
 
 from scripts import make_report
 from tests import runs
-from tf_lottery import experiments
 from tf_lottery import masks
+from tf_lottery import papers
 from tf_lottery import report
 from tf_lottery.papers import claims
 from tf_lottery.report import drawing
@@ -628,7 +628,7 @@ def test_replicates_and_controls_that_have_not_begun_are_still_to_come(
   tmp_path,
 ):
   home = runs.write_experiment(tmp_path, replicates=2)
-  declared = experiments.Experiment(
+  declared = papers.experiment(
     levels=2,
     controls=("random_reinit", "shuffled_mask"),
     reinits=2,

@@ -12,10 +12,11 @@ import pytest
 import tf_lottery
 from tf_lottery import experiments
 from tf_lottery import export
+from tf_lottery import papers
 from tf_lottery.papers import datasets
 
 ROOT = pathlib.Path(__file__).parents[2]
-TINY = experiments.Experiment(data="digits", steps=300, levels=3, rate=0.6)
+TINY = papers.experiment(data="digits", steps=300, levels=3, rate=0.6)
 
 
 def run(*arguments):
@@ -53,7 +54,9 @@ def test_it_ships_the_smallest_matching_ticket(home):
   chosen = result.rounds[level]
   expected = chosen.metrics["test_accuracy"]
   assert f"level {level}: {chosen.density:.2%} of the weights" in done.stdout
-  found = re.findall(r"Test accuracy through the file: ([\d.]+)\.", done.stdout)
+  found = re.findall(
+    r"Through the file, on the test data: accuracy ([\d.]+)\.", done.stdout
+  )
   assert [float(text) for text in found] == pytest.approx([expected] * 3, 0.01)
   out = run_dir / "export"
   carried = tf_lottery.Ticket.load(out / "saved_model" / "1")

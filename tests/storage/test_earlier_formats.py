@@ -12,6 +12,7 @@ import tf_keras
 import tf_lottery
 from tests import small
 from tf_lottery import experiments
+from tf_lottery import papers
 from tf_lottery import rewinding
 from tf_lottery.report import records
 from tf_lottery.search import rounds
@@ -78,7 +79,7 @@ def test_an_experiment():
   home = DATA / "literal" / "format_2"
   experiment, replicate = experiments.of_run(home)
   assert replicate == 0
-  assert experiment == experiments.Experiment(
+  assert experiment == papers.experiment(
     data="digits",
     steps=40,
     levels=2,
