@@ -66,6 +66,8 @@ def search(
     "steps": 20,
     "batch_size": 12,
     "schedule": tf_lottery.geometric(levels, 0.5),
+    # The default of the versions that wrote tests/data/searches.
+    "scope": tf_lottery.global_(),
     "seed": 3,
   }
   return tf_lottery.find_ticket(
