@@ -13,6 +13,7 @@ from tf_lottery import objective
 from tf_lottery.masks import Mask
 from tf_lottery.report import claims
 from tf_lottery.report import records
+from tf_lottery.report import run_folders
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
 
@@ -32,7 +33,7 @@ class Evidence:
   """
 
   experiment: str
-  runs: tuple[records.Run, ...]
+  runs: tuple[run_folders.Run, ...]
   rounds: tuple[records.RoundRecord, ...]
   tolerance: float | None = None
   tested: Sequence[claims.Claim] = ()
@@ -86,6 +87,11 @@ class Evidence:
     )
 
   @functools.cached_property
+  def sign(self) -> int | None:
+    """1 if more of the metric is better, -1 if less is; None if unknown."""
+    return verdicts.direction(self.compared) if self.has_direction else None
+
+  @functools.cached_property
   def has_direction(self) -> bool:
     """Whether it is known if more or less of the metric is better."""
     try:
@@ -113,6 +119,11 @@ class Evidence:
       ours = {r.level for r in self.rounds if r.run == str(run.path)}
       missing += sum(level not in ours for level in range(levels))
     return begun + missing
+
+  @property
+  def by_hand(self) -> bool:
+    """Whether the replicates were started one by one, without a declaration."""
+    return len(self.runs) > 1 and self.runs[0].home == self.runs[0].path
 
   @property
   def masks(self) -> dict[int, tuple[Mask, list[str]]]:
@@ -191,8 +202,8 @@ def gather(
     ValueError: The tolerance is negative.
   """
   verdicts.check_tolerance(tolerance)
-  by_home: dict[pathlib.Path, list[records.Run]] = {}
-  for run in records.find_runs(paths):
+  by_home: dict[pathlib.Path, list[run_folders.Run]] = {}
+  for run in run_folders.find_runs(paths):
     by_home.setdefault(run.home, []).append(run)
   ids = collections.Counter(runs[0].experiment for runs in by_home.values())
   found = []

@@ -1,7 +1,9 @@
 """Numbers and results in words."""
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 from tf_lottery.report import comparisons
 from tf_lottery.report import summaries
@@ -52,9 +54,32 @@ def p_value(number: float | None) -> str:
   return "< 0.001" if number < 0.001 else f"{number:.3f}"
 
 
+def ends(values: Sequence[float | None], write: Callable[[Any], str]) -> str:
+  """Writes the least and the greatest of some values, or the only one.
+
+  Densities go from the greatest to the least, as everywhere.
+  """
+  known = sorted(value for value in values if value is not None)
+  if not known:
+    return UNKNOWN
+  low, high = write(known[0]), write(known[-1])
+  if write is density:
+    low, high = high, low
+  return low if low == high else f"{low} to {high}"
+
+
 def count(number: int, noun: str) -> str:
   """Writes a number and its noun: `"1 replicate"`, `"3 replicates"`."""
   return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def duration(seconds: float) -> str:
+  """Writes a time in its usual unit: `"38 s"`, `"12 min"`, `"3.4 h"`."""
+  if seconds < 120:
+    return f"{seconds:.0f} s"
+  if seconds < 7200:
+    return f"{seconds / 60:.0f} min"
+  return f"{seconds / 3600:,.1f} h"
 
 
 def capital(text: str) -> str:
