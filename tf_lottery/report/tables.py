@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
+from tf_lottery import text_table
 from tf_lottery.report import drawing
 from tf_lottery.report import figures
 from tf_lottery.report import summaries
@@ -137,6 +138,37 @@ def verdicts(evidence: Evidence, when: str) -> Table:
     ),
     tuple(rows),
   )
+
+
+def verdicts_as_text(evidence: Evidence) -> str:
+  """Returns the verdict on each Level as lines for a terminal."""
+  found = evidence.verdicts()
+  means = {
+    (row.method, row.level): wording.value(row.mean, evidence.percent)
+    for row in evidence.summary(evidence.fields[summaries.EARLY])
+  }
+  header = ("level", "weights left", "ticket", "dense", "reinit", "verdict")
+  rows = [
+    (
+      str(v.level),
+      wording.density(v.density),
+      means.get(("ticket", v.level), wording.UNKNOWN),
+      means.get(("dense", 0), wording.UNKNOWN),
+      means.get(("random_reinit", v.level), ""),
+      v.word,
+      v.reason,
+    )
+    for v in found
+  ]
+  if not rows:
+    return ""
+  lines = text_table.render((*header, "because"), rows, ">>>>><<")
+  what = f"{wording.capital(evidence.metric)} {wording.WHEN[summaries.EARLY]}"
+  return f"{what}, mean over {_replicates(evidence)}:\n{lines}"
+
+
+def _replicates(evidence: Evidence) -> str:
+  return wording.count(evidence.replicates, "replicate")
 
 
 def _differences(values: Sequence[float | None], percent: bool) -> str:

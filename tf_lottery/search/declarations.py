@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tf_lottery import patterns
+from tf_lottery import scopes
 from tf_lottery import wrappers
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.training.trainer import Trainer
@@ -107,9 +108,21 @@ def declare(directory: RunDirectory, declaration: Mapping[str, Any]) -> None:
       f"The run directory {directory.path} holds another run:\n  "
       + "\n  ".join(differing)
       + "\nGive another run_dir, or the same arguments as before to resume."
+      + _former_default(before, declaration)
     )
   if before != found:
     directory.write_declaration(before)
+
+
+def _former_default(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+  """Explains a run of the scope that was the default in earlier versions."""
+  scopes_ = before.get("scope"), now.get("scope")
+  if scopes_ != (plain(scopes.global_()), plain(scopes.default())):
+    return ""
+  return (
+    " The default scope was global_() in earlier versions: pass"
+    " scope=tf_lottery.global_() to resume such a run."
+  )
 
 
 def _updated(

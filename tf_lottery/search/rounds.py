@@ -14,6 +14,7 @@ from tf_lottery.objective import default_tolerance
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.storage.run_directory import RoundDirectory
 from tf_lottery.storage.run_directory import RunDirectory
+from tf_lottery.storage.schemas import SmallestLayer
 from tf_lottery.tickets import Ticket
 
 
@@ -28,6 +29,8 @@ class Round:
     seconds: the time of training and evaluation.
     steps: how many optimizer updates it trained.
     directory: where its files lie.
+    smallest_layer: `name` and `density` of the weight that keeps the smallest
+      fraction of its entries; `None` in runs of before this was recorded.
   """
 
   level: int
@@ -36,12 +39,17 @@ class Round:
   seconds: float
   steps: int
   directory: RoundDirectory = dataclasses.field(repr=False)
+  smallest_layer: SmallestLayer | None = None
 
   @classmethod
   def of(cls, record: Mapping[str, Any], directory: RoundDirectory) -> "Round":
     """The Round of a record, as `round.json` holds it."""
     names = ("level", "density", "metrics", "seconds", "steps")
-    return cls(**{name: record[name] for name in names}, directory=directory)
+    return cls(
+      **{name: record[name] for name in names},
+      directory=directory,
+      smallest_layer=record.get("smallest_layer"),
+    )
 
   @classmethod
   def read(cls, directory: RoundDirectory) -> "Round":
@@ -190,7 +198,7 @@ def choice(
 def table_header(objective: Objective) -> str:
   """Returns the header line above the lines of `table_row`."""
   val, test = (f"{split} {objective.name}" for split in ("val", "test"))
-  return f"level  density  {val:>14}  {test:>14}  seconds"
+  return f"level  density  {val:>14}  {test:>14}  seconds  smallest layer"
 
 
 def table_row(round_: Round, objective: Objective) -> str:
@@ -199,9 +207,12 @@ def table_row(round_: Round, objective: Objective) -> str:
   for name in (f"val_{objective.name}", f"test_{objective.name}"):
     value = round_.metrics.get(name)
     cells.append(f"{'-':>14}" if value is None else f"{value:14.4f}")
+  smallest = "-"
+  if layer := round_.smallest_layer:
+    smallest = f"{layer['density']:7.2%} {layer['name']}"
   return (
     f"{round_.level:5d}  {round_.density:7.2%}  {'  '.join(cells)}"
-    f"  {round_.seconds:7.1f}"
+    f"  {round_.seconds:7.1f}  {smallest}"
   )
 
 

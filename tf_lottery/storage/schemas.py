@@ -43,6 +43,18 @@ class Row(TypedDict):
   val_loss: float
 
 
+class SmallestLayer(TypedDict):
+  """The weight of the lowest density under a mask.
+
+  Attributes:
+    name: The name of its layer and its role in it, `layer/role`.
+    density: Fraction of its entries that is kept.
+  """
+
+  name: str
+  density: Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
 class Record(TypedDict):
   """The content of `round.json`: one Round that is done.
 
@@ -56,6 +68,7 @@ class Record(TypedDict):
     start: The step at which the Round began.
     seed: Seed of the data order.
     versions: The versions of Python and of packages.
+    smallest_layer: The weight of the lowest density.
   """
 
   level: Count
@@ -67,6 +80,7 @@ class Record(TypedDict):
   start: NotRequired[Count]
   seed: NotRequired[int]
   versions: NotRequired[dict[str, str]]
+  smallest_layer: NotRequired[SmallestLayer]
 
 
 class Declaration(TypedDict, total=False):
@@ -91,18 +105,20 @@ class Experiment(TypedDict, total=False):
   """The fields of `experiment.json` that are read without TensorFlow.
 
   Attributes:
-    id: The name of the experiment.
+    id: The name of the experiment's directory.
+    heading: What the experiment is, for people.
     trainings: Number of Rounds of all replicates together.
     levels: How often to prune.
-    control_levels: The Levels that have controls.
+    control_levels: The Levels that have controls, or how they are chosen.
     reinits: Number of random reinitialisations of each ticket.
     replicates: Number of seeds.
   """
 
   id: str
+  heading: str
   trainings: Count
   levels: Count
-  control_levels: list[Count]
+  control_levels: list[Count] | str
   reinits: Count
   replicates: Count
 
