@@ -235,5 +235,6 @@ def _recipe(declared: Mapping[str, Any]) -> str:
 def _tolerance(declared: Mapping[str, Any]) -> float | None:
   """Returns the tolerance that an experiment declares; None if it has none."""
   value = declared.get("tolerance")
-  is_number = isinstance(value, int | float) and not isinstance(value, bool)
-  return value if is_number and 0 <= value < math.inf else None
+  if not isinstance(value, int | float) or isinstance(value, bool):
+    return None
+  return value if 0 <= value < math.inf else None
