@@ -68,7 +68,7 @@ def _write_experiment(
   from tf_lottery.storage import run_directory
 
   name = f"network {number} on digits"
-  declared = {"id": home.name, "name": name, "trainings": trainings}
+  declared = {"id": home.name, "heading": name, "trainings": trainings}
   files.write_json(home / run_directory.EXPERIMENT, declared)
   schedule = [0.8**level for level in range(1, levels)]
   for replicate in range(replicates):

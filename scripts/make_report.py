@@ -1,9 +1,10 @@
-r"""Makes the report of some runs: one HTML page, tables and figures.
+r"""Makes the report of some runs: HTML pages, tables and figures.
 
   python scripts/make_report.py --out=report RUN...
 
 RUN is a run directory, or a folder that contains some at any depth. Replicates
-of an experiment go into one section. Runs may still be going on.
+of an experiment are shown together, and so are runs that lie side by side and
+differ in the seed alone. Runs may still be going on.
 """
 
 import pathlib
@@ -27,7 +28,7 @@ _TOLERANCE = flags.DEFINE_float(
 
 
 def main(argv: list[str]) -> None:
-  """Writes the report, and prints the headlines and the paths."""
+  """Writes the report, and prints the headlines and the first page."""
   runs = argv[1:]
   if not runs:
     raise app.UsageError("Name one run directory or more.")
@@ -40,8 +41,8 @@ def main(argv: list[str]) -> None:
   except (FileNotFoundError, ImportError, ValueError) as error:
     sys.exit(str(error))
   for section in made.sections:
-    print(f"{section.evidence.experiment}: {section.headline}\n")
-  print("\n".join(map(str, made.paths)))
+    print(f"{section.title}: {section.headline}\n")
+  print(f"{made.paths[0]}\nand {len(made.paths) - 1} more files beside it")
 
 
 if __name__ == "__main__":

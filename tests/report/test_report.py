@@ -237,7 +237,7 @@ def test_the_overview_has_verdict_values_controls_and_price(
   for home, name in ((one, "LeNet on digits"), (other, "VGG on digits")):
     path = home / "experiment.json"
     declared = json.loads(path.read_text())
-    path.write_text(json.dumps({**declared, "name": name, "unknown": [{}]}))
+    path.write_text(json.dumps({**declared, "heading": name, "unknown": [{}]}))
   made = report.write([tmp_path], tmp_path / "out", 0.01)
   first, second = cells(page(made))
   assert first.startswith("LeNet on digits ")
@@ -375,6 +375,33 @@ def test_the_papers_claim_nothing_about_other_recipes(
   declare_recipe(near_the_claims, recipe)
   _, text = run_script(capsys, tmp_path / "out", near_the_claims)
   assert "Claims" not in text
+
+
+@pytest.mark.parametrize(
+  ("make_model", "claimed"),
+  [("tf_lottery.papers.experiments:make_model", True), ("mine:conv2", False)],
+)
+def test_the_papers_claim_things_about_their_own_networks_alone(
+  tmp_path, no_drawing, capsys, near_the_claims, make_model, claimed
+):
+  path = near_the_claims / "experiment.json"
+  declared = json.loads(path.read_text())
+  declared |= {"make_model": make_model, "model_args": {"recipe": "conv2"}}
+  path.write_text(json.dumps(declared))
+  _, text = run_script(capsys, tmp_path / "out", near_the_claims)
+  assert ("<h2>Claims</h2>" in text) == claimed
+
+
+@pytest.mark.parametrize(("declared", "expected"), [(0.02, 0.02), ("x", None)])
+def test_the_declared_tolerance_is_the_default(tmp_path, declared, expected):
+  home = runs.write_experiment(tmp_path, replicates=2)
+  path = home / "experiment.json"
+  declaration = json.loads(path.read_text())
+  path.write_text(json.dumps({**declaration, "tolerance": declared}))
+  (one,) = evidence.gather([home])
+  assert one.tolerance == expected
+  (one,) = evidence.gather([home], 0.5)
+  assert one.tolerance == 0.5
 
 
 def test_the_papers_claim_nothing_about_a_model_of_ones_own(
@@ -619,6 +646,7 @@ def test_the_script_prints_the_headline_and_the_paths(
   printed = capsys.readouterr().out.splitlines()
   assert printed[0].startswith("run: So far: Dense test accuracy is 90.0 %")
   assert printed[2] == str(tmp_path / "out" / "report.html")
+  assert printed[3].startswith("and ")
   with pytest.raises(SystemExit, match="There is no run in"):
     (tmp_path / "none").mkdir()
     make_report.main(["make_report", str(tmp_path / "none")])
@@ -631,6 +659,7 @@ def test_replicates_and_controls_that_have_not_begun_are_still_to_come(
   declared = papers.experiment(
     levels=2,
     controls=("random_reinit", "shuffled_mask"),
+    control_levels=(),
     reinits=2,
     replicates=3,
   )

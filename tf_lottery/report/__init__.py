@@ -57,8 +57,9 @@ def write(
       replicates of an experiment go into one section.
     out: The folder to write into. It is made if it does not exist.
     tolerance: How much worse than the dense network a ticket may be and still
-      match it, in units of the metric. At least 0. Defaults to `None`: it may
-      lose 1 % of what training gained; see `objective.default_tolerance`.
+      match it, in units of the metric. At least 0. Defaults to `None`: the
+      tolerance that the experiment declares; else it may lose 1 % of what
+      training gained, see `objective.default_tolerance`.
     claims_by_recipe: The claims to test on the experiments of a recipe, by the
       name of the recipe. `papers.claims.BY_RECIPE` holds the papers' claims.
       Defaults to `None`: no claims.

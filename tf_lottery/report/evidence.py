@@ -3,11 +3,13 @@
 import collections
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 from tf_lottery import objective
 from tf_lottery.masks import Mask
@@ -188,8 +190,8 @@ def gather(
   Args:
     paths: Run directories, or folders that contain some at any depth.
     tolerance: How much worse than the dense network a ticket may be and still
-      match it, in units of the metric. At least 0. Defaults to `None`: see
-      `verdicts.tolerance_of`.
+      match it, in units of the metric. At least 0. Defaults to `None`: the
+      declared one, else see `verdicts.tolerance_of`.
     claims_by_recipe: The claims to test on the experiments of a recipe, by the
       name of the recipe. Defaults to `None`: no claims.
 
@@ -211,7 +213,28 @@ def gather(
     # Several folders may hold experiments of the same id.
     name = runs[0].experiment if ids[runs[0].experiment] == 1 else str(home)
     rounds = [r for run in runs for r in records.read_rounds(run)]
-    recipe = str(runs[0].experiment_declaration.get("recipe"))
-    tested = (claims_by_recipe or {}).get(recipe, ())
-    found.append(Evidence(name, tuple(runs), tuple(rounds), tolerance, tested))
+    declared = runs[0].experiment_declaration
+    tested = (claims_by_recipe or {}).get(_recipe(declared), ())
+    own = _tolerance(declared) if tolerance is None else tolerance
+    found.append(Evidence(name, tuple(runs), tuple(rounds), own, tested))
   return found
+
+
+def _recipe(declared: Mapping[str, Any]) -> str:
+  """Returns the paper's recipe that an experiment declares, else `""`."""
+  if "recipe" in declared:  # of an early version, which had the papers' alone
+    return str(declared["recipe"])
+  arguments = declared.get("model_args")
+  made_by = str(declared.get("make_model"))
+  is_ours = made_by.startswith("tf_lottery.papers.")
+  if not is_ours or not isinstance(arguments, Mapping):
+    return ""
+  return str(arguments.get("recipe"))
+
+
+def _tolerance(declared: Mapping[str, Any]) -> float | None:
+  """Returns the tolerance that an experiment declares; None if it has none."""
+  value = declared.get("tolerance")
+  if not isinstance(value, int | float) or isinstance(value, bool):
+    return None
+  return value if 0 <= value < math.inf else None

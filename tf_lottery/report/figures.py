@@ -279,7 +279,7 @@ def _show_collapse(
       axes.set_ylim(scale * (low - margin), scale * (high + margin))
     return
   best = max((v for r in rows for v in (r.low, r.high)), key=lambda v: sign * v)
-  scales.apply(axes, found.times(scale), scale * best)
+  scales.apply(axes, found.times(scale), scale * best, "left")
 
 
 def _fit_to_end(
@@ -300,7 +300,7 @@ def _fit_to_end(
     centre = lines[0][2][-1]
     if found := scales.fitting(after, centre, 3 * tolerance, sign):
       best = scale * sign * max(sign * value for value in after)
-      scales.apply(axes, found.times(scale), best)
+      scales.apply(axes, found.times(scale), best, "right")
       return
   margin = 0.04 * (max(after) - min(after))
   if margin > 0:

@@ -12,7 +12,10 @@ from tf_lottery.report.evidence import Evidence
 from tf_lottery.storage import run_directory
 
 # Fields that every experiment has of its own, or that grow.
-_NOT_IN_TITLES = ("id", "name", "trainings", "replicates", "controls")
+_NOT_IN_TITLES = (
+  *("id", "name", "title", "heading"),
+  *("trainings", "replicates", "controls", "control_levels", "tolerance"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,10 +181,12 @@ def _chosen(
 
 def _title(evidence: Evidence) -> str:
   declared = evidence.runs[0].experiment_declaration
-  name, recipe = declared.get("name"), declared.get("recipe")
-  data = declared.get("data")
-  if isinstance(name, str) and name.strip():
-    return name.strip()
+  for field in ("heading", "title", "name"):
+    text = declared.get(field)
+    if isinstance(text, str) and text.strip():
+      return text.strip()
+  # Early versions declared a recipe and a data set.
+  recipe, data = declared.get("recipe"), declared.get("data")
   if isinstance(recipe, str) and isinstance(data, str):
     return f"{recipe} on {data}"
   return evidence.experiment

@@ -65,7 +65,7 @@ class Row:
     """Writes what the overview says about an experiment."""
     evidence, outcome = section.evidence, section.outcome
     ticket, dense, control = (
-      wording.value(row and row.mean, evidence.percent)
+      wording.value(row.mean if row else None, evidence.percent)
       for row in (outcome.ticket, outcome.dense, outcome.control)
     )
     chosen = outcome.ticket

@@ -18,7 +18,7 @@ from tf_lottery.report import drawing
 # The height of the compressed part, beside a height of 1 for the other part.
 _COMPRESSED = 0.5
 # The fraction of all values that are shown in detail.
-_IN_DETAIL = 0.65
+_IN_DETAIL = 0.5
 # Values at most this many times as far away as those in detail need no
 # compressed part.
 _FAR = 2.5
@@ -91,13 +91,14 @@ def fitting(
   return Scale(centre, near, float(far), sign)
 
 
-def apply(axes: Axes, scale: Scale, best: float) -> None:
+def apply(axes: Axes, scale: Scale, best: float, side: str) -> None:
   """Gives an axis a scale, with ticks, and shades the compressed part.
 
   Args:
     axes: The axes; all lines must be drawn.
     scale: The scale.
     best: The best value that is shown.
+    side: `"left"` or `"right"`: where the compressed part is named.
   """
   worst = scale.centre - scale.sign * scale.far
   top, bottom = scale.forward([best, worst])
@@ -113,11 +114,11 @@ def apply(axes: Axes, scale: Scale, best: float) -> None:
   )
   axes.annotate(
     "compressed scale",
-    (1, scale.edge),
+    (int(side == "right"), scale.edge),
     xycoords=("axes fraction", "data"),
-    xytext=(-4, -4 * scale.sign),
+    xytext=(-6 if side == "right" else 6, -4 * scale.sign),
     textcoords="offset points",
-    ha="right",
+    ha=side,
     va="top" if scale.sign > 0 else "bottom",
     fontsize=9.5,
     fontstyle="italic",

@@ -82,15 +82,16 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
       job = pickle.load(requests)
     except EOFError:
       return
+    result = error = None
     try:
-      answer = job(), None
-    except Exception as error:
-      answer = None, error
-    pickle.dump(answer, answers)
+      result = job()
+    except Exception as raised:
+      error = raised
+    pickle.dump((result, error), answers)
     answers.flush()
 
 
-def _start() -> subprocess.Popen:
+def _start() -> subprocess.Popen[bytes]:
   package = pathlib.Path(__file__).parents[1]
   return subprocess.Popen(
     [sys.executable, "-c", _PROGRAM, str(package)],
@@ -102,6 +103,8 @@ def _start() -> subprocess.Popen:
 
 
 def _ask(worker: subprocess.Popen, job: Callable[[], Any]) -> Any:
+  if worker.stdin is None or worker.stdout is None:
+    raise RuntimeError("A process of the report has no pipes.")
   try:
     pickle.dump(job, worker.stdin)
     worker.stdin.flush()
