@@ -233,8 +233,13 @@ def test_masks_are_monotone_and_counts_exact(data):
 @pytest.mark.parametrize("criterion", ["magnitude", "random"])
 @pytest.mark.parametrize(
   "scope",
-  [scopes.global_(), scopes.layerwise(), scopes.erdos_renyi()],
-  ids=["global", "layerwise", "erdos_renyi"],
+  [
+    scopes.global_(),
+    scopes.layerwise(),
+    scopes.erdos_renyi(),
+    scopes.lamp(),
+  ],
+  ids=["global", "layerwise", "erdos_renyi", "lamp"],
 )
 @pytest.mark.parametrize("pattern", ALL, ids=str)
 def test_patterns_go_with_every_criterion_and_scope(pattern, scope, criterion):

@@ -405,6 +405,106 @@ class TestSelect:
       ]
 
 
+def lamp_by_hand(scores):
+  """Equation 5 of arXiv 2010.07611, entry by entry."""
+  flat = scores.ravel().astype(float)
+  order = sorted(range(len(flat)), key=lambda index: (-flat[index], index))
+  values = np.empty(len(flat))
+  for rank, index in enumerate(order):
+    above = sum(flat[other] ** 2 for other in order[: rank + 1])
+    values[index] = flat[index] ** 2 / above
+  return values
+
+
+def select_all(scores, density, weights, mask=None, scope=None):
+  return scopes.select(
+    scores,
+    mask or Mask.ones(shapes_of(weights)),
+    density,
+    scope or scopes.lamp(),
+    weights,
+  )
+
+
+class TestLamp:
+  def test_is_the_papers_equation(self):
+    scores = draw_scores(SMALL, np.random.default_rng(0))
+    values = np.concatenate([lamp_by_hand(scores[w.key]) for w in SMALL])
+    mask = select_all(scores, 0.5, SMALL)
+    kept = np.concatenate([mask[w.key].ravel() for w in SMALL])
+    assert kept.sum() == 31
+    assert values[kept].min() > values[~kept].max()
+
+  @pytest.mark.parametrize("factor", [1e-20, 1e-3, 7.0, 1e20])
+  def test_the_scale_of_a_weight_makes_no_difference(self, factor):
+    scores = draw_scores(SMALL, np.random.default_rng(1))
+    scores = {key: array.astype(float) for key, array in scores.items()}
+    scaled = {**scores, "0/kernel": scores["0/kernel"] * factor}
+    assert select_all(scaled, 0.3, SMALL) == select_all(scores, 0.3, SMALL)
+
+  def test_scores_below_zero_are_ranked_like_others(self):
+    scores = draw_scores(SMALL, np.random.default_rng(2))
+    lower = {key: array - 2 for key, array in scores.items()}
+    mask = select_all(lower, 0.5, SMALL)
+    for key, kept in mask.items():
+      assert scores[key][kept].min() > scores[key][~kept].max()
+
+  def test_equal_scores_are_kept_by_index(self):
+    weights = make_weights(("a", "dense", (2, 2)), ("b", "dense", (2, 2)))
+    scores = {"0/kernel": np.zeros((2, 2)), "1/kernel": np.ones((2, 2))}
+    mask = select_all(scores, 0.5, weights)
+    assert [mask[w.key].ravel().tolist() for w in weights] == [
+      [True, True, False, False]
+    ] * 2
+
+  @settings(max_examples=100, deadline=None)
+  @given(data=st.data())
+  def test_counts_are_exact_and_no_weight_is_emptied(self, data):
+    shapes = data.draw(
+      st.lists(
+        st.lists(st.integers(1, 4), min_size=1, max_size=3),
+        min_size=2,
+        max_size=4,
+      )
+    )
+    weights = make_weights(*[("w", "dense", tuple(s)) for s in shapes])
+    mask = Mask.ones(shapes_of(weights))
+    for density in sorted(
+      data.draw(st.lists(st.floats(0.01, 1.0), min_size=1, max_size=4)),
+      reverse=True,
+    ):
+      # Few distinct scores, so that there are many ties.
+      scores = {w.key: draw_array(data, w, st.integers(-2, 2)) for w in weights}
+      smaller = select_all(scores, density, weights, mask)
+      assert smaller.issubset(mask)
+      assert smaller.kept == round(density * mask.size)
+      for key, kept in smaller.items():
+        if smaller.kept >= len(weights):
+          assert kept.any()
+        # Of equal scores the lower index is kept.
+        ranked = np.argsort(-scores[key].ravel(), kind="stable")
+        ranked = ranked[mask[key].ravel()[ranked]]
+        assert kept.ravel()[ranked[: kept.sum()]].all()
+      mask = smaller
+
+  def test_a_small_embedding_is_not_emptied(self):
+    """Embeddings start at 0.05 at most, and kernels at ten times that."""
+    weights = make_weights(
+      ("embedding", "embedding", (40, 16)),
+      ("lstm", "recurrent", (16, 128)),
+      ("fc", "dense", (32, 4)),
+    )
+    rng = np.random.default_rng(0)
+    limits = {"0/kernel": 0.05, "1/kernel": 0.2, "2/kernel": 0.4}
+    scores = {w.key: rng.uniform(0, limits[w.key], w.shape) for w in weights}
+    kept = {
+      scope: select_all(scores, 0.2, weights, scope=scope)["0/kernel"].mean()
+      for scope in (scopes.global_(), scopes.default())
+    }
+    assert kept[scopes.global_()] == 0
+    assert 0.15 < kept[scopes.default()] < 0.4
+
+
 def draw_array(data, weight, elements):
   values = data.draw(
     st.lists(elements, min_size=weight.size, max_size=weight.size)

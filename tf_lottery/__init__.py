@@ -1,7 +1,7 @@
 """Find, prove and ship winning lottery tickets in Keras models.
 
-The rooms `controls`, `experiments`, `export`, `papers` and `report` are
-imported when they are first used, as `tf_lottery.export` and so on.
+The rooms `controls`, `experiments`, `export`, `papers` and `report`, and
+`Experiment` and `prove`, are imported when they are first used.
 
 Reference: Frankle and Carbin, "The Lottery Ticket Hypothesis", arXiv
 1803.03635.
@@ -24,7 +24,9 @@ from tf_lottery.schedules import linear
 from tf_lottery.schedules import one_shot
 from tf_lottery.scopes import erdos_renyi
 from tf_lottery.scopes import global_
+from tf_lottery.scopes import lamp
 from tf_lottery.scopes import layerwise
+from tf_lottery.search.divergence import DivergedError
 from tf_lottery.search.finding import find_ticket
 from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
@@ -42,7 +44,9 @@ if typing.TYPE_CHECKING:
   from tf_lottery import export
   from tf_lottery import papers
   from tf_lottery import report
+  from tf_lottery.experiments import Experiment
   from tf_lottery.experiments import controls
+  from tf_lottery.experiments import prove
   from tf_lottery.export.compaction import CompactionReport
   from tf_lottery.export.compaction import compact
 
@@ -54,7 +58,9 @@ SearchResult = Search  # the name that it had before
 _LATER = {
   "CompactionReport": "tf_lottery.export.compaction",
   "compact": "tf_lottery.export.compaction",
+  "Experiment": "tf_lottery.experiments",
   "controls": "tf_lottery.experiments",
+  "prove": "tf_lottery.experiments",
 }
 _ROOMS = ("experiments", "export", "papers", "report")
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import TypedDict
@@ -13,6 +14,7 @@ from tf_lottery.storage import coding
 from tf_lottery.storage import schemas
 from tf_lottery.storage import tensor_files
 from tf_lottery.storage.files import FileFormatError
+from tf_lottery.weights import Weight
 
 
 class _Metadata(TypedDict):
@@ -191,6 +193,42 @@ class Mask(Mapping[str, np.ndarray]):
         "Masks can be compared only over the same weights, got"
         f" {self.shapes} and {other.shapes}."
       )
+
+
+def nearly_empty(mask: Mask, weights: Iterable[Weight]) -> str | None:
+  """Says which weights a mask leaves nearly empty; `None` if it leaves none.
+
+  A weight is nearly empty if its density is less than a tenth of the mask's, if
+  at most one of its several inputs or outputs has an entry left, or, of an
+  embedding, if most rows have none.
+  """
+  found = [
+    f"{weight.name} keeps {np.count_nonzero(kept):,} of {kept.size:,}"
+    for weight, kept in ((weight, mask[weight.key]) for weight in weights)
+    if _is_nearly_empty(weight, kept, mask.density)
+  ]
+  if not found:
+    return None
+  shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+  return (
+    f"At a density of {mask.density:.2%}, {len(found)} of {len(mask)} weights"
+    f" are left nearly empty, so little passes them: {shown}. Give higher"
+    " densities, or a scope that spares these weights, such as the default,"
+    " layerwise() or global_(exempt=[...])."
+  )
+
+
+def _is_nearly_empty(weight: Weight, kept: np.ndarray, density: float) -> bool:
+  if kept.mean() < density / 10:
+    return True
+  if weight.kind == "embedding":
+    return kept.any(-1).mean() < 0.5
+  # The last two axes are inputs and outputs, in either order.
+  for axis in range(max(kept.ndim - 2, 0), kept.ndim):
+    others = tuple(other for other in range(kept.ndim) if other != axis)
+    if np.count_nonzero(kept.any(others)) <= 1 < kept.shape[axis]:
+      return True
+  return False
 
 
 def check_density(density: float) -> None:

@@ -34,7 +34,8 @@ def prune_and_rewind(
     density: Fraction of the prunable weights to keep, in (0, 1].
     criterion: `"magnitude"`, `"random"` or a function. Defaults to
       `"magnitude"`.
-    scope: Which weights compete with each other. Defaults to `global_()`.
+    scope: Which weights compete with each other. Defaults to
+      `scopes.default()`, which is `lamp()`.
     pattern: What is pruned together, such as `"block_1x4"` or `channel()`; see
       `patterns.get`. Defaults to the pattern that `lottery_prune` was given as
       tfmot's `block_size` or `sparsity_m_by_n`, else to single weights.
@@ -57,7 +58,8 @@ def prune_and_rewind(
     RuntimeError: The training did not hold the previous mask.
 
   Warns:
-    UserWarning: There is no optimizer to reset.
+    UserWarning: There is no optimizer to reset, or the new mask leaves a weight
+      nearly empty.
 
   Example:
   ```python
@@ -79,10 +81,12 @@ def prune_and_rewind(
     scores,
     before,
     density,
-    scope or scopes.global_(),
+    scope or scopes.default(),
     binding.report.prunable,
     wrappers.pattern_of(model) if pattern is None else patterns.get(pattern),
   )
+  if warning := masks.nearly_empty(mask, binding.report.prunable):
+    warnings.warn(warning, stacklevel=2)
   for one in optimizers:
     wrappers.optimizers.reset(one, model, binding.generation)
   binding.write(initial)

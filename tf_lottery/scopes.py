@@ -16,6 +16,10 @@ from tf_lottery import masks
 from tf_lottery import patterns
 from tf_lottery.weights import Weight
 
+# The scores of a weight's entries that are left, a vector -> numbers that can
+# be compared between weights, and that rank the entries as the scores do.
+Compare = Callable[[np.ndarray], np.ndarray]
+
 
 @dataclasses.dataclass(frozen=True)
 class Group:
@@ -24,10 +28,13 @@ class Group:
   Attributes:
     keys: The keys of the weights.
     keep: Number of entries to keep of all these weights together.
+    compare: Makes the scores of different weights comparable. Defaults to
+      `None`: they compete by the scores themselves.
   """
 
   keys: tuple[str, ...]
   keep: int
+  compare: Compare | None = None
 
 
 Scope = Callable[[Sequence[Weight], float], list[Group]]
@@ -161,6 +168,91 @@ def erdos_renyi() -> ErdosRenyiKernel:
   return ErdosRenyiKernel()
 
 
+@dataclasses.dataclass(frozen=True)
+class Lamp:
+  """See `lamp`."""
+
+  def __call__(self, weights: Sequence[Weight], density: float) -> list[Group]:
+    """Returns the group and its budget for a density."""
+    total = sum(weight.size for weight in weights)
+    keys = tuple(weight.key for weight in weights)
+    return [Group(keys, round(density * total), _share_of_those_above)]
+
+
+def lamp() -> Lamp:
+  """Lets all weights compete, each entry relative to its own weight (LAMP).
+
+  Within a weight, the entries are ranked by their scores s. They compete with
+  the entries of other weights by
+
+      s ** 2 / sum(t ** 2 for the entry itself and all t that rank above it)
+
+  so the scale of a weight's scores makes no difference: an embedding, whose
+  entries start small, competes with kernels as an equal. The best entry of each
+  weight has the value 1, and no other has it. So each weight keeps one entry at
+  least, if as many entries are kept as there are weights. A `pattern` competes
+  in the same way by the scores of its blocks or channels. If a weight has
+  scores below 0, its lowest score is subtracted first.
+
+  Reference: Lee et al., arXiv 2010.07611, equation 5.
+
+  >>> weights = [
+  ...   Weight(key, key, "kernel", "dense", (2,), True, "") for key in "ab"
+  ... ]
+  >>> scores = {"a": np.array([0.02, 0.01]), "b": np.array([5.0, 4.0])}
+  >>> mask = masks.Mask.ones({"a": (2,), "b": (2,)})
+  >>> select(scores, mask, 0.5, lamp(), weights)["a"]
+  array([ True, False])
+  """
+  return Lamp()
+
+
+def _share_of_those_above(scores: np.ndarray) -> np.ndarray:
+  """The formula of `lamp`, for the entries of one weight."""
+  scores = scores.astype(np.float64)
+  # Stable, so that of equal scores the lower index ranks above.
+  order = np.argsort(-scores, kind="stable")
+  ranked = scores[order]
+  ranked -= min(ranked[-1], 0)
+  # Their scale makes no difference. Zeros are equal scores like any others.
+  squares = np.square(ranked / ranked[0]) if ranked[0] else ranked + 1
+  shares = np.empty(len(scores))
+  shares[order] = squares / np.cumsum(squares)
+  return shares
+
+
+def default() -> Scope:
+  """The scope of those who name none: `lamp()`.
+
+  It was compared with the others on models of many kinds, see
+  docs/results/default_scope.md in the repository.
+  """
+  return lamp()
+
+
+_BY_NAME = {
+  "global": global_,
+  "layerwise": layerwise,
+  "erdos_renyi": erdos_renyi,
+  "lamp": lamp,
+}
+
+
+def get(scope: str | Scope) -> Scope:
+  """Returns the scope of a name; a scope is returned as it is.
+
+  Raises:
+    ValueError: There is no scope of that name.
+  """
+  if not isinstance(scope, str):
+    return scope
+  if scope not in _BY_NAME:
+    raise ValueError(
+      f"scope must be a scope or one of {', '.join(_BY_NAME)}; got {scope!r}."
+    )
+  return _BY_NAME[scope]()
+
+
 def _apportion(shares: np.ndarray, sizes: np.ndarray, total: int) -> np.ndarray:
   """Returns whole counts in proportion to `shares` that add up to `total`.
 
@@ -233,10 +325,13 @@ def select(
       pattern.pool(by_key[key], np.asarray(scores[key]), mask[key])
       for key in keys
     ]
-    flat, left = (np.concatenate(parts) for parts in zip(*pooled, strict=True))
+    left = np.concatenate([part for _, part in pooled])
     size = sum(mask[key].size for key in group.keys)
-    keep = round(group.keep * len(flat) / size)
+    keep = round(group.keep * len(left) / size)
     _check_keep(keep, left, density, pattern, group, mask)
+    flat = np.concatenate(
+      [_comparable(*parts, group.compare) for parts in pooled]
+    )
     kept = _keep_highest(flat, left, keep)
     cuts = np.cumsum([len(part) for part, _ in pooled])[:-1]
     for key, part in zip(keys, np.split(kept, cuts), strict=True):
@@ -265,6 +360,16 @@ def _check_keep(
     f"density must not rise: {density} would keep {keep} of"
     f" {', '.join(group.keys)}, and only {possible} are left."
   )
+
+
+def _comparable(
+  scores: np.ndarray, left: np.ndarray, compare: Compare | None
+) -> np.ndarray:
+  if compare is None or not left.any():
+    return scores
+  compared = np.zeros(len(scores))
+  compared[left] = compare(scores[left])
+  return compared
 
 
 def _keep_highest(

@@ -98,6 +98,7 @@ def test_a_run_that_names_a_moved_module_goes_on(tmp_path):
         "batch_size": 12,
         "schedule": tf_lottery.geometric(2, 0.5),
         "criterion": criteria.magnitude,
+        "scope": tf_lottery.global_(),
         "seed": 3,
         "run_dir": run_dir,
         **changes,
@@ -114,6 +115,11 @@ def test_a_run_that_names_a_moved_module_goes_on(tmp_path):
   )
   with pytest.raises(ValueError, match=r"criterion: it was .*magnitude"):
     search(criterion=criteria.random)
+  # It did not name its scope, and the default was another one.
+  with pytest.raises(
+    ValueError, match=r"scope=tf_lottery\.global_\(\) to resume such a run"
+  ):
+    search(scope=None)
 
 
 def test_versions_name_what_results_depend_on():

@@ -100,11 +100,14 @@ def test_a_directory_without_levels_is_refused(tmp_path):
 def test_rows_line_up_with_the_header():
   objective = tf_lottery.Objective("accuracy", "max")
   metrics = {"val_accuracy": 0.5, "test_accuracy": 0.25}
-  tested = rounds.Round(3, 0.512, metrics, 12.3, 10, None)
+  smallest = {"name": "fc/kernel", "density": 0.056}
+  tested = rounds.Round(3, 0.512, metrics, 12.3, 10, None, smallest)
   untested = rounds.Round(0, 1.0, {"val_accuracy": 0.5}, 1.0, 10, None)
   header, first, second = rounds.table([tested, untested], objective).split(
     "\n"
   )
-  assert len(header) == len(first) == len(second)
-  assert first.split() == ["3", "51.20%", "0.5000", "0.2500", "12.3"]
+  end = header.index("  smallest layer")
+  assert first[end:] == "    5.60% fc/kernel"
+  assert second[end:] == "  -"
+  assert first[:end].split() == ["3", "51.20%", "0.5000", "0.2500", "12.3"]
   assert second.split()[3] == "-"

@@ -23,6 +23,7 @@ from tf_lottery.search.loop import Search
 from tf_lottery.search.protocol import Protocol
 from tf_lottery.search.rounds import Round
 from tf_lottery.storage import run_directory
+from tf_lottery.training.data import Augment
 from tf_lottery.training.data import Data
 from tf_lottery.training.data import as_data
 from tf_lottery.training.distribution import is_chief
@@ -42,12 +43,13 @@ def find_ticket(
   batch_size: int = 32,
   schedule: Sequence[float] | None = None,
   criterion: str | criteria.Criterion = "magnitude",
-  scope: scopes.Scope | None = None,
+  scope: str | scopes.Scope | None = None,
   pattern: str | patterns.Pattern | None = None,
-  rewind: rewinding.Rewind | None = None,
+  rewind: str | rewinding.Rewind | None = None,
   evaluate_every: rewinding.Step | int | str = "1ep",
   objective: str | Objective | None = None,
   monitor: str | None = None,
+  augment: Augment | None = None,
   class_weight: Mapping[int, float] | None = None,
   prunable: Override | None = None,
   strategy: tf.distribute.Strategy | str | None = None,
@@ -93,9 +95,12 @@ def find_ticket(
       remaining weights.
     criterion: `"magnitude"`, `"random"` or a function; it gives each prunable
       weight a score. Defaults to `"magnitude"`.
-    scope: Which weights compete with each other. Defaults to `global_()`.
+    scope: Which weights compete with each other. Defaults to
+      `scopes.default()`, which is `lamp()`: all do, each relative to its own
+      layer. The papers' are `layerwise(...)` and `global_(...)`.
     pattern: Which weights are pruned together; see `prune_and_rewind`.
-    rewind: Where the Rounds after the dense one start. Defaults to `to_init()`.
+    rewind: Where the Rounds after the dense one start, also by name; see
+      `rewinding.get`. Defaults to `to_init()`.
     evaluate_every: Distance between evaluations: `"100it"`, `"1ep"` or a number
       of optimizer updates. Defaults to `"1ep"`.
     objective: The metric to choose by, measured on the validation data: its
@@ -104,6 +109,8 @@ def find_ticket(
       know whether more or less of the metric is better. Defaults to the
       accuracy that the model was compiled with, else its loss.
     monitor: Another name of `objective`.
+    augment: Changes the batches of training arrays; see `ArrayData`. Of a
+      dataset, map it over its batches instead.
     class_weight: Class -> its weight in the loss.
     prunable: See `lottery_prune`. Not allowed if `make_model` is a `Trainer`.
     strategy: See `Trainer`. Not allowed if `make_model` is a `Trainer`.
@@ -135,12 +142,15 @@ def find_ticket(
   result = find_ticket(make_model, (x, y), validation_data=(xv, yv), epochs=5)
   print(result)
   result.smallest_matching().save("ticket.safetensors")
+  model = result.model()  # trained, with the mask held
   ```
 
   Reference: Frankle and Carbin, arXiv 1803.03635.
   """
   _check_arguments(unknown, validation_data)
   train = as_data(train_data)
+  if augment is not None:
+    train = train.with_augment(augment)
   if class_weight:
     train = train.with_class_weight(class_weight)
   per_epoch = train.steps_per_epoch(batch_size)
@@ -155,7 +165,7 @@ def find_ticket(
   trainer.check(validation, "validation_data")
   if test is not None:
     trainer.check(test, "test_data")
-  rewind = rewind or rewinding.to_init()
+  rewind = rewinding.get("init" if rewind is None else rewind)
   protocol = Protocol(
     train=train,
     validation=validation,
@@ -176,7 +186,7 @@ def find_ticket(
     if schedule is None
     else schedules.check_schedule(schedule),
     criterion=criteria.get(criterion),
-    scope=scope or scopes.global_(),
+    scope=scopes.default() if scope is None else scopes.get(scope),
     pattern=wrappers.pattern_of(trainer.model)
     if pattern is None
     else patterns.get(pattern),
@@ -296,6 +306,6 @@ def _objective(
       f" objective={objective!r} and monitor={monitor!r}."
     )
   # Keras builds its metrics when it first evaluates.
-  reported = trainer.evaluate(validation)
+  reported = trainer.metric_names(validation)
   metrics = trainer.binding.generation.metrics(trainer.model)
   return choose(objective, reported, metrics)

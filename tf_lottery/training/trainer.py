@@ -53,6 +53,7 @@ class Trainer:
 
   Attributes:
     strategy: The strategy.
+    prunable: The argument `prunable`.
     model: The model.
     binding: The model's `Binding`.
     initial: The `Snapshot` of the model's initial weights.
@@ -76,6 +77,7 @@ class Trainer:
   ):
     _check_maker(make_model)
     self._make_model = make_model
+    self.prunable = prunable
     self.strategy = distribution.resolve_strategy(strategy)
     self.model = self._made(seed)
     _check_trainable_here(self.model)
@@ -94,6 +96,30 @@ class Trainer:
     self._programs = Programs(self.binding, placement, self.jit)
     self.initial = self.capture(0)
     self.binding.give_initial(self.initial.weights)
+
+  def make_model(self) -> Any:
+    """Returns another compiled model, made in the strategy's scope.
+
+    Raises:
+      TypeError: The function of the user returns no model.
+      ValueError: It returns a model that it returned before.
+    """
+    with self.strategy.scope():
+      model = self._make_model()
+    if model is None:
+      raise TypeError(
+        "make_model must return a compiled model, got None. It may lack a"
+        " return."
+      )
+    wrappers.generation_of(model)
+    if model in _USED:
+      raise ValueError(
+        "make_model must build a new model at each call, got the same model"
+        f" {model.name!r} again. Build and compile the model inside of it, so"
+        " that each seed has initial weights of its own."
+      )
+    _USED.add(model)
+    return model
 
   # Weights and state.
 
@@ -118,12 +144,15 @@ class Trainer:
     drawn = wrappers.bind(model, prunable=self._is_prunable)
     return Snapshot(0, drawn.read(random_states=True))
 
-  def capture(self, step: int, *, optimizer: bool = False) -> Snapshot:
+  def capture(
+    self, step: int, *, optimizer: bool = False, mask: bool = False
+  ) -> Snapshot:
     """Returns a snapshot of the model as it is now.
 
     Args:
       step: The number of optimizer updates so far, for the record.
       optimizer: Whether to include the optimizer's variables.
+      mask: Whether to include the mask.
     """
     weights = self.binding.read(random_states=True)
     if self._replicas > 1:
@@ -131,7 +160,8 @@ class Trainer:
       # So that this run continues from the averages, as a resumed one does.
       self.binding.write(weights)
     slots = self._read_optimizer() if optimizer else None
-    return Snapshot(step, weights, slots)
+    held = self.binding.mask if mask else None
+    return Snapshot(step, weights, slots, held)
 
   def restore(self, snapshot: Snapshot, mask: Mask, step: int) -> None:
     """Puts a snapshot back, and holds a mask on it.
@@ -218,6 +248,10 @@ class Trainer:
     """Returns the loss and the compiled metrics on all of the data."""
     return self._evaluator.evaluate(as_data(data))
 
+  def metric_names(self, data: Data) -> list[str]:
+    """Returns the names of the metrics that `evaluate` gives, in its order."""
+    return self._evaluator.metric_names(as_data(data))
+
   @property
   def traces(self) -> int:
     """How often training programs were traced: once is enough."""
@@ -237,22 +271,7 @@ class Trainer:
   def _made(self, seed: int) -> Any:
     """Makes a model whose random numbers come from a seed."""
     wrappers.set_seed(seed)
-    with self.strategy.scope():
-      model = self._make_model()
-    if model is None:
-      raise TypeError(
-        "make_model must return a compiled model, got None. It may lack a"
-        " return."
-      )
-    wrappers.generation_of(model)
-    if model in _USED:
-      raise ValueError(
-        "make_model must return a new model at each call, got the same model"
-        f" {model.name!r} again. Build and compile the model inside of it, so"
-        " that each seed has initial weights of its own."
-      )
-    _USED.add(model)
-    return model
+    return self.make_model()
 
   def _statistics_of_all_workers(
     self, weights: Mapping[str, np.ndarray]
@@ -317,7 +336,7 @@ def _check_maker(make_model: Any) -> None:
     inspect.signature(make_model).bind()
   except TypeError as error:
     raise TypeError(
-      f"make_model is called without arguments, got a function with a {error}."
+      f"make_model is called without arguments, and this function is {error}."
       " Give functools.partial(make_model, ...) with its arguments."
     ) from None
   except ValueError:
