@@ -116,7 +116,7 @@ def _of_data(was: str, now: str) -> str:
 
 
 def _settings(was: Any, now: Any) -> Iterator[str]:
-  """The settings that differ, each by its path such as `learning_rate.class`."""
+  """The settings that differ, each by its path: `learning_rate.class`."""
   old, new = _flat(was), _flat(now)
   for name in [*old, *(name for name in new if name not in old)]:
     if old.get(name) != new.get(name):
