@@ -85,7 +85,9 @@ class Watch:
   @property
   def _name(self) -> str:
     level = self.ticket.provenance.get("level", 0)
-    return f"Level {level}, density {self.ticket.density:.2%}"
+    control = self.ticket.provenance.get("control")
+    name = f", control {control}" if control else ""
+    return f"Level {level}{name}, density {self.ticket.density:.2%}"
 
   @property
   def _kept(self) -> str:
