@@ -41,7 +41,7 @@ def test_a_training_that_diverges_later(tmp_path):
   trainer = tf_lottery.Trainer(make_model)
   with pytest.raises(
     tf_lottery.DivergedError,
-    match="between step 16 and step 24 of 40. It was finite up to step 16",
+    match=r"between step 16 and step 24 of 40\. It was finite up to step 16",
   ):
     small.search(tmp_path, trainer=trainer, steps=40)
   rows = (tmp_path / "level_00" / "metrics.jsonl").read_text().splitlines()
@@ -75,7 +75,9 @@ def test_a_control_that_diverges_is_recorded(tmp_path, caplog):
   )
   with caplog.at_level(logging.WARNING, "tf_lottery"):
     round_ = search.train_control(control)
-  assert "control random_reinit, density 50.00%: its weights are not" in caplog.text
+  assert (
+    "control random_reinit, density 50.00%: its weights are not" in caplog.text
+  )
   assert "recorded as it is" in caplog.text
   assert not np.isfinite(round_.metrics["val_loss"])
   assert round_.directory.is_done

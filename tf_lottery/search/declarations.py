@@ -101,7 +101,7 @@ def declare(directory: RunDirectory, declaration: Mapping[str, Any]) -> None:
     return
   before = _updated(found, declaration)
   deepened = _deepened(before, declaration)
-  before, declaration = before | deepened, declaration | deepened
+  before, declaration = before | deepened, {**declaration, **deepened}
   if lines := differences(before, declaration):
     raise ValueError(
       f"The run directory {directory.path} holds another run:\n  "

@@ -203,9 +203,9 @@ def _check_target(target: losses.Target, name: str) -> None:
   if y is None or target.loss is None:
     return  # a loss that is not Keras's may take anything
   _check_finite(y, place)
-  _check_shape(target, place)
+  _check_shape(target, y.shape[1:], place)
   if target.weight is not None:
-    _check_weight(target, name)
+    _check_weight(target.weight.shape[1:], target, name)
   if target.loss == "binary":
     low, high, why = 0, 1, "binary crossentropy takes"
     advice = "Number the two classes 0 and 1."
@@ -239,9 +239,9 @@ def _check_whole(y: np.ndarray, place: str, ignored: Any) -> None:
     )
 
 
-def _check_shape(target: losses.Target, place: str) -> None:
+def _check_shape(target: losses.Target, y: tuple[int, ...], place: str) -> None:
   """Refuses labels whose shape would be broadcast, or be an error."""
-  y, output = target.y.shape[1:], target.output[1:]
+  output = target.output[1:]
   if target.loss == "sparse":
     fits = _plain(y) == _plain(output[:-1])
     expected = f"{output[:-1]}" if output[:-1] else "(): one class"
@@ -269,15 +269,17 @@ def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
   return shape
 
 
-def _check_weight(target: losses.Target, name: str) -> None:
+def _check_weight(
+  shape: tuple[int, ...], target: losses.Target, name: str
+) -> None:
   """Refuses weights that do not fit the loss of each example."""
-  weight = _plain(target.weight.shape[1:])
+  weight = _plain(shape)
   output = target.output[1:-1]
   if weight != output[: len(weight)]:
     raise ValueError(
       f"{name}: sample_weight must have one weight for each example"
       + (f", or the shape {output} for each" if output else "")
-      + f", got the shape {target.weight.shape[1:]} for each."
+      + f", got the shape {shape} for each."
     )
 
 
