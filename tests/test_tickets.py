@@ -265,7 +265,9 @@ def test_a_ticket_is_shown_in_one_line():
   mask = tf_lottery.Mask({"0/kernel": np.eye(2, dtype=bool)})
   start = {"0/kernel": np.ones((2, 2))}
   ticket = tf_lottery.Ticket(mask, start, {"level": 3, "seed": 0})
-  assert repr(ticket) == "Ticket(density 0.5000, level 3, seed 0)"
+  assert repr(ticket) == (
+    "Ticket(density 0.5000, 2 of 4 prunable weights, level 3, seed 0)"
+  )
   assert ticket == tf_lottery.Ticket(mask, start)
   assert ticket != tf_lottery.Ticket(mask, {"0/kernel": np.zeros((2, 2))})
 

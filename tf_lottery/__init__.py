@@ -26,6 +26,7 @@ from tf_lottery.scopes import erdos_renyi
 from tf_lottery.scopes import global_
 from tf_lottery.scopes import lamp
 from tf_lottery.scopes import layerwise
+from tf_lottery.search.divergence import DivergedError
 from tf_lottery.search.finding import find_ticket
 from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round

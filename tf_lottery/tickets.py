@@ -178,7 +178,8 @@ class Ticket:
   def __repr__(self) -> str:
     facts = {k: self.provenance.get(k) for k in ("level", "seed", "control")}
     known = [f"{k} {v}" for k, v in facts.items() if v is not None]
-    return f"Ticket({', '.join([f'density {self.density:.4f}', *known])})"
+    kept = f"{self.mask.kept:,} of {self.mask.size:,} prunable weights"
+    return f"Ticket({', '.join([f'density {self.density:.4f}', kept, *known])})"
 
   @classmethod
   def from_model(cls, model: Any, **provenance: Any) -> "Ticket":

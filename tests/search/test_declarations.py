@@ -14,6 +14,7 @@ from tf_lottery import criteria
 from tf_lottery import rewinding
 from tf_lottery.papers import recipes
 from tf_lottery.search import declarations
+from tf_lottery.search import differences
 
 WARMUP = pathlib.Path(__file__).parents[1] / "data" / "searches" / "warmup"
 
@@ -120,6 +121,96 @@ def test_a_run_that_names_a_moved_module_goes_on(tmp_path):
     ValueError, match=r"scope=tf_lottery\.global_\(\) to resume such a run"
   ):
     search(scope=None)
+
+
+def test_a_run_is_deepened(tmp_path):
+  whole = small.search(tmp_path / "whole", schedule=(0.5, 0.25))
+  parts = tmp_path / "parts"
+  small.search(parts, schedule=(0.5,))
+  deeper = small.search(parts, schedule=(0.5, 0.25))
+  assert [r.metrics for r in deeper.rounds] == [r.metrics for r in whole.rounds]
+  declared = json.loads((parts / "declaration.json").read_text())
+  assert declared["schedule"] == [0.5, 0.25]
+  # A shorter schedule reads back the first Levels, and deletes nothing.
+  first = small.search(parts, schedule=(0.5,))
+  assert first.trainer.traces == 0
+  assert len(first.rounds) == 2
+  assert (parts / "level_02" / "round.json").exists()
+  assert json.loads((parts / "declaration.json").read_text()) == declared
+  with pytest.raises(ValueError, match=r"schedule: it was \[0.5, 0.25\], now"):
+    small.search(parts, schedule=(0.4, 0.25))
+  assert json.loads((parts / "declaration.json").read_text()) == declared
+
+
+def test_another_optimizer_deepens_nothing(tmp_path):
+  small.search(tmp_path, schedule=(0.5,))
+  with pytest.raises(ValueError, match="holds another run") as caught:
+    small.search(tmp_path, schedule=(0.5, 0.25), learning_rate=0.5)
+  assert "optimizer: learning_rate was 0.0" in str(caught.value)
+  assert "now 0.5" in str(caught.value)
+  assert "schedule" not in str(caught.value)
+
+
+def layers_of(*units):
+  return [
+    {"class": "Sequential"},
+    *({"class": "Dense", "name": "dense", "units": n} for n in units),
+  ]
+
+
+@pytest.mark.parametrize(
+  ("before", "now", "expected"),
+  [
+    (
+      {"layers": layers_of(100, 10), "initial": "a", "weights": []},
+      {"layers": layers_of(300, 10), "initial": "b", "weights": [1]},
+      ["layers: layer 1 was Dense(units=100), now Dense(units=300)"],
+    ),
+    (
+      {"layers": layers_of(100, 10)},
+      {"layers": layers_of(100, 50, 10)},
+      ["layers: there is a new layer 2, Dense(units=50)"],
+    ),
+    (
+      {"layers": [{"class": "Dense", "units": 3}]},
+      {"layers": [{"class": "Conv2D", "filters": 4}]},
+      ["layers: layer 0 was Dense(units=3), now Conv2D(filters=4)"],
+    ),
+    (
+      {"weights": [["0/kernel", [6, 8], True]]},
+      {"weights": [["0/kernel", [6, 8], False]]},
+      [
+        "weights: 0/kernel was (6, 8), prunable, now (6, 8), not prunable",
+      ],
+    ),
+    (
+      {"train_data": "96 examples 0a1b"},
+      {"train_data": "96 examples ffff"},
+      [
+        "train_data: other values or another shape, in as many examples (96)",
+      ],
+    ),
+    (
+      {"train_data": "96 examples 0a1b"},
+      {"train_data": "90 examples ffff"},
+      ["train_data: it was 96 examples, now 90"],
+    ),
+    (
+      {"train_data": "96 examples 0a1b"},
+      {"train_data": "96 examples 0a1b crop_and_flip"},
+      ["train_data: it was with no augmentation, now with crop_and_flip"],
+    ),
+    (
+      {"optimizer": {"class": "SGD", "learning_rate": {"config": {"a": 1}}}},
+      {"optimizer": {"class": "SGD", "learning_rate": {"config": {"a": 2}}}},
+      ["optimizer: learning_rate.config.a was 1, now 2"],
+    ),
+    ({"seed": 1, "initial": "a"}, {"seed": 2, "initial": "b"}, None),
+  ],
+)
+def test_differences_are_said_in_words(before, now, expected):
+  expected = expected or ["seed: it was 1, now 2"]
+  assert differences.differences(before, now) == expected
 
 
 def test_versions_name_what_results_depend_on():

@@ -390,7 +390,7 @@ def test_random_criterion_and_a_function_of_ones_own(tmp_path):
   ("change", "field"),
   [
     ({"seed": 4}, "seed"),
-    ({"levels": 2}, "schedule"),
+    ({"schedule": (0.5, 0.3)}, "schedule"),
     ({"batch_size": 6}, "batch_size"),
     ({"scope": tf_lottery.erdos_renyi()}, "scope"),
     ({"rewind": tf_lottery.to_step(2)}, "rewind"),
@@ -430,6 +430,72 @@ def test_another_declaration_is_refused(found, change, field):
 def test_bad_arguments_are_refused_at_once(change, message):
   with pytest.raises(ValueError, match=message):
     small.search(None, **change)
+
+
+X, Y = small.examples(24)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"validation_data": None}, "needs validation_data, .*Keep some training"),
+    ({"callbacks": []}, "no argument 'callbacks': give on_round=function"),
+    ({"validation_split": 0.1}, "no argument 'validation_split': split the"),
+    ({"bach_size": 4}, "no argument 'bach_size': did you mean batch_size"),
+    ({"train_data": X}, r"Data must be a tuple \(x, y\) .* got ndarray"),
+    ({"make_model": "model.keras"}, "must be a function, got 'model.keras'"),
+    ({"make_model": 3}, "make_model must be a function, got int"),
+    ({"make_model": lambda: None}, "got None. It may lack a return"),
+    ({"make_model": small.make_model}, "missing a required argument: 'librar"),
+    ({"make_model": lambda: small}, "Expected a model or layer of keras"),
+  ],
+)
+def test_wrong_arguments_get_a_sentence(change, message):
+  arguments = {
+    "make_model": lambda: small.make_model(keras),
+    "train_data": (X, Y),
+    "validation_data": (X, Y),
+    "steps": 4,
+    **change,
+  }
+  with pytest.raises(TypeError, match=message):
+    tf_lottery.find_ticket(**arguments)
+
+
+@pytest.mark.parametrize("library", LIBRARIES.values(), ids=LIBRARIES)
+def test_a_model_is_no_function(library):
+  model = small.make_model(library)
+  with pytest.raises(TypeError, match=rf"got the model '?{model.name}"):
+    tf_lottery.Trainer(model)
+  trainer = tf_lottery.Trainer(lambda: model)
+  with pytest.raises(ValueError, match=r"got the same model .* again"):
+    trainer.draw(1)
+  with pytest.raises(ValueError, match=r"got the same model .* again"):
+    tf_lottery.Trainer(lambda: model)
+
+
+def test_values_are_looked_at_before_anything_is_trained(tmp_path):
+  with pytest.raises(
+    ValueError, match=r"validation_data: x\[2, 1\] must be fin"
+  ):
+    x = X.copy()
+    x[2, 1] = np.nan
+    tf_lottery.find_ticket(
+      lambda: small.make_model(keras),
+      (X, Y),
+      validation_data=(x, Y),
+      steps=4,
+      run_dir=tmp_path / "run",
+    )
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_search_is_short_in_a_console(found):
+  text = repr(found)
+  assert "\n" not in text
+  assert len(text) < 200
+  assert text.startswith("Search(4 of 4 Levels done, down to density 0.125")
+  assert "objective accuracy (max)" in text
 
 
 def test_a_trainer_brings_its_own_strategy(found):

@@ -19,6 +19,7 @@ import numpy as np
 from tf_lottery import patterns
 from tf_lottery import scopes
 from tf_lottery import wrappers
+from tf_lottery.search.differences import differences
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.training.trainer import Trainer
 
@@ -78,7 +79,9 @@ def declare(directory: RunDirectory, declaration: Mapping[str, Any]) -> None:
   """Writes a new run's declaration; of an existing run, checks the same one.
 
   The declaration of an early version is completed by the fields that it did
-  not have, and names of this library that have moved since are replaced.
+  not have, and names of this library that have moved since are replaced. A
+  schedule that goes on where the declared one ends replaces it, so that a run
+  can be deepened; the beginning of the declared one reads back its Levels.
 
   Args:
     directory: the run directory.
@@ -86,7 +89,7 @@ def declare(directory: RunDirectory, declaration: Mapping[str, Any]) -> None:
 
   Raises:
     ValueError: the directory holds a run of another declaration. The message
-      names each field that differs, with both values.
+      says what differs: layers, settings, data.
     FileFormatError: the declaration in the directory is damaged.
   """
   # Through JSON, so that tuples compare equal to the lists they become.
@@ -97,21 +100,26 @@ def declare(directory: RunDirectory, declaration: Mapping[str, Any]) -> None:
     directory.write_declaration(declaration)
     return
   before = _updated(found, declaration)
-  differing = [
-    f"{field}: it was {_short(before.get(field))}, now"
-    f" {_short(declaration.get(field))}"
-    for field in sorted(before.keys() | declaration.keys())
-    if before.get(field) != declaration.get(field)
-  ]
-  if differing:
+  deepened = _deepened(before, declaration)
+  before, declaration = before | deepened, {**declaration, **deepened}
+  if lines := differences(before, declaration):
     raise ValueError(
       f"The run directory {directory.path} holds another run:\n  "
-      + "\n  ".join(differing)
+      + "\n  ".join(lines)
       + "\nGive another run_dir, or the same arguments as before to resume."
       + _former_default(before, declaration)
     )
   if before != found:
     directory.write_declaration(before)
+
+
+def _deepened(
+  before: Mapping[str, Any], now: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The longer of two schedules, one of which is the beginning of the other."""
+  schedules = [one.get("schedule") or [] for one in (before, now)]
+  short, long = sorted(schedules, key=len)
+  return {"schedule": long} if short and long[: len(short)] == short else {}
 
 
 def _former_default(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -229,8 +237,3 @@ def _without_numbers(value: Any) -> Any:
   if isinstance(value, list):
     return [_without_numbers(item) for item in value]
   return value
-
-
-def _short(value: Any) -> str:
-  text = json.dumps(value)
-  return text if len(text) <= 200 else text[:200] + "..."

@@ -403,6 +403,24 @@ class Search:
       )
     return rewind
 
+  def __repr__(self) -> str:
+    facts = [f"{len(self.rounds)} of {1 + len(self.schedule)} Levels done"]
+    if self.rounds:
+      last = self.rounds[-1]
+      facts.append(f"down to density {last.density:.4f}")
+    facts.append(
+      f"objective {self.objective.name} ({self.objective.direction})"
+    )
+    if self.rounds:
+      level = self.smallest_matching_level()
+      density = self.rounds[level].density
+      facts.append(
+        f"smallest matching Level {level} of density {density:.4f}"
+        if level
+        else "nothing matches"
+      )
+    return f"Search({', '.join([*facts, f'seed {self.seed}'])})"
+
   def __str__(self) -> str:
     lines = [table(self.rounds, self.objective)]
     if self.rounds:

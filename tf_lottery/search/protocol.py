@@ -16,6 +16,7 @@ import tqdm
 
 from tf_lottery.masks import Mask
 from tf_lottery.rewinding import Snapshot
+from tf_lottery.search.divergence import Watch
 from tf_lottery.search.recorder import Recorder
 from tf_lottery.search.rounds import Round
 from tf_lottery.storage.files import FileFormatError
@@ -107,6 +108,9 @@ class Protocol:
       The Round; and the snapshot at its end, or `None` if it was read back.
 
     Raises:
+      DivergedError: the loss or a weight is not finite any more; the Round is
+        not recorded. A control trains to its end and is recorded as it is,
+        with a warning: that it diverges where the ticket trains is a result.
       RuntimeError: a pruned weight is not zero at the end.
       ValueError: the directory holds another Round.
     """
@@ -124,9 +128,14 @@ class Protocol:
         self._evaluate_start(trainer, step, recorder)
         # Random states and statistics that an evaluation may have changed.
         trainer.binding.write(_not_in(mask, snapshot.weights))
-      self._run(
-        trainer, step, span, directory, recorder, captures or {}, changes
+      watch = Watch(
+        trainer=trainer,
+        ticket=ticket,
+        span=span,
+        directory=directory,
+        recorder=recorder,
       )
+      self._run(step, watch, captures, changes)
     trainer.binding.check_held()
     final = trainer.capture(span.stop, optimizer=self.keep_optimizer)
     directory.save(final, directory.final)
@@ -155,11 +164,8 @@ class Protocol:
 
   def _run(
     self,
-    trainer: Trainer,
     step: int,
-    span: range,
-    directory: RoundDirectory,
-    recorder: Recorder,
+    watch: Watch,
     captures: Captures,
     changes: MaskChanges,
   ) -> None:
@@ -170,6 +176,8 @@ class Protocol:
     kept, and are tested when the epoch ends. To test at each new lowest loss
     would take about as long as all validations together.
     """
+    trainer, span = watch.trainer, watch.span
+    directory, recorder = watch.directory, watch.recorder
     early = None  # the step of the lowest loss and its weights, until tested
     capture = functools.partial(trainer.capture, mask=bool(changes))
     changed = max(changes, default=span.start)
@@ -180,6 +188,7 @@ class Protocol:
           self.train, step, until, batch_size=self.batch_size, seed=self.seed
         )
         bar.update(until - step)
+        watch.loss(loss, range(step, until))
         step, last = until, until == span.stop
         if step in changes:
           trainer.binding.hold(changes[step](trainer.binding.mask))
@@ -205,6 +214,7 @@ class Protocol:
         if epoch_ends and not last:
           checkpoint = capture(step, optimizer=True)
           directory.save(checkpoint, directory.checkpoint, durable=False)
+    watch.end()
 
   def _test_early_stop(
     self,

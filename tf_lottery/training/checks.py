@@ -5,6 +5,7 @@ place, and the way out. What only one model can judge is left to that model: x
 may hold strings or NaN where its outputs on them are finite.
 """
 
+import re
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -126,10 +127,8 @@ def _outputs(x: Any, name: str, model: Any, predict: Predict) -> Any:
   try:
     return predict(x)
   except Exception as error:  # whatever the layers of a user's model raise
-    given = ", ".join(str(array.shape) for _, array in leaves(x))
-    inputs = [
-      tuple(tensor.shape) for tensor in getattr(model, "inputs", ()) or ()
-    ]
+    given = ", ".join(str((None, *a.shape[1:])) for _, a in leaves(x))
+    inputs = [tuple(i.shape) for i in getattr(model, "inputs", None) or ()]
     unbatched = any(
       array.shape == shape[1:]
       for (_, array), shape in zip(leaves(x), inputs, strict=False)
@@ -142,8 +141,14 @@ def _outputs(x: Any, name: str, model: Any, predict: Predict) -> Any:
     takes = f", which takes {', '.join(map(str, inputs))}" if inputs else ""
     raise ValueError(
       f"{name}: x of shape {given} does not fit the model{takes}. {way_out} The"
-      f" model says: {_short(str(error).strip())}"
+      f" model says: {_said_by(error)}"
     ) from error
+
+
+def _said_by(error: Exception) -> str:
+  """An error of Keras's without colours and without the values it was given."""
+  text = re.sub(r"\x1b\[\d*m", "", str(error)).split("Arguments received")[0]
+  return _short(" ".join(text.split()))
 
 
 def _check_inputs(
@@ -198,9 +203,9 @@ def _check_target(target: losses.Target, name: str) -> None:
   if y is None or target.loss is None:
     return  # a loss that is not Keras's may take anything
   _check_finite(y, place)
-  _check_shape(target, place)
+  _check_shape(target, y.shape[1:], place)
   if target.weight is not None:
-    _check_weight(target, name)
+    _check_weight(target.weight.shape[1:], target, name)
   if target.loss == "binary":
     low, high, why = 0, 1, "binary crossentropy takes"
     advice = "Number the two classes 0 and 1."
@@ -234,12 +239,12 @@ def _check_whole(y: np.ndarray, place: str, ignored: Any) -> None:
     )
 
 
-def _check_shape(target: losses.Target, place: str) -> None:
+def _check_shape(target: losses.Target, y: tuple[int, ...], place: str) -> None:
   """Refuses labels whose shape would be broadcast, or be an error."""
-  y, output = target.y.shape[1:], target.output[1:]
+  output = target.output[1:]
   if target.loss == "sparse":
     fits = _plain(y) == _plain(output[:-1])
-    expected = f"{output[:-1]}, the class of each prediction"
+    expected = f"{output[:-1]}" if output[:-1] else "(): one class"
     advice = "Use categorical_crossentropy for one-hot labels."
   else:
     fits = _plain(y) == _plain(output)
@@ -252,7 +257,7 @@ def _check_shape(target: losses.Target, place: str) -> None:
       )
   if not fits:
     raise ValueError(
-      f"{place} must have the shape {expected} for each example, got {y}."
+      f"{place} must have the shape {expected}, for each example, got {y}."
       f" {advice}"
     )
 
@@ -264,15 +269,17 @@ def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
   return shape
 
 
-def _check_weight(target: losses.Target, name: str) -> None:
+def _check_weight(
+  shape: tuple[int, ...], target: losses.Target, name: str
+) -> None:
   """Refuses weights that do not fit the loss of each example."""
-  weight = _plain(target.weight.shape[1:])
+  weight = _plain(shape)
   output = target.output[1:-1]
   if weight != output[: len(weight)]:
     raise ValueError(
       f"{name}: sample_weight must have one weight for each example"
       + (f", or the shape {output} for each" if output else "")
-      + f", got the shape {target.weight.shape[1:]} for each."
+      + f", got the shape {shape} for each."
     )
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tf_lottery.training import augmentation
 from tf_lottery.training import examples
+from tf_lottery.training import streams
 from tf_lottery.training.examples import map_arrays
 
 Augment = Callable[[Any, tf.Tensor], Any]
@@ -338,11 +339,14 @@ def as_data(value: Any) -> Data:
 
   Args:
     value: `(x, y)` or `(x, y, sample_weight)` of arrays; a batched
-      `tf.data.Dataset`; a function that takes the number of an epoch and
-      returns such a dataset; or data, which is returned. A dataset is read
+      `tf.data.Dataset`; a `keras.utils.PyDataset` (in tf_keras a `Sequence`);
+      a function that takes the number of an epoch and returns a dataset; or
+      data, which is returned. A dataset is read
       from its beginning in each epoch. If it draws a new order each time
       (`reshuffle_each_iteration`), a resumed run cannot repeat that order;
-      give a function of the epoch instead.
+      give a function of the epoch instead. A `PyDataset` is read in its own
+      order, and its `on_epoch_end` is called between two epochs of a training:
+      if it shuffles there, a resumed run cannot repeat that order either.
 
   Raises:
     TypeError: The value is none of these.
@@ -351,11 +355,14 @@ def as_data(value: Any) -> Data:
     return value
   if isinstance(value, tf.data.Dataset):
     return StreamData(lambda epoch: value)
+  if streams.is_sequence(value):
+    return StreamData(streams.SequenceEpochs(value))
   if isinstance(value, tuple | list):
     return ArrayData(tuple(value))
   if callable(value):
     return StreamData(value)
   raise TypeError(
-    "Data must be a tuple of arrays, a tf.data.Dataset, or a function of the"
-    f" epoch that returns one, got {type(value).__name__}."
+    "Data must be a tuple (x, y) of arrays, a tf.data.Dataset, a"
+    " keras.utils.PyDataset or a function of the epoch that returns a"
+    f" tf.data.Dataset, got {type(value).__name__}."
   )

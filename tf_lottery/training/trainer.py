@@ -101,15 +101,24 @@ class Trainer:
     """Returns another compiled model, made in the strategy's scope.
 
     Raises:
-      ValueError: The function of the user returns the trainer's own model.
+      TypeError: The function of the user returns no model.
+      ValueError: It returns a model that it returned before.
     """
     with self.strategy.scope():
       model = self._make_model()
-    if model is self.model:
-      raise ValueError(
-        "make_model must build a new model at each call, and it returned the"
-        " model that the trainer trains. Build the model inside the function."
+    if model is None:
+      raise TypeError(
+        "make_model must return a compiled model, got None. It may lack a"
+        " return."
       )
+    wrappers.generation_of(model)
+    if model in _USED:
+      raise ValueError(
+        "make_model must build a new model at each call, got the same model"
+        f" {model.name!r} again. Build and compile the model inside of it, so"
+        " that each seed has initial weights of its own."
+      )
+    _USED.add(model)
     return model
 
   # Weights and state.
@@ -262,22 +271,7 @@ class Trainer:
   def _made(self, seed: int) -> Any:
     """Makes a model whose random numbers come from a seed."""
     wrappers.set_seed(seed)
-    with self.strategy.scope():
-      model = self._make_model()
-    if model is None:
-      raise TypeError(
-        "make_model must return a compiled model, got None. It may lack a"
-        " return."
-      )
-    wrappers.generation_of(model)
-    if model in _USED:
-      raise ValueError(
-        "make_model must return a new model at each call, got the same model"
-        f" {model.name!r} again. Build and compile the model inside of it, so"
-        " that each seed has initial weights of its own."
-      )
-    _USED.add(model)
-    return model
+    return self.make_model()
 
   def _statistics_of_all_workers(
     self, weights: Mapping[str, np.ndarray]
@@ -342,7 +336,7 @@ def _check_maker(make_model: Any) -> None:
     inspect.signature(make_model).bind()
   except TypeError as error:
     raise TypeError(
-      f"make_model is called without arguments, got a function with a {error}."
+      f"make_model is called without arguments, and this function is {error}."
       " Give functools.partial(make_model, ...) with its arguments."
     ) from None
   except ValueError:
