@@ -141,8 +141,8 @@ def _sentence(task: scope_study_tasks.Task, rows: Sequence[Row]) -> str:
   says = task.says[0].upper() + task.says[1:]
   seeds = len({row["seed"] for row in rows})
   return (
-    f"{says}. Seeds: {seeds}. Validation {task.objective} of the dense network {dense:.3f},"
-    f" of a constant {chance:.3f}."
+    f"{says}. Seeds: {seeds}. Validation {task.objective} of the dense"
+    f" network {dense:.3f}, of a constant {chance:.3f}."
   )
 
 
