@@ -9,6 +9,7 @@ is installed; 100 steps of Conv-2; the share of a Level that is neither
 training nor evaluation; the share of evaluating every 100 steps, in Rounds of
 10,000 steps; and the memory of a search on Fashion-MNIST.
 Suite `sweep`: replicates in processes of one thread, or one after the other.
+Suite `report`: the report of 10,000 Rounds.
 Suite `export`: sizes, errors, memory and speed of exported trained tickets.
 `--smoke` runs all of it at a size that means nothing.
 
@@ -42,12 +43,14 @@ from absl import app
 from absl import flags
 
 from scripts import benchmark_export
+from scripts import benchmark_report
 from scripts import benchmark_sweep
 from scripts import benchmark_train
 from scripts import startup
 
 _SUITES = {
   "export": benchmark_export,
+  "report": benchmark_report,
   "sweep": benchmark_sweep,
   "train": benchmark_train,
 }

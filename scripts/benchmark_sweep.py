@@ -67,16 +67,15 @@ def prepare(
 
 def sweep(task: Task, pause: Pause, processes: int) -> None:
   """All replicates, so many at a time, with the cores divided among them."""
-  from tf_lottery import experiments
+  from tf_lottery import papers
   from tf_lottery.experiments import sweeps
 
-  experiment = experiments.Experiment(**task.fields)
+  experiment = papers.experiment(**task.fields, data_dir=task.data_dir)
   index = 0
   while True:
     todo = sweeps.tasks(
       [experiment],
       task.directory / f"{processes}-{index}",
-      data_dir=task.data_dir,
       threads=max(1, os.cpu_count() // processes),
     )
     failed = sweeps.run_local(todo, processes=processes)

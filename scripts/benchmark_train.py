@@ -166,24 +166,26 @@ def rounds(task: Task, pause: Pause, evaluate_every: int | None) -> None:
 def search(task: Task, pause: Pause) -> None:
   """A short search with a control, as `find_ticket.py` runs it."""
   from tf_lottery import experiments
-  from tf_lottery.papers import datasets
+  from tf_lottery import papers
 
-  name, data_dir = task.search["name"], task.search["data_dir"]
-  experiment = experiments.Experiment(
-    data=name, steps=300, levels=2, controls=("random_reinit",)
+  experiment = papers.experiment(
+    data=task.search["name"],
+    data_dir=task.search["data_dir"],
+    steps=300,
+    levels=2,
+    controls=("random_reinit",),
+    control_levels=(2,),
   )
-  splits = datasets.load_data(name, data_dir=data_dir)
-  shared = experiment.make_trainer(splits)
+  shared = experiment.make_trainer()
   for number in itertools.count():
     found = experiments.find(
       experiment,
       0,
-      splits,
       task.directory / f"search_{number}",
       trainer=shared,
       progress=False,
     )
-    experiment.control("random_reinit", splits)(found, 2, 0)
+    experiments.train_controls(experiment, 0, found)
     pause()
 
 

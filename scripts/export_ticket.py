@@ -4,7 +4,8 @@
 
 Takes the smallest ticket that matches the dense network, or that of `--level`,
 as trained in its Round. Each file is loaded and compared with the model before
-it is put in place; then the accuracy on the test images is measured through it.
+it is put in place; then, for a model of one input and one output on data in
+memory, the metrics on the test data are measured through it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import pathlib
 import sys
 import typing
+from typing import Any
 
 # So that the library is found, from whatever folder this is run.
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
@@ -22,13 +24,14 @@ from absl import flags
 from scripts import startup
 
 if typing.TYPE_CHECKING:
-  import numpy as np
-
   from tf_lottery import export
   from tf_lottery.search.rounds import Round
   from tf_lottery.storage import run_directory
+  from tf_lottery.training.data import Data
 
 _FORMATS = ("tflite", "saved_model", "keras")
+# The most examples that a file is compared on before it is put in place.
+_EXAMPLES = 256
 # Those of tf_lottery.export.tflite, which takes seconds to import.
 DTYPES = ("float32", "float16", "int8")
 
@@ -40,8 +43,9 @@ _LEVEL = flags.DEFINE_integer(
 )
 _TOLERANCE = flags.DEFINE_float(
   "tolerance",
-  0.005,
-  "How much worse than the dense network (validation) a ticket still matches.",
+  None,
+  "How much worse than the dense network (validation) a ticket still matches."
+  " Default: the experiment's.",
 )
 _FORMAT = flags.DEFINE_list(
   "format", ["tflite", "saved_model"], f"Some of {', '.join(_FORMATS)}."
@@ -54,9 +58,6 @@ _CARRY_TICKET = flags.DEFINE_bool(
 )
 _OUT = flags.DEFINE_string(
   "out", None, "Where to write. Default: the folder `export` of the run."
-)
-_DATA_DIR = flags.DEFINE_string(
-  "data_dir", None, "Where tfds keeps its data. Defaults to tfds's default."
 )
 
 
@@ -79,35 +80,70 @@ def main(argv: list[str]) -> None:
 def _export() -> None:
   import tf_lottery
   from tf_lottery import experiments
-  from tf_lottery import export
-  from tf_lottery.papers import datasets
   from tf_lottery.storage import run_directory
+  from tf_lottery.training.data import as_data
 
   experiment, replicate = experiments.of_run(_RUN.value)
-  chosen = _choose(run_directory.RunDirectory(_RUN.value, writes=False))
-  splits = datasets.load_data(
-    experiment.data, seed=experiment.seed + replicate, data_dir=_DATA_DIR.value
-  )
-  model = tf_lottery.lottery_prune(
-    experiment.make_recipe().make_model(
-      splits.input_shape, splits.classes, keras=experiment.keras
-    )
-  )
+  directory = run_directory.RunDirectory(_RUN.value, writes=False)
+  chosen = _choose(directory, experiment.tolerance)
+  data = experiment.load(replicate)
+  model = tf_lottery.lottery_prune(experiment.make())
   chosen.restore(model)
-  print(
-    f"{experiment.recipe} on {experiment.data}, level {chosen.level}:"
-    f" {chosen.density:.2%} of the weights, test accuracy"
-    f" {chosen.metrics['test_accuracy']:.4f}.\n"
+  objective = tf_lottery.Objective.from_declaration(
+    directory.read_declaration()
   )
-  x, y = splits.test
+  print(
+    f"{experiment.heading}, level {chosen.level}: {chosen.density:.2%} of the"
+    f" weights, {_values(chosen, objective.name)}.\n"
+  )
+  test = as_data(data.get("test_data", data["validation_data"]))
   for kind in _FORMAT.value:
-    report = _write(kind, model, x, splits.train[0])
-    answers = export.predict(report.path, x)
-    accuracy = (answers.argmax(-1) == y).mean()
-    print(f"{report}\nTest accuracy through the file: {accuracy:.4f}.\n")
+    report = _write(
+      kind, model, _some(test), _some(as_data(data["train_data"]))
+    )
+    print(f"{report}\n{_through_file(report.path, model, test)}")
 
 
-def _choose(directory: run_directory.RunDirectory) -> Round:
+def _values(chosen: Round, name: str) -> str:
+  """Says what the ticket reached, on test data where there were any."""
+  value = chosen.metrics.get(f"test_{name}")
+  if value is not None:
+    return f"test {name} {value:.4g}"
+  return f"validation {name} {chosen.metrics[f'val_{name}']:.4g}"
+
+
+def _some(data: Data) -> Any:
+  """Returns the inputs of the first batch of data."""
+  x, *_ = next(iter(data.batches(_EXAMPLES)))
+  return x
+
+
+def _through_file(path: pathlib.Path, model: Any, data: Data) -> str:
+  """Says what the compiled metrics are on predictions of the file."""
+  import tensorflow as tf
+
+  from tf_lottery import export
+  from tf_lottery.training.data import ArrayData
+
+  if not isinstance(data, ArrayData):
+    return ""
+  x, y, weight = data.take(slice(None))
+  if tf.nest.is_nested(x) or tf.nest.is_nested(y):
+    return ""
+  answers = export.predict(path, x)
+  model.reset_metrics()
+  model.compute_metrics(x, y, tf.constant(answers), weight)
+  found = {k: v for k, v in model.get_metrics_result().items() if k != "loss"}
+  if not found:
+    loss = model.compute_loss(x, y, tf.constant(answers), weight)
+    found = {"loss": loss}
+  metrics = ", ".join(f"{k} {float(v):.4f}" for k, v in found.items())
+  return f"Through the file, on the test data: {metrics}.\n"
+
+
+def _choose(
+  directory: run_directory.RunDirectory, tolerance: float | None
+) -> Round:
   """The Round to ship."""
   from tf_lottery import Objective
   from tf_lottery.search import rounds
@@ -115,7 +151,9 @@ def _choose(directory: run_directory.RunDirectory) -> Round:
   levels = rounds.read_levels(directory)
   if _LEVEL.value is None:
     objective = Objective.from_declaration(directory.read_declaration())
-    return rounds.smallest_matching_round(levels, objective, _TOLERANCE.value)
+    if _TOLERANCE.value is not None:
+      tolerance = _TOLERANCE.value
+    return rounds.smallest_matching_round(levels, objective, tolerance)
   by_level = {round_.level: round_ for round_ in levels}
   if _LEVEL.value not in by_level:
     raise ValueError(
@@ -125,7 +163,7 @@ def _choose(directory: run_directory.RunDirectory) -> Round:
 
 
 def _write(
-  kind: str, model, inputs: np.ndarray, training: np.ndarray
+  kind: str, model: Any, inputs: Any, training: Any
 ) -> export.ExportReport:
   """One file, compared with the model on test images."""
   from tf_lottery import export

@@ -2,7 +2,8 @@
 
     python scripts/find_ticket.py --config=scripts/configs/digits.py
 
-Any field of the config can be set, `--config.levels=5`. The same command
+Any field of the config can be set, `--config.replicates=5`; a config may name a
+model and data of your own, see `scripts/configs/__init__.py`. The same command
 again goes on where it stopped, or shows what is there. Controls are trained
 for the chosen ticket, or at `--config.control_levels="(3, 7)"`. It trains the
 first replicate; for more, and for a report, see `run_sweep.py`.
@@ -10,9 +11,14 @@ first replicate; for more, and for a report, see `run_sweep.py`.
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
+import shlex
 import sys
 import typing
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
 # So that the library is found, from whatever folder this is run.
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
@@ -25,7 +31,7 @@ from scripts import startup
 if typing.TYPE_CHECKING:
   import tf_lottery
   from tf_lottery import experiments
-  from tf_lottery.papers import datasets
+  from tf_lottery.search.rounds import Round
 
 _CONFIG = startup.define_config("scripts/configs/digits.py")
 _PROGRESS = flags.DEFINE_bool(
@@ -38,76 +44,95 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {argv[1:]}.")
   startup.import_tensorflow()
-  import tf_lottery
   from scripts import configs
-  from tf_lottery import experiments
-  from tf_lottery.papers import datasets
-  from tf_lottery.search import rounds
 
   config = _CONFIG.value
   try:
-    experiment = configs.experiment_of(config)
-    splits = datasets.load_data(
-      experiment.data, seed=experiment.seed, data_dir=config.data_dir
-    )
-  except (FileNotFoundError, ImportError, ValueError) as error:
-    sys.exit(str(error))
-  _print_head(experiment, splits)
-  # Every recipe compiles its model with this metric.
-  accuracy = tf_lottery.Objective("accuracy", "max")
-  print(rounds.table_header(accuracy))
-  try:
-    result = experiments.find(
-      experiment,
-      0,
-      splits,
-      config.run_dir,
-      progress=_PROGRESS.value,
-      on_round=lambda round_: print(
-        rounds.table_row(round_, accuracy), flush=True
-      ),
-    )
-  except (OSError, ValueError, RuntimeError) as error:
+    _find(configs.experiment_of(config), config.run_dir)
+  except (ImportError, OSError, ValueError, RuntimeError) as error:
     # For example, another run is in the directory.
     sys.exit(str(error))
-  level = result.smallest_matching_level(config.tolerance)
-  path = pathlib.Path(config.run_dir) / "ticket.safetensors"
+
+
+def _find(experiment: experiments.Experiment, run_dir: str) -> None:
+  from tf_lottery import experiments
+
+  data = experiment.load(0)
+  print(f"{experiment.heading}: {_sizes(data)}.\n")
+  result = experiments.find(
+    experiment,
+    0,
+    run_dir,
+    data=data,
+    progress=_PROGRESS.value,
+    on_round=lambda round_: _print_round(round_, run_dir),
+  )
+  level = result.smallest_matching_level(experiment.tolerance)
+  path = pathlib.Path(run_dir) / "ticket.safetensors"
   if result.directory.writes:  # of a cluster, only the chief
     result.rounds[level].ticket.save(path)
-    experiment.declare(config.run_dir)
-  _print_choice(config.tolerance, result, level)
+    experiment.declare(run_dir)
+  _print_choice(result, level)
   if experiment.search_steps is not None:
     _print_full_training(result, level)
-  print(
-    f"Its mask and start weights are in {path}. To ship it:\n"
-    f"  python scripts/export_ticket.py --run={config.run_dir}"
-    f" --level={level}\n"
-  )
-  if experiment.controls:
-    _print_controls(experiment, splits, result, level)
+  if level:
+    print(
+      f"Its mask and start weights are in {path}. To ship it:\n"
+      f"  python scripts/export_ticket.py --run={run_dir} --level={level}\n"
+    )
+  _print_controls(experiment, result, level)
+  print(_next_step(experiment, run_dir))
 
 
-def _print_head(
-  experiment: experiments.Experiment, splits: datasets.Splits
-) -> None:
-  print(
-    f"{experiment.recipe} ({experiment.keras}) on {experiment.data}:"
-    f" {splits.train_data.size:,} training,"
-    f" {splits.validation_data.size:,} validation, {splits.test_data.size:,}"
-    " test images;"
-    f" {experiment.make_recipe().steps:,} steps a Level.\n"
-  )
+def _sizes(data: Mapping[str, Any]) -> str:
+  """Says how many examples each part of the data has, as far as it is known."""
+  from tf_lottery.training.data import ArrayData
+  from tf_lottery.training.data import as_data
+
+  parts = []
+  for name, part in data.items():
+    part, name = as_data(part), name.removesuffix("_data")
+    if isinstance(part, ArrayData):
+      parts.append(f"{part.size:,} {name} examples")
+    else:
+      parts.append(f"a stream of {name} examples")
+  return ", ".join(parts)
 
 
-def _print_choice(
-  tolerance: float, result: tf_lottery.Search, level: int
-) -> None:
+def _print_round(round_: Round, run_dir: str) -> None:
+  from tf_lottery import Objective
+  from tf_lottery.search import rounds
+  from tf_lottery.storage.run_directory import RunDirectory
+
+  directory = RunDirectory(run_dir, writes=False)
+  objective = Objective.from_declaration(directory.read_declaration())
+  if not round_.level:
+    print(rounds.table_header(objective))
+  print(rounds.table_row(round_, objective), flush=True)
+
+
+def _value(result: tf_lottery.Search, round_: Round) -> float:
+  """The value of the objective on test data, or on validation data."""
+  name = result.objective.name
+  return round_.metrics.get(f"test_{name}", round_.metrics[f"val_{name}"])
+
+
+def _print_choice(result: tf_lottery.Search, level: int) -> None:
   dense, chosen = result.rounds[0], result.rounds[level]
+  split = "test" if result.protocol.test else "validation"
+  metric = f"{split} {result.objective.name.replace('_', ' ')}"
+  if not level:
+    print(
+      "\nNo ticket matches the dense network on the validation data: its"
+      f" {metric} is {_value(result, dense):.4g}. Train longer, prune less"
+      " at each Level, or rewind to a later step."
+    )
+    return
   print(
-    f"\nThe smallest ticket within {tolerance:.1%} of the dense network"
-    f" (validation): level {level},\n{chosen.density:.1%} of the weights, test"
-    f" accuracy {chosen.metrics['test_accuracy']:.1%}; dense"
-    f" {dense.metrics['test_accuracy']:.1%}."
+    "\nThe smallest ticket that matches the dense network on the validation"
+    f" data is that of level {level}: {chosen.density:.1%} of the weights,"
+    f" {metric} {_value(result, chosen):.4g}; dense"
+    f" {_value(result, dense):.4g}."
   )
 
 
@@ -116,34 +141,66 @@ def _print_full_training(result: tf_lottery.Search, level: int) -> None:
   names = {0: "dense", level: "ticket"}
   for number, name in sorted(names.items()):
     full = result.train(result.rounds[number].ticket, f"full_{number:02d}")
-    accuracy = full.metrics["test_accuracy"]
-    print(f"Trained for {full.steps:,} steps, {name}: {accuracy:.1%}.")
+    print(
+      f"Trained for {full.steps:,} steps, {name}: {_value(result, full):.4g}."
+    )
 
 
 def _print_controls(
-  experiment: experiments.Experiment,
-  splits: datasets.Splits,
-  result: tf_lottery.Search,
-  level: int,
+  experiment: experiments.Experiment, result: tf_lottery.Search, level: int
 ) -> None:
-  """Trains the controls, and prints their test accuracy beside the ticket's."""
-  if not level and not experiment.control_levels:
-    print("The dense network is no ticket: it has no controls.")
+  """Trains the controls, and prints their values beside the ticket's."""
+  from tf_lottery import experiments
+
+  levels = experiment.control_levels
+  if levels == "chosen" or not levels:
+    levels = (level,) if level else ()
+  here = dataclasses.replace(experiment, control_levels=levels, reinits=1)
+  branches = list(here.branches()) if levels else []
+  if not branches:
     return
-  print("Test accuracy of the ticket, and of the same with one thing changed")
-  print("(other initial weights, the mask shuffled in each layer, ...).")
-  columns = ["ticket", *experiment.controls]
-  print("level  density  " + "  ".join(f"{name:>13}" for name in columns))
-  for chosen in experiment.control_levels or (level,):
-    rounds = [result.rounds[chosen]]
-    rounds += [
-      experiment.control(name, splits)(result, chosen, 0)
-      for name in experiment.controls
-    ]
-    cells = [f"{r.metrics['test_accuracy']:13.4f}" for r in rounds]
-    print(
-      f"{chosen:5d}  {rounds[0].density:7.2%}  " + "  ".join(cells), flush=True
-    )
+  print(
+    f"The {result.objective.name} of the ticket, and of the same with one thing"
+    "\nchanged (other initial weights, the mask shuffled in each layer, ...)."
+  )
+  names = ["ticket", *dict.fromkeys(name for _, name, _ in branches)]
+  print("level  density  " + "  ".join(f"{name:>13}" for name in names))
+  rounds = experiments.train_controls(here, 0, result)
+  for chosen in dict.fromkeys(number for number, *_ in branches):
+    ticket = result.rounds[chosen]
+    row = {
+      name: round_
+      for (number, name, _), round_ in zip(branches, rounds, strict=True)
+      if number == chosen
+    }
+    print(_control_row(result, ticket, [row.get(name) for name in names[1:]]))
+
+
+def _control_row(
+  result: tf_lottery.Search, ticket: Round, controls: Iterable[Round | None]
+) -> str:
+  cells = [
+    f"{'':13}" if one is None else f"{_value(result, one):13.4g}"
+    for one in (ticket, *controls)
+  ]
+  return f"{ticket.level:5d}  {ticket.density:7.2%}  " + "  ".join(cells)
+
+
+def _next_step(experiment: experiments.Experiment, run_dir: str) -> str:
+  """Says that one replicate is no proof, and how to get one."""
+  given = [a for a in sys.argv[1:] if a.startswith(("--config", "-config"))]
+  given = [a for a in given if "config.run_dir" not in a]
+  if experiment.replicates < 3:
+    given.append("--config.replicates=3")
+  root = f"{str(run_dir).rstrip('/')}_proof"
+  command = shlex.join(
+    ["scripts/run_sweep.py", *given, f"--config.run_dir={root}"]
+  )
+  return (
+    "\nOne replicate cannot give a verdict: another seed may show something"
+    " else. This\ntrains replicates with their controls, and prints the"
+    f" verdict:\n  python {command}"
+  )
 
 
 if __name__ == "__main__":

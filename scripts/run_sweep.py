@@ -3,13 +3,15 @@
     python scripts/run_sweep.py --config=scripts/configs/lenet_mnist_5k.py \
         --grid=rewind=init,100it --grid=steps=1000,3000
 
-Every combination of the grid is an experiment; every replicate of it runs in a
-process of its own, below the config's `run_dir`. The same command again goes
-on with what is not done.
+A config may name a model and data of your own, see `scripts/configs`. Every
+combination of the grid is an experiment; every replicate of it runs in a
+process of its own, below the config's `run_dir`. At the end it prints what
+each experiment shows. The same command again goes on with what is not done.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import sys
@@ -25,6 +27,7 @@ from absl import flags
 from scripts import startup
 
 if typing.TYPE_CHECKING:
+  from tf_lottery import experiments
   from tf_lottery.experiments import sweeps
 
 _CONFIG = startup.define_config("scripts/configs/lenet_mnist_5k.py")
@@ -49,7 +52,7 @@ _RAY = flags.DEFINE_bool(
 
 
 def main(argv: list[str]) -> None:
-  """Runs what is not done yet, and says what failed."""
+  """Runs what is not done yet, and says what it shows and what failed."""
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {argv[1:]}.")
   startup.import_tensorflow()
@@ -58,32 +61,28 @@ def main(argv: list[str]) -> None:
 
   config = _CONFIG.value
   try:
-    declared = sweeps.grid(configs.experiment_of(config), _axes(config))
-  except ValueError as error:
-    sys.exit(str(error))
-  todo = sweeps.tasks(
-    declared,
-    config.run_dir,
-    data_dir=config.data_dir,
-    threads=_THREADS.value or max(1, os.cpu_count() // _PROCESSES.value),
-    retries=_RETRIES.value,
-  )
-  done = sum(task.is_done for task in todo)
-  print(
-    f"Experiments: {len(declared)}, replicates: {len(todo)}, of them done:"
-    f" {done}; in {config.run_dir}.",
-    flush=True,
-  )
-  try:
+    declared = sweeps.grid(
+      configs.maker_of(config), configs.fields_of(config), _axes(config)
+    )
+    todo = sweeps.tasks(
+      declared,
+      config.run_dir,
+      threads=_THREADS.value or max(1, os.cpu_count() // _PROCESSES.value),
+      retries=_RETRIES.value,
+    )
+    done = sum(task.is_done for task in todo)
+    print(
+      f"Experiments: {len(declared)}, replicates: {len(todo)}, of them done:"
+      f" {done}; in {config.run_dir}.",
+      flush=True,
+    )
     failed = _run(todo)
-  except (ImportError, OSError) as error:
+  except (ImportError, OSError, ValueError) as error:
     sys.exit(str(error))
+  _print_proofs(declared, config.run_dir)
   if failed:
     sys.exit("\n\n".join(f"{task}:\n{error}" for task, error in failed.items()))
-  print(
-    f"\npython scripts/make_report.py --out=report"
-    f" --tolerance={config.tolerance} {config.run_dir}"
-  )
+  print(f"\npython scripts/make_report.py --out=report {config.run_dir}")
 
 
 def _run(todo: Sequence[sweeps.Task]) -> dict[str, str]:
@@ -93,9 +92,24 @@ def _run(todo: Sequence[sweeps.Task]) -> dict[str, str]:
   def on_done(task: sweeps.Task, error: str | None) -> None:
     print(f"{'done  ' if error is None else 'FAILED'}  {task}", flush=True)
 
-  if _RAY.value:
-    return sweeps.run_ray(todo, on_done=on_done)
-  return sweeps.run_local(todo, processes=_PROCESSES.value, on_done=on_done)
+  run: sweeps.Runner = sweeps.run_ray
+  if not _RAY.value:
+    run = functools.partial(sweeps.run_local, processes=_PROCESSES.value)
+  return sweeps.run_all(todo, run, on_done)
+
+
+def _print_proofs(
+  declared: Sequence[experiments.Experiment], root: str
+) -> None:
+  """Prints what each experiment shows, where the report's extra is there."""
+  from tf_lottery import experiments
+
+  for experiment in declared:
+    proof = experiments.Proof(experiment, pathlib.Path(root))
+    try:
+      print(f"\n{experiment.heading}\n\n{proof}")
+    except (FileNotFoundError, ImportError) as error:
+      print(error)
 
 
 def _axes(config) -> dict[str, list]:

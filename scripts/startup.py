@@ -20,6 +20,9 @@ from absl import logging
 
 ROOT = pathlib.Path(__file__).parents[1]
 
+# So that a config finds modules of the user's own.
+sys.path.append(os.getcwd())
+
 # So that --help shows a flag defined here as one of the script that runs.
 flags.disclaim_key_flags()
 

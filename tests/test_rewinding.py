@@ -29,11 +29,21 @@ def test_a_snapshot_comes_back_from_disk(tmp_path, optimizer):
     assert mine.dtype == theirs.dtype
 
 
+def test_a_snapshot_keeps_its_mask(tmp_path):
+  mask = tf_lottery.Mask({"0/kernel": [[True, False]]})
+  rewinding.Snapshot(7, snapshot().weights, None, mask).save(tmp_path / "s")
+  assert rewinding.Snapshot.load(tmp_path / "s").mask == mask
+  snapshot().save(tmp_path / "s")
+  assert rewinding.Snapshot.load(tmp_path / "s").mask is None
+
+
 @pytest.mark.parametrize(
   ("tensors", "metadata", "why"),
   [
     ({"weights/random/0": None}, {}, "not those that its metadata name"),
     ({"weights/more": np.zeros(1)}, {}, "not those that its metadata name"),
+    ({"mask/1/kernel": np.ones(2, bool)}, {}, "not those that its metadata"),
+    ({"mask/0/kernel": np.ones((1, 2))}, {}, "not those that its metadata"),
     ({"optimizer/0": None}, {}, "not those that its metadata name"),
     ({"optimizer/1": np.zeros(1)}, {}, "not those that its metadata name"),
     ({}, {"optimizer": None}, "not those that its metadata name"),

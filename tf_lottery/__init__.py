@@ -1,7 +1,7 @@
 """Find, prove and ship winning lottery tickets in Keras models.
 
-The rooms `controls`, `experiments`, `export`, `papers` and `report` are
-imported when they are first used, as `tf_lottery.export` and so on.
+The rooms `controls`, `experiments`, `export`, `papers` and `report`, and
+`Experiment` and `prove`, are imported when they are first used.
 
 Reference: Frankle and Carbin, "The Lottery Ticket Hypothesis", arXiv
 1803.03635.
@@ -43,7 +43,9 @@ if typing.TYPE_CHECKING:
   from tf_lottery import export
   from tf_lottery import papers
   from tf_lottery import report
+  from tf_lottery.experiments import Experiment
   from tf_lottery.experiments import controls
+  from tf_lottery.experiments import prove
   from tf_lottery.export.compaction import CompactionReport
   from tf_lottery.export.compaction import compact
 
@@ -55,7 +57,9 @@ SearchResult = Search  # the name that it had before
 _LATER = {
   "CompactionReport": "tf_lottery.export.compaction",
   "compact": "tf_lottery.export.compaction",
+  "Experiment": "tf_lottery.experiments",
   "controls": "tf_lottery.experiments",
+  "prove": "tf_lottery.experiments",
 }
 _ROOMS = ("experiments", "export", "papers", "report")
 

@@ -5,6 +5,7 @@ Keras metric knows it, or the whole name is a name of Keras's.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
@@ -205,6 +206,38 @@ def default_name(reported: Iterable[str]) -> str:
   return next(
     (name for name in reported if _plain(name) in _ACCURACIES), "loss"
   )
+
+
+def default_tolerance(dense: float, untrained: float | None = None) -> float:
+  """Returns how much worse than the dense network a ticket may be by default.
+
+  A ticket matches if it keeps 99 % of what training gained: the tolerance is
+  1 % of the distance between the untrained and the trained dense network, so
+  that it does not depend on the unit of the metric. It is at most 5 % of the
+  dense network's value, because an untrained network may be bad without a
+  limit, as regressions are. If the value of the untrained network is not known,
+  the tolerance is 1 % of the dense network's value.
+
+  Args:
+    dense: The value of the trained dense network.
+    untrained: Its value before training, None if that was not evaluated.
+      Defaults to `None`.
+
+  Returns:
+    A number of at least 0, in units of the metric; 0 if the value of the dense
+    network is not finite.
+
+  Example:
+  >>> round(default_tolerance(0.9, 0.1), 6), round(default_tolerance(0.9), 6)
+  (0.008, 0.009)
+  >>> round(default_tolerance(0.2, 5000.0), 6)
+  0.01
+  """
+  if not math.isfinite(dense):
+    return 0.0
+  if untrained is None or not math.isfinite(untrained):
+    return 0.01 * abs(dense)
+  return min(0.01 * abs(dense - untrained), 0.05 * abs(dense))
 
 
 def can_be_negative(name: str) -> bool:

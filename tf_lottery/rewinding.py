@@ -9,6 +9,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from tf_lottery.masks import Mask
 from tf_lottery.storage import schemas
 from tf_lottery.storage import tensor_files
 from tf_lottery.storage.files import FileFormatError
@@ -81,11 +82,13 @@ class Snapshot:
     weights: Key -> array of weights, moving statistics and random states.
     optimizer: The optimizer's variables in their order, or `None` if they were
       not captured.
+    mask: The mask that was held, where it changes in training; else `None`.
   """
 
   step: int
   weights: Mapping[str, np.ndarray]
   optimizer: tuple[np.ndarray, ...] | None = None
+  mask: Mask | None = None
 
   def without_random_states(self) -> dict[str, np.ndarray]:
     """Returns the weights that a ticket holds: all but the random states."""
@@ -104,6 +107,8 @@ class Snapshot:
     tensors = {f"weights/{key}": array for key, array in self.weights.items()}
     for index, array in enumerate(self.optimizer or ()):
       tensors[f"optimizer/{index}"] = array
+    for key, kept in (self.mask or {}).items():
+      tensors[f"mask/{key}"] = kept
     metadata = {
       "step": self.step,
       "keys": list(self.weights),
@@ -127,7 +132,14 @@ class Snapshot:
     # A damaged count may be huge: no list of that length is made.
     count = min(metadata["optimizer"] or 0, len(tensors))
     slots = [f"optimizer/{index}" for index in range(count)]
-    if sorted([*order, *slots]) != sorted(tensors):
+    kept = [
+      name
+      for name in (f"mask/{key.removeprefix('weights/')}" for key in order)
+      if name in tensors
+    ]
+    if sorted([*order, *slots, *kept]) != sorted(tensors) or any(
+      tensors[name].dtype != bool for name in kept
+    ):
       raise FileFormatError(
         f"{path} is damaged: its arrays are not those that its metadata name."
       )
@@ -137,6 +149,9 @@ class Snapshot:
       None
       if metadata["optimizer"] is None
       else tuple(tensors[name] for name in slots),
+      Mask({name.removeprefix("mask/"): tensors[name] for name in kept})
+      if kept
+      else None,
     )
 
 
@@ -221,3 +236,36 @@ def finetune() -> Rewind:
   schedule gives after its end. Reference: Han et al., arXiv 1506.02626.
   """
   return Rewind(None, None)
+
+
+_BY_NAME = {
+  "init": to_init,
+  "learning_rate": learning_rate,
+  "finetune": finetune,
+}
+
+
+def get(rewind: "str | int | Step | Rewind") -> Rewind:
+  """Returns the rewind of a name; a `Rewind` is returned as it is.
+
+  Args:
+    rewind: A `Rewind`; `"init"`, `"learning_rate"` or `"finetune"`; or a step
+      such as `"500it"`.
+
+  Raises:
+    ValueError: There is no rewind of that name.
+
+  >>> get("init") == to_init(), get("500it") == to_step(500)
+  (True, True)
+  """
+  if isinstance(rewind, Rewind):
+    return rewind
+  if isinstance(rewind, str) and rewind in _BY_NAME:
+    return _BY_NAME[rewind]()
+  try:
+    return to_step(rewind)
+  except ValueError:
+    raise ValueError(
+      f"rewind must be one of {', '.join(_BY_NAME)}, or a step such as"
+      f" '500it' or '2ep'; got {rewind!r}."
+    ) from None

@@ -230,6 +230,29 @@ def default() -> Scope:
   return lamp()
 
 
+_BY_NAME = {
+  "global": global_,
+  "layerwise": layerwise,
+  "erdos_renyi": erdos_renyi,
+  "lamp": lamp,
+}
+
+
+def get(scope: str | Scope) -> Scope:
+  """Returns the scope of a name; a scope is returned as it is.
+
+  Raises:
+    ValueError: There is no scope of that name.
+  """
+  if not isinstance(scope, str):
+    return scope
+  if scope not in _BY_NAME:
+    raise ValueError(
+      f"scope must be a scope or one of {', '.join(_BY_NAME)}; got {scope!r}."
+    )
+  return _BY_NAME[scope]()
+
+
 def _apportion(shares: np.ndarray, sizes: np.ndarray, total: int) -> np.ndarray:
   """Returns whole counts in proportion to `shares` that add up to `total`.
 

@@ -21,4 +21,4 @@ def get_config() -> configs.Config:
     controls=("random_reinit",),
     replicates=2,
   )
-  return configs.config_of(fields, "runs/conv2_fashion_mnist")
+  return configs.paper_config_of(fields, "runs/conv2_fashion_mnist")

@@ -18,4 +18,4 @@ def get_config() -> configs.Config:
     levels=15,
     controls=("random_reinit", "shuffled_mask"),
   )
-  return configs.config_of(fields, "runs/digits", tolerance=0.01)
+  return configs.paper_config_of(fields, "runs/digits")

@@ -31,6 +31,7 @@ FULL = dict(
   ),
   reinits=3,
   replicates=5,
+  tolerance=0.002,
 )
 SIZES = {
   "full": FULL,
@@ -49,6 +50,4 @@ SIZES = {
 def get_config(size: str = "full") -> configs.Config:
   """One of `SIZES`."""
   fields = configs.choose(SIZES, size)
-  return configs.config_of(
-    fields, f"runs/lenet_fashion_mnist_{size}", tolerance=0.002
-  )
+  return configs.paper_config_of(fields, f"runs/lenet_fashion_mnist_{size}")

@@ -12,6 +12,6 @@ from scripts.configs import lenet_fashion_mnist
 def get_config(size: str = "full") -> configs.Config:
   """One of the sizes of `lenet_fashion_mnist.py`."""
   fields = configs.choose(lenet_fashion_mnist.SIZES, size)
-  return configs.config_of(
-    {**fields, "data": "mnist"}, f"runs/lenet_mnist_{size}", tolerance=0.002
+  return configs.paper_config_of(
+    {**fields, "data": "mnist"}, f"runs/lenet_mnist_{size}"
   )

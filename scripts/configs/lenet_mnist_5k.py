@@ -13,5 +13,10 @@ from scripts.configs import lenet_fashion_mnist
 
 def get_config() -> configs.Config:
   """3,000 iterations, 20 Levels, 3 replicates."""
-  fields = dict(lenet_fashion_mnist.SIZES["short"], data="mnist_5k", steps=3000)
-  return configs.config_of(fields, "runs/lenet_mnist_5k", tolerance=0.005)
+  fields = dict(
+    lenet_fashion_mnist.SIZES["short"],
+    data="mnist_5k",
+    steps=3000,
+    tolerance=0.005,
+  )
+  return configs.paper_config_of(fields, "runs/lenet_mnist_5k")

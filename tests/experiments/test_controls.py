@@ -15,6 +15,13 @@ from tf_lottery.report import records
 from tf_lottery.wrappers import keras2_gradual
 
 LEVEL = 2
+# Controls that do not start at step 6, to which the search rewinds.
+FROM_ELSEWHERE = (
+  "fine_tune",
+  "gradual",
+  "learning_rate_rewind",
+  "rewind_to_init",
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +59,7 @@ def test_it_trains_as_long_at_the_same_density(result, ticket, name):
   assert round_.ticket.provenance["control"] == name
   assert round_.ticket.mask.kept == ticket.mask.kept
   assert round_.density == ticket.density
-  expected = {"rewind_to_init": 20, "fine_tune": 20, "learning_rate_rewind": 20}
-  assert round_.steps == expected.get(name, 14)
+  assert round_.steps == (20 if name in FROM_ELSEWHERE else 14)
   traces = result.trainer.traces
   again = controls.BY_NAME[name](result, LEVEL, 0)
   assert again.metrics == round_.metrics
@@ -141,7 +147,7 @@ def test_no_rewinding_goes_on_from_the_trained_weights(result, ticket, name):
   assert round_.ticket.mask == ticket.mask
   trained = result.rounds[LEVEL - 1].final.weights
   assert same_weights(round_.ticket.start, trained, ticket.mask)
-  first = {"fine_tune": 24, "learning_rate_rewind": 8}[name]
+  first = {"fine_tune": 20, "learning_rate_rewind": 0}[name]
   assert round_.history[0]["step"] == first
 
 
@@ -167,8 +173,8 @@ def test_new_weights_train_from_the_start_where_tickets_are_fine_tuned(
   result = small.search(
     tmp_path, trainer=trainer, levels=1, rewind=rewinding.finetune()
   )
-  assert result.rounds[1].history[0]["step"] == 24
-  assert controls.random_reinit(result, 1).history[0]["step"] == 8
+  assert result.rounds[1].history[0]["step"] == 20
+  assert controls.random_reinit(result, 1).history[0]["step"] == 0
 
 
 def test_steps_are_counted_from_the_start_of_each_training(result):
@@ -223,7 +229,7 @@ def test_a_process_that_must_not_write_trains_gradually_too(trainer, tmp_path):
   result = small.search(tmp_path, trainer=trainer, levels=1)
   result.directory.writes = False
   before = sorted(tmp_path.rglob("*"))
-  round_ = controls.gradual(
+  round_ = controls.gradual_tfmot(
     result, 1, make_model=lambda: small.make_model(tf_keras)
   )
   assert sorted(tmp_path.rglob("*")) == before
@@ -235,30 +241,63 @@ def test_the_dense_network_has_no_controls(result):
     controls.random_reinit(result, 0)
 
 
-def test_small_dense_has_as_many_weights(result, ticket):
-  def make_model(size):
-    assert size == ticket.mask.kept
-    model = keras.Sequential(
-      [keras.Input((6,)), keras.layers.Dense(2, use_bias=False)]
-    )
-    model.compile(
-      "adam",
-      keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-      metrics=["accuracy"],
-    )
-    return model
+def make_narrow(width=1.0):
+  model = keras.Sequential(
+    [
+      keras.Input((6,)),
+      keras.layers.Dense(max(1, round(32 * width))),
+      keras.layers.Dense(2),
+    ]
+  )
+  model.compile(
+    "adam",
+    keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    metrics=["accuracy"],
+  )
+  return model
 
-  control = functools.partial(controls.small_dense, make_model=make_model)
+
+def test_small_dense_has_about_as_many_weights(result, ticket):
+  """16 weights are kept, and a hidden unit has 8."""
+  assert ticket.mask.kept == 16
+  control = functools.partial(controls.small_dense, make_model=make_narrow)
   round_ = control(result, LEVEL)
-  assert round_.density == 12 / ticket.mask.size
+  assert round_.density == 16 / ticket.mask.size
+  assert round_.ticket.mask.shapes == {"0/kernel": (6, 2), "1/kernel": (2, 2)}
   assert round_.steps == result.steps
   assert round_.ticket.density == 1.0
   assert control(result, LEVEL).metrics == round_.metrics
+  other = control(result, LEVEL, 1).ticket
+  assert not np.array_equal(
+    other.start["0/kernel"], round_.ticket.start["0/kernel"]
+  )
 
 
-def test_gradual_ends_at_the_tickets_densities(result, ticket):
+def test_small_dense_says_if_no_width_comes_close(result, caplog):
+  """8 weights are kept, and the narrowest has 9."""
+  assert result.rounds[3].ticket.mask.kept == 8
+
+  def make_model(width):
+    model = keras.Sequential(
+      [
+        keras.Input((6,)),
+        keras.layers.Dense(max(1, round(32 * width))),
+        keras.layers.Dense(1),
+        keras.layers.Dense(2),
+      ]
+    )
+    model.compile(
+      "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    return model
+
+  controls.small_dense(result, 3, make_model=make_model)
+  assert "Level 3 has 9 prunable weights, and the ticket keeps 8" in caplog.text
+
+
+def test_tfmots_gradual_ends_at_the_tickets_densities(result, ticket):
   control = functools.partial(
-    controls.gradual, make_model=lambda: small.make_model(tf_keras)
+    controls.gradual_tfmot, make_model=lambda: small.make_model(tf_keras)
   )
   round_ = control(result, LEVEL)
   found = round_.ticket

@@ -3,53 +3,79 @@ import subprocess
 
 import pytest
 
+from tests.experiments import mine
 from tf_lottery import experiments
+from tf_lottery import papers
 from tf_lottery.experiments import running
 from tf_lottery.experiments import sweeps
 
 TINY = experiments.Experiment(
-  data="digits", steps=20, evaluate_every="20it", levels=1
+  make_model=mine.make_model,
+  load_data=mine.load_data,
+  steps=8,
+  batch_size=12,
+  schedule=(0.5,),
+  controls=(),
+  replicates=1,
 )
+BROKEN = dataclasses.replace(TINY, load_data=mine.fail)
 
 
 def test_a_grid_has_every_combination():
-  made = sweeps.grid(TINY, {"steps": [20, 40], "rewind": ["init", "5it"]})
+  fields = {f.name: getattr(TINY, f.name) for f in dataclasses.fields(TINY)}
+  made = sweeps.grid(
+    experiments.Experiment,
+    fields,
+    {"steps": [8, 16], "rewind": ["init", "2it"]},
+  )
   assert [(e.steps, e.rewind) for e in made] == [
-    (20, "init"),
-    (20, "5it"),
-    (40, "init"),
-    (40, "5it"),
+    (8, "init"),
+    (8, "2it"),
+    (16, "init"),
+    (16, "2it"),
   ]
-  assert sweeps.grid(TINY, {}) == [TINY]
+  assert sweeps.grid(experiments.Experiment, fields, {}) == [TINY]
   with pytest.raises(ValueError, match="got 'stepps'"):
-    sweeps.grid(TINY, {"stepps": [1]})
+    sweeps.grid(experiments.Experiment, fields, {"stepps": [1]})
+  with pytest.raises(ValueError, match="make another experiment"):
+    sweeps.grid(experiments.Experiment, fields, {"replicates": [1, 2]})
+
+
+def test_a_grid_over_a_papers_recipe():
+  fields = {"data": "digits", "steps": 20, "levels": 1}
+  made = sweeps.grid(papers.experiment, fields, {"steps": [20, 40]})
+  assert [e.steps for e in made] == [20, 40]
+  assert len({e.id for e in made}) == 2
 
 
 def test_first_replicates_come_first(tmp_path):
-  declared = sweeps.grid(
-    dataclasses.replace(TINY, replicates=2), {"steps": [20, 40]}
-  )
-  todo = sweeps.tasks(declared, tmp_path)
+  two = dataclasses.replace(TINY, replicates=2)
+  longer = dataclasses.replace(two, steps=16)
+  todo = sweeps.tasks([two, longer], tmp_path)
   assert [(t.replicate, t.experiment.steps) for t in todo] == [
-    (0, 20),
-    (0, 40),
-    (1, 20),
-    (1, 40),
+    (0, 8),
+    (0, 16),
+    (1, 8),
+    (1, 16),
   ]
 
 
+def test_a_task_is_text_and_back(tmp_path):
+  (task,) = sweeps.tasks([TINY], tmp_path, threads=2)
+  again = sweeps.Task.from_json(task.to_json())
+  assert again.to_json() == task.to_json()
+  assert again.run_dir == task.run_dir
+
+
 def test_a_broken_run_does_not_stop_the_rest(tmp_path):
-  broken = dataclasses.replace(TINY, data="mnist")  # not prepared
-  todo = sweeps.tasks(
-    [broken, TINY], tmp_path, data_dir=str(tmp_path), retries=0
-  )
+  todo = sweeps.tasks([BROKEN, TINY], tmp_path, retries=0)
   ended = []
   failed = sweeps.run_local(
-    todo, processes=2, on_done=lambda task, error: ended.append(task)
+    todo, lambda task, error: ended.append(str(task)), processes=2
   )
   assert list(failed) == [str(todo[0])]
-  assert "mnist is not prepared in" in failed[str(todo[0])]
-  assert set(ended) == set(todo)
+  assert "OSError: the disk of the data is gone" in failed[str(todo[0])]
+  assert sorted(ended) == sorted(map(str, todo))
   assert [task.is_done for task in todo] == [False, True]
 
 
@@ -63,11 +89,33 @@ def test_it_tries_again_and_what_is_done_costs_nothing(tmp_path, monkeypatch):
 
   monkeypatch.setattr(subprocess, "run", run)
   (task,) = sweeps.tasks([TINY], tmp_path, retries=1)
-  assert sweeps.run_local([task], processes=1) == {}
+  assert sweeps.run_local([task]) == {}
   assert len(started) == 2
-  monkeypatch.setattr(running, "is_done", lambda *_: True)
-  assert sweeps.run_local([task], processes=1) == {}
+  monkeypatch.setattr(running, "is_done", lambda *_, **__: True)
+  assert sweeps.run_local([task]) == {}
   assert len(started) == 2
+
+
+def test_controls_wait_until_all_replicates_are_found(tmp_path):
+  chosen = dataclasses.replace(TINY, controls=("one_shot",), replicates=2)
+  passes = []
+
+  def runner(todo, on_done):
+    passes.append([task.with_controls for task in todo])
+    return {}
+
+  assert sweeps.run_all(sweeps.tasks([chosen, TINY], tmp_path), runner) == {}
+  assert passes == [[False, False, False], [True, True, True]]
+  failing = str(sweeps.tasks([TINY], tmp_path)[0])
+  ended = []
+
+  def broken(todo, on_done):
+    return {failing: "no disk"} if todo and not todo[0].with_controls else {}
+
+  failed = sweeps.run_all(
+    sweeps.tasks([TINY], tmp_path), broken, lambda *end: ended.append(end[1])
+  )
+  assert (failed, ended) == ({failing: "no disk"}, ["no disk"])
 
 
 @pytest.mark.slow
@@ -79,10 +127,7 @@ def test_the_same_tasks_run_on_a_local_ray(tmp_path):
   except Exception as error:
     pytest.skip(f"Ray cannot start on this machine: {error}")
   try:
-    broken = dataclasses.replace(TINY, data="mnist")
-    todo = sweeps.tasks(
-      [TINY, broken], tmp_path, data_dir=str(tmp_path), retries=0
-    )
+    todo = sweeps.tasks([TINY, BROKEN], tmp_path, retries=0)
     failed = sweeps.run_ray(todo)
   finally:
     ray.shutdown()

@@ -72,29 +72,3 @@ def test_weight_decay_adds_its_share_of_each_kernel(keras, name):
   # Its gradient is 0.5 w.
   expected = 0.25 * sum(np.sum(np.square(w)) for w in kernels)
   assert float(sum(decayed.losses)) == pytest.approx(expected, rel=1e-5)
-
-
-# Without VGG-19: built by the same functions, and large.
-@pytest.mark.parametrize("name", NAMES[:-1])
-def test_a_width_for_a_number_of_weights(name):
-  network, shape = getattr(networks, name), (28, 28)
-  wanted = 20_000
-  width = networks.width_for(network, shape, 10, wanted)
-  assert 0 < width < 1
-  reached = size(network(shape, width=width))
-  assert reached == pytest.approx(wanted, rel=0.1)
-  for other in (0.98 * width, 1.02 * width):
-    distance = abs(size(network(shape, width=other)) - wanted)
-    assert distance >= abs(reached - wanted)
-
-
-def test_widths_beyond_the_ends():
-  lenet, shape = networks.lenet_300_100, (8, 8)
-  assert networks.width_for(lenet, shape, 10, 50_200) == pytest.approx(
-    1, rel=0.01
-  )
-  assert networks.width_for(lenet, shape, 10, 500_000) > 2
-  narrow = lenet(shape, width=networks.width_for(lenet, shape, 10, 1))
-  assert [w.shape for w in prunable(narrow)] == [(64, 1), (1, 1), (1, 10)]
-  with pytest.raises(ValueError, match="at least 1, got 0"):
-    networks.width_for(lenet, shape, 10, 0)

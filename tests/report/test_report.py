@@ -69,9 +69,11 @@ def rows(made, name):
 
 def test_the_headline_says_what_was_found(made):
   assert made.sections[0].headline == (
-    "The smallest winning ticket keeps 50.0 % of the weights: test accuracy"
-    " 91.0 % (90.9 to 91.1, 3 replicates) against 90.0 % dense; reinitialised"
-    " 88.1 %."
+    "The ticket with 50.0 % of the weights matches the dense network within"
+    " 1 point, and wins: it is better than its random reinits. This holds as a"
+    " whole at a significance of 5 %. At 50.0 %: test accuracy 91.0 % (90.9 to"
+    " 91.1, 3 replicates) against 90.0 % dense; reinitialised 88.1 %. The"
+    " ticket with 20.0 % is below dense."
   )
   assert wording.headline(made.sections[0].evidence) in page(made).replace(
     "\N{NO-BREAK SPACE}", " "
@@ -115,7 +117,7 @@ def test_numbers_are_in_the_csv_files(made):
 
 def test_markdown_has_the_tables(made):
   text = made.paths[1].read_text()
-  assert text.startswith("# Lottery tickets\n\n## LeNet_1a2b\n\nThe smallest")
+  assert text.startswith("# Lottery tickets\n\n## LeNet_1a2b\n\nThe ticket")
   assert "| 50.0 % | winning | +1.00 |" in text
   assert "| 100 %, dense | 90.0 % (89.9" in text
 
@@ -182,14 +184,15 @@ def test_the_declaration_is_told(made):
   assert "So far" not in text
 
 
-def test_one_replicate_proves_nothing(tmp_path, no_drawing):
+def test_one_replicate_gives_no_verdict(tmp_path, no_drawing):
   methods = {"dense": [0.9], "ticket": [0.91, 0.7], "random_reinit": [0.85]}
   runs.write_run(tmp_path / "run", methods)
   made = report.write([tmp_path / "run"], tmp_path / "out")
   assert made.sections[0].headline == (
-    "The smallest ticket within the tolerance of dense keeps 50.0 % of the"
-    " weights: test accuracy 91.0 % against 90.0 % dense; reinitialised 85.0 %."
-    " One replicate proves nothing."
+    "One replicate cannot give a verdict. The smallest ticket whose mean is"
+    " within 0.9 points of dense keeps 50.0 % of the weights: test accuracy"
+    " 91.0 % against 90.0 % dense; reinitialised 85.0 %. Train at least 3: run"
+    " it again with each seed from 1 to 2, into directories beside this one."
   )
   assert "1 replicate so far; a test needs at least 2" in page(made)
 
@@ -214,7 +217,7 @@ def test_a_report_of_what_goes_on_says_so(tmp_path, no_drawing):
   run = runs.write_run(tmp_path / "run", {"dense": [0.9], "ticket": [0.91]})
   runs.write_round(run.control(1, "random_reinit"), 0.8, 0.5, done=False)
   made = report.write([tmp_path / "run"], tmp_path / "out")
-  assert made.sections[0].headline.startswith("So far: The smallest ticket")
+  assert made.sections[0].headline.startswith("So far: One replicate")
   assert "2 trainings of 1 run are not finished." in page(made)
 
 
@@ -319,8 +322,10 @@ def test_a_declared_direction_decides_the_verdicts(
     run.write_declaration({**run.read_declaration(), "direction": "min"})
   printed, _ = run_script(capsys, tmp_path / "out", home)
   assert printed.startswith(
-    "mine: The smallest matching ticket keeps 50.0 % of the weights: test leaf1"
-    " mae 0.301 (0.3 to 0.302, 3 replicates) against 0.401 dense."
+    "mine: The ticket with 50.0 % of the weights matches the dense network"
+    " within 0.00401; no random reinits were trained that it could win against."
+    " This holds as a whole at a significance of 5 %. At 50.0 %: test leaf1 mae"
+    " 0.301 (0.3 to 0.302, 3 replicates) against 0.401 dense."
   )
 
 

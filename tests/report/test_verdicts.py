@@ -1,8 +1,6 @@
 import dataclasses
-import warnings
 
 import pytest
-from scipy import stats
 
 from tf_lottery.papers import claims as paper_claims
 from tf_lottery.report import claims
@@ -50,37 +48,6 @@ def rounds(dense, ticket=(), reinit=(), level=1, **changes):
 def word(*args, **changes):
   (verdict,) = verdicts.verdicts(rounds(*args, **changes))
   return verdict.word
-
-
-@pytest.mark.parametrize("margin", [0.0, -0.5])
-def test_welch_is_scipys_one_sided_test(margin):
-  first, second = [3.1, 2.9, 3.4], [2.5, 2.8, 2.2, 2.6]
-  shifted = [value + margin for value in second]
-  expected = stats.ttest_ind(
-    first, shifted, equal_var=False, alternative="greater"
-  )
-  assert verdicts.welch(first, second, margin) == pytest.approx(expected.pvalue)
-
-
-@pytest.mark.parametrize(
-  ("first", "second"),
-  [
-    ([0.9, 0.9], [0.8, 0.8]),
-    ([0.0, 0.0], [0.0, 0.0]),
-    ([0.9], [0.8, 0.8]),
-    ([], [0.8, 0.8]),
-  ],
-)
-def test_samples_that_do_not_vary_or_are_too_few_show_nothing(first, second):
-  with warnings.catch_warnings():
-    warnings.simplefilter("error")
-    assert verdicts.welch(first, second) is None
-
-
-def test_one_sample_that_does_not_vary_is_tested_without_a_warning():
-  with warnings.catch_warnings():
-    warnings.simplefilter("error")
-    assert verdicts.welch([0.9, 0.9, 0.9], [0.8, 0.81, 0.79]) < 0.01
 
 
 @pytest.mark.parametrize(
@@ -223,3 +190,223 @@ def test_one_bad_level_decides_about_a_range():
   reached = dataclasses.replace(claim, densities=(0.95, DENSITIES[3]))
   found = claims.findings(made, [reached])
   assert [(f.word, f.level) for f in found] == [("does not hold", 3)] * 2
+
+
+NOISE = (0.0, 0.001, -0.001)
+OTHER_NOISE = (0.0005, -0.0005, 0.0)
+
+
+def sequence(tickets, reinits, dense=0.9, noise=NOISE):
+  """Rounds of three replicates whose Levels have given means."""
+  made = [round_("dense", 0, i, dense + e) for i, e in enumerate(OTHER_NOISE)]
+  for method, values in (("ticket", tickets), ("random_reinit", reinits)):
+    for level, value in values.items():
+      made += [
+        round_(method, level, i, value + e * (1 if method == "ticket" else -2))
+        for i, e in enumerate(noise)
+      ]
+  return made
+
+
+def found_words(made, tolerance=0.01, **changes):
+  return {
+    v.level: v.word for v in verdicts.verdicts(made, tolerance, **changes)
+  }
+
+
+def test_tickets_match_down_to_the_first_that_is_not_shown_to():
+  made = sequence({1: 0.91, 2: 0.91, 3: 0.8905, 4: 0.91}, {})
+  found = verdicts.verdicts(made, 0.01)
+  assert [v.word for v in found] == [
+    "matching",
+    "matching",
+    "cannot tell",
+    "cannot tell",
+  ]
+  stopped, after = found[2:]
+  assert stopped.reason == "replicates vary too much, or are too few"
+  assert after.reason == "not tested: a larger ticket is not shown to match"
+  # By itself it would pass.
+  assert after.p_matching < 0.01
+  assert {v.test for v in found} == {"paired t"}
+  assert {(v.pairs, v.significance) for v in found} == {(3, 0.05)}
+
+
+def test_tickets_are_tested_in_the_order_of_their_densities():
+  made = sequence({1: 0.91, 2: 0.8905}, {})
+  swapped = [
+    dataclasses.replace(r, density={0: 1.0, 1: 0.2, 2: 0.5}[r.level])
+    for r in made
+  ]
+  found = verdicts.verdicts(swapped, 0.01)
+  assert [(v.level, v.reason) for v in found] == [
+    (2, "replicates vary too much, or are too few"),
+    (1, "not tested: a larger ticket is not shown to match"),
+  ]
+
+
+def test_a_ticket_after_the_stop_can_be_below():
+  made = sequence({1: 0.8905, 2: 0.85}, {})
+  assert found_words(made) == {1: "cannot tell", 2: "below"}
+  made = sequence({1: 0.85, 2: 0.91}, {})
+  assert found_words(made) == {1: "below", 2: "cannot tell"}
+
+
+def test_tickets_win_up_to_the_first_that_is_not_better_than_its_reinits():
+  tickets = {level: 0.91 for level in DENSITIES if level}
+  reinits = {1: 0.8, 2: 0.9095, 4: 0.8}  # Level 3 has none
+  found = verdicts.verdicts(sequence(tickets, reinits), 0.01)
+  assert [(v.word, v.reason) for v in found] == [
+    ("matching", "a smaller ticket is not shown to be better than reinits"),
+    ("matching", "not shown to be better than its reinits"),
+    ("matching", "no random reinit was trained"),
+    ("winning", "as good as dense, better than its reinits"),
+  ]
+  assert found[0].p_reinit < 0.025
+
+
+def test_a_small_ticket_that_does_not_match_does_not_stop_the_others():
+  tickets = {1: 0.91, 2: 0.91, 3: 0.85}
+  made = sequence(tickets, {2: 0.8, 3: 0.7})
+  assert found_words(made) == {1: "matching", 2: "winning", 3: "below"}
+
+
+def test_the_two_sequences_share_the_five_percent():
+  def significances(tickets, reinits):
+    (first, *_) = verdicts.verdicts(sequence(tickets, reinits), 0.01)
+    return first.significance, first.reinit_significance
+
+  good, bad, worse = {1: 0.91, 2: 0.91}, {1: 0.91, 2: 0.89}, {1: 0.8, 2: 0.8}
+  assert significances(good, worse) == (0.05, 0.05)
+  assert significances(good, good) == (0.025, 0.05)  # all match
+  assert significances(bad, worse) == (0.05, 0.025)  # all are better
+  assert significances(bad, {1: 0.91}) == (0.025, 0.025)
+  assert significances(bad, {}) == (0.05, 0.025)
+
+
+def test_the_half_of_a_sequence_that_is_passed_whole_decides():
+  """Of two pairs of a p value between 2.5 and 5 %."""
+  dense, ticket = [0.9, 0.9, 0.9], [0.8982, 0.9, 0.9018]
+  made = [
+    *rounds(dense, ticket),
+    *(round_("ticket", 2, i, 0.85 + i / 1000) for i in range(3)),
+  ]
+  (first, _) = verdicts.verdicts(made, 0.0037)
+  assert 0.025 < first.p_matching < 0.05
+  assert found_words(made, 0.0037) == {1: "matching", 2: "below"}
+  tied = [round_("random_reinit", 2, i, 0.9 - i / 100) for i in range(3)]
+  assert found_words([*made, *tied], 0.0037) == {1: "cannot tell", 2: "below"}
+  beaten = [round_("random_reinit", 2, i, 0.5 - i / 100) for i in range(3)]
+  assert found_words([*made, *beaten], 0.0037) == {1: "matching", 2: "below"}
+
+
+def test_pairs_find_what_replicates_that_vary_more_than_tickets_hide():
+  dense, ticket = [0.80, 0.85, 0.90, 0.95], [0.811, 0.859, 0.911, 0.962]
+  assert word(dense, ticket) == "matching"
+  (verdict,) = verdicts.verdicts(rounds(dense, ticket))
+  assert (verdict.test, verdict.pairs) == ("paired t", 4)
+  apart = [
+    dataclasses.replace(r, replicate=r.replicate + 10 * r.level)
+    for r in rounds(dense, ticket)
+  ]
+  (verdict,) = verdicts.verdicts(apart)
+  assert (verdict.word, verdict.test, verdict.pairs) == (
+    "cannot tell",
+    "Welch",
+    0,
+  )
+
+
+def test_replicates_may_have_stopped_at_different_levels():
+  made = sequence({1: 0.91, 2: 0.91, 3: 0.91}, {3: 0.8})
+  made = [r for r in made if (r.replicate, r.level) not in ((2, 3), (1, 3))]
+  made = [r for r in made if (r.replicate, r.level) != (2, 2)]
+  found = verdicts.verdicts(made, 0.01)
+  assert [v.pairs for v in found] == [3, 2, 0]
+  assert [v.n_ticket for v in found] == [3, 2, 1]
+  assert found[2].reason == "1 replicate so far; a test needs at least 2"
+
+
+def test_reinits_that_are_not_trained_yet_are_no_test_that_failed():
+  made = sequence({1: 0.91, 2: 0.91}, {1: 0.8, 2: 0.8})
+  made = [
+    r
+    for r in made
+    if (r.method, r.level) != ("random_reinit", 2) or not r.replicate
+  ]
+  found = verdicts.verdicts(made, 0.01)
+  assert [(v.word, v.reason) for v in found] == [
+    ("winning", "as good as dense, better than its reinits"),
+    ("matching", "its random reinits are too few, or do not vary"),
+  ]
+
+
+def test_a_ticket_that_diverged_is_not_left_out():
+  lost = {"val_early": None, "test_early": None, "val_end": None}
+  made = [
+    dataclasses.replace(r, **lost)
+    if (r.method, r.level, r.replicate) == ("ticket", 2, 1)
+    else r
+    for r in sequence({1: 0.91, 2: 0.91, 3: 0.91}, {})
+  ]
+  found = verdicts.verdicts(made, 0.01)
+  assert [v.word for v in found] == ["matching", "cannot tell", "cannot tell"]
+  assert found[1].reason == "1 ticket has no finite value"
+  unfinished = [dataclasses.replace(r, done=bool(r.val_end)) for r in made]
+  assert found_words(unfinished) == dict.fromkeys((1, 2, 3), "matching")
+
+
+def test_verdicts_say_how_many_replicates_are_likely_to_be_enough():
+  (verdict,) = verdicts.verdicts(
+    rounds([0.9, 0.9, 0.9], [0.897, 0.9, 0.903]), 0.003
+  )
+  # The effect is one standard deviation: see the tables of the t test.
+  assert (verdict.word, verdict.needed) == ("cannot tell", 8)
+  (verdict,) = verdicts.verdicts(rounds([0.9, 0.9], [0.5, 0.91]), 0.003)
+  assert (verdict.word, verdict.needed) == ("cannot tell", None)
+  (verdict,) = verdicts.verdicts(rounds([0.9], [0.9]))
+  assert verdict.needed is None
+  (verdict,) = verdicts.verdicts(
+    rounds([0.9, 0.91, 0.9], [0.95, 0.96, 0.951], [0.94, 0.96, 0.94])
+  )
+  assert (verdict.word, verdict.needed > 3) == ("matching", True)
+
+
+@pytest.mark.parametrize(
+  ("direction", "dense", "start", "tolerance"),
+  [
+    ("max", 0.9, 0.1, 0.008),  # accuracy
+    ("max", 0.9, None, 0.009),
+    ("min", 0.4, 2.4, 0.02),  # a cross-entropy
+    ("min", 25.0, 4000.0, 1.25),  # a regression whose outputs start at 0
+    ("min", -3.0, 1.0, 0.04),  # a negative log likelihood
+    ("max", -1.0, -100.0, 0.05),  # a log likelihood
+    ("min", 180.0, 10_000.0, 9.0),  # a perplexity
+  ],
+)
+def test_the_default_tolerance_is_relative_to_what_training_gained(
+  direction, dense, start, tolerance
+):
+  spread = abs(tolerance) / 100
+  sign = 1 if direction == "max" else -1
+
+  def one(difference):
+    made = rounds(
+      [dense, dense + spread, dense - spread],
+      [dense + sign * difference * tolerance + e * spread for e in (0, 2, 1)],
+      direction=direction,
+      test_start=start,
+    )
+    (verdict,) = verdicts.verdicts(made)
+    return verdict
+
+  assert one(0).tolerance == pytest.approx(tolerance)
+  assert one(-0.9).word == "matching"
+  assert one(-1.1).word == "below"
+  assert one(+5).word == "matching"
+
+
+def test_a_tolerance_that_is_given_is_kept():
+  made = rounds([0.9, 0.91, 0.89], [0.9, 0.91, 0.891], test_start=0.1)
+  (verdict,) = verdicts.verdicts(made, 0.5)
+  assert verdict.tolerance == 0.5

@@ -79,7 +79,7 @@ def test_every_round_is_on_disk(found):
     assert record["seed"] == 3
     assert record["versions"]["tensorflow"]
     assert record["metrics"] == dict(round_.metrics)
-    assert [row["step"] for row in round_.history] == [8, 16, 20]
+    assert [row["step"] for row in round_.history] == [0, 8, 16, 20]
     assert round_.history[-1]["seconds"] == round_.seconds
     assert list(round_.directory.tensorboard.glob("events*"))
     assert not round_.directory.checkpoint.exists()
@@ -151,6 +151,40 @@ def test_smallest_matching_chooses_by_validation(found):
     assert ticket.provenance["level"] == level
   assert found.smallest_matching_level(1.0) == len(values) - 1
   assert found.smallest_matching_level(-1.0) == 0
+
+
+def test_it_builds_the_trained_sparse_model_of_a_level(found):
+  round_ = found.rounds[2]
+  model = found.model(2)
+  assert model is not found.trainer.model
+  binding = tf_lottery.bind(model)
+  assert binding.mask == round_.ticket.mask
+  for key, value in binding.read().items():
+    np.testing.assert_array_equal(value, round_.final.weights[key])
+  reached = model.evaluate(*small.examples(40, 1), verbose=0, return_dict=True)
+  assert reached["loss"] == pytest.approx(round_.metrics["val_loss"], rel=1e-4)
+  model.fit(*small.examples(96), verbose=0)
+  binding.check_held()
+  smallest = found.smallest_matching()
+  assert tf_lottery.bind(found.model()).mask == smallest.mask
+
+
+def test_it_builds_models_under_a_strategy_too(strategy, tmp_path):
+  trainer = tf_lottery.Trainer(
+    lambda: small.make_model(keras), strategy=strategy, seed=3
+  )
+  search = small.search(tmp_path, trainer=trainer, levels=1)
+  model = search.model(1)
+  assert tf_lottery.bind(model).mask == search.rounds[1].ticket.mask
+  variable = tf_lottery.bind(model).variables["0/kernel"]
+  assert trainer.strategy.extended.variable_created_in_scope(variable)
+
+
+def test_a_function_that_returns_one_model_builds_no_other(tmp_path):
+  one = small.make_model(keras)
+  trainer = tf_lottery.Trainer(lambda: one)
+  with pytest.raises(ValueError, match="must build a new model at each call"):
+    trainer.make_model()
 
 
 def test_a_search_names_its_objective(found):
@@ -280,7 +314,7 @@ def test_late_rewinding_starts_from_step_k(tmp_path, keep):
   assert (snapshot.optimizer is not None) == keep
   first = result.rounds[1]
   assert first.steps == 20 - 6
-  assert first.history[0]["step"] == 8
+  assert [row["step"] for row in first.history[:2]] == [6, 8]
   for key, value in first.ticket.start.items():
     kept = first.ticket.mask.get(key, np.True_)
     expected = np.where(kept, snapshot.weights[key], 0)

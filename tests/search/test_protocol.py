@@ -21,7 +21,14 @@ def directory(tmp_path):
 
 
 def run(
-  trainer, directory, start=0, stop=20, every=5, test=None, captures=None
+  trainer,
+  directory,
+  start=0,
+  stop=20,
+  every=5,
+  test=None,
+  captures=None,
+  density=1.0,
 ):
   protocol = Protocol(
     train=data.as_data(small.examples(96)),
@@ -32,7 +39,7 @@ def run(
     seed=0,
   )
   assert protocol.steps_per_epoch == 8
-  mask = tf_lottery.Mask.ones(trainer.binding.shapes)
+  mask = tf_lottery.Mask.random(trainer.binding.shapes, density, seed=0)
   ticket = tf_lottery.Ticket(mask, trainer.initial.without_random_states())
   round_, final = protocol.train_round(
     trainer,
@@ -47,25 +54,54 @@ def run(
 
 def test_it_evaluates_every_so_often_and_at_the_end(trainer, directory):
   history, final = run(trainer, directory, stop=18)
-  assert [row["step"] for row in history] == [5, 10, 15, 18]
+  assert [row["step"] for row in history] == [0, 5, 10, 15, 18]
   assert final.step == 18
-  assert {"loss", "seconds", "val_loss", "val_accuracy"} <= history[0].keys()
+  assert {"loss", "seconds", "val_loss", "val_accuracy"} <= history[1].keys()
   seconds = [row["seconds"] for row in history]
   assert seconds == sorted(seconds)
   assert directory.read_metrics() == history
 
 
+def test_it_first_evaluates_the_start_weights_under_the_mask(
+  trainer, directory
+):
+  test = data.as_data(small.examples(40, 2))
+  (first, *_), _ = run(trainer, directory, test=test, density=0.5)
+  assert first["step"] == 0
+  assert "loss" not in first
+  ticket = tf_lottery.Ticket.load(directory.ticket)
+  assert ticket.density == 0.5
+  trainer.binding.write(ticket.start)
+  for name, seed in (("val", 1), ("test", 2)):
+    expected = trainer.evaluate(data.as_data(small.examples(40, seed)))
+    for metric, value in expected.items():
+      assert first[f"{name}_{metric}"] == value
+
+
+def test_the_start_is_not_an_early_stop(trainer, directory, monkeypatch):
+  """Only steps of training are tested as one, even if all are worse."""
+  evaluate = trainer.evaluate
+  losses = iter(range(99))
+  monkeypatch.setattr(
+    trainer, "evaluate", lambda data: {**evaluate(data), "loss": next(losses)}
+  )
+  test = data.as_data(small.examples(40, 2))
+  rows, _ = run(trainer, directory, every=3, test=test)
+  assert min(rows, key=lambda row: row["val_loss"])["step"] == 0
+  assert [row["step"] for row in rows if "test_loss" in row] == [0, 3, 20]
+
+
 def test_it_tests_the_early_stop_of_each_epoch_and_the_end(trainer, directory):
   test = data.as_data(small.examples(40, 2))
   rows, _ = run(trainer, directory, stop=84, every=3, test=test)
-  expected = {84}
+  expected = {0, 84}
   for epoch_end in range(8, 88, 8):
-    so_far = [row for row in rows if row["step"] <= epoch_end]
+    so_far = [row for row in rows if 0 < row["step"] <= epoch_end]
     early_stop = min(so_far, key=lambda row: row["val_loss"])["step"]
     if early_stop > epoch_end - 8:
       expected.add(early_stop)
   assert {row["step"] for row in rows if "test_loss" in row} == expected
-  assert 3 < len(expected) < 12 < len(rows)
+  assert 4 < len(expected) < 13 < len(rows)
   assert directory.read_metrics() == rows
   assert all(list(row)[-1] == "seconds" for row in rows)
 
@@ -76,7 +112,7 @@ def test_the_early_stop_has_the_test_metrics_of_its_own_weights(
   run_dir = run_directory.RunDirectory(tmp_path)
   test = data.as_data(small.examples(40, 2))
   rows, _ = run(trainer, run_dir.level(0), stop=24, every=3, test=test)
-  tested = [row for row in rows[:-1] if "test_loss" in row]
+  tested = [row for row in rows[1:-1] if "test_loss" in row]
   assert any(row["step"] % 8 for row in tested)
   for row in tested:
     again = run_dir.level(row["step"])
@@ -99,7 +135,7 @@ def test_testing_changes_nothing_in_training(keras, strategy, tmp_path):
 
 def test_it_begins_in_the_middle(trainer, directory):
   history, _ = run(trainer, directory, start=7, stop=18)
-  assert [row["step"] for row in history] == [10, 15, 18]
+  assert [row["step"] for row in history] == [7, 10, 15, 18]
 
 
 @pytest.mark.parametrize("step", [3, 8, 10])
@@ -133,9 +169,57 @@ def test_it_goes_on_from_its_checkpoint(trainer, tmp_path):
   kept = broken.read_metrics()
   again, same_end = run(trainer, broken)
   assert [row["step"] for row in again] == [row["step"] for row in expected]
-  assert again[:3] == kept  # seconds included
+  assert again[:4] == kept  # seconds included
   assert same_end.fingerprint() == end.fingerprint()
   assert not broken.checkpoint.exists()
+
+
+@pytest.mark.parametrize("step", [3, 18])
+def test_the_start_is_evaluated_once_and_changes_nothing(keras, tmp_path, step):
+  """Also if layers draw numbers in evaluation, as those of a VAE do."""
+
+  class Noise(keras.layers.Layer):
+    def __init__(self):
+      super().__init__()
+      self.noise = keras.layers.GaussianNoise(0.1)
+
+    def call(self, x):
+      return self.noise(x, training=True)
+
+  def make_model():
+    model = keras.Sequential(
+      [keras.Input((6,)), Noise(), keras.layers.Dense(2)]
+    )
+    model.compile(
+      "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    return model
+
+  trainer = tf_lottery.Trainer(make_model)
+  run_dir = run_directory.RunDirectory(tmp_path)
+  _, end = run(trainer, run_dir.level(0))
+
+  def interrupt(snapshot):
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    run(trainer, run_dir.level(1), captures={step: interrupt})
+  again, same_end = run(trainer, run_dir.level(1))
+  assert [row["step"] for row in again] == [0, 5, 10, 15, 20]
+  assert same_end.fingerprint() == end.fingerprint()
+
+
+def test_a_round_of_before_there_were_starts_resumes_as_it_is(
+  trainer, directory
+):
+  def interrupt(snapshot):
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    run(trainer, directory, captures={18: interrupt})
+  directory.write_metrics(directory.read_metrics()[1:])
+  history, _ = run(trainer, directory)
+  assert [row["step"] for row in history] == [5, 10, 15, 20]
 
 
 def test_a_done_round_is_read_back(trainer, directory):
@@ -158,11 +242,12 @@ def test_tensorboard_reads_the_metrics(trainer, directory):
         continue
       assert value.metadata.plugin_data.plugin_name == "scalars"
       found[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
-  assert found["val_loss", 5] == pytest.approx(history[0]["val_loss"])
+  assert found["val_loss", 0] == pytest.approx(history[0]["val_loss"])
+  assert found["val_loss", 5] == pytest.approx(history[1]["val_loss"])
   assert found["val_accuracy", 20] == history[-1]["val_accuracy"]
   tested = {row["step"] for row in history if "test_loss" in row}
   assert {step for tag, step in found if tag == "test_loss"} == tested
-  assert min(tested) % 8  # added at the end of its epoch
+  assert min(tested - {0}) % 8  # added at the end of its epoch
 
 
 def test_tensorboard_has_the_density_as_a_hyperparameter(trainer, directory):

@@ -5,6 +5,7 @@ called again on the same run directory, it reads back what is there.
 """
 
 import functools
+import logging
 import zlib
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -16,12 +17,16 @@ from tf_lottery import criteria
 from tf_lottery import patterns
 from tf_lottery import rewinding
 from tf_lottery import scopes
+from tf_lottery.experiments import widths
 from tf_lottery.experiments.gradual import gradual
+from tf_lottery.experiments.gradual_tfmot import gradual_tfmot
 from tf_lottery.masks import Mask
 from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
 from tf_lottery.tickets import Ticket
 from tf_lottery.training.trainer import Trainer
+
+_log = logging.getLogger("tf_lottery")
 
 Control = Callable[[Search, int, int], Round]
 
@@ -131,7 +136,7 @@ def small_dense(
   level: int,
   draw: int = 0,
   *,
-  make_model: Callable[[int], Any],
+  make_model: Callable[..., Any],
 ) -> Round:
   """A narrower dense network with about as many weights as the ticket.
 
@@ -139,22 +144,41 @@ def small_dense(
     search: the search.
     level: the Level of the ticket.
     draw: numbers the initialisations.
-    make_model: takes a number of prunable weights, and returns a compiled
-      model of about so many. The record's density is their number over that of
-      the whole network.
+    make_model: called with `width=`, a factor for the number of hidden units;
+      returns a compiled model of the search's generation. The record's density
+      is the number of its prunable weights over that of the whole network.
+
+  Raises:
+    ValueError: `make_model` fails at a width, or ignores it.
   """
   if done := search.find_control(level, "small_dense", draw):
     return done
   whole = search.ticket(level).mask
+  prunable = search.trainer.prunable
+  width, size = widths.closest_width(make_model, whole.kept, prunable)
+  if abs(size - whole.kept) > whole.kept / 10:
+    _log.warning(
+      "small_dense at Level %d has %s prunable weights, and the ticket keeps"
+      " %s: no width comes closer.",
+      level,
+      f"{size:,}",
+      f"{whole.kept:,}",
+    )
   seed = _seed(search, "small_dense", level, draw)
   trainer = Trainer(
-    functools.partial(make_model, whole.kept),
+    functools.partial(make_model, width=width),
     strategy=search.trainer.strategy,
     seed=seed,
+    prunable=prunable,
     jit=search.trainer.jit,
   )
   mask = Mask.ones(trainer.binding.shapes)
-  provenance = {"level": level, "control": "small_dense", "control_seed": seed}
+  provenance = {
+    "level": level,
+    "control": "small_dense",
+    "control_seed": seed,
+    "width": width,
+  }
   start = trainer.initial.without_random_states()
   return search.train_control(
     Ticket(mask, start, provenance),
@@ -167,7 +191,7 @@ def small_dense(
 
 # Controls that need a function that makes a model.
 WITH_MODEL: Mapping[str, Callable[..., Round]] = {
-  "gradual": gradual,
+  "gradual_tfmot": gradual_tfmot,
   "small_dense": small_dense,
 }
 
@@ -181,6 +205,7 @@ BY_NAME: Mapping[str, Control] = {
     fine_tune,
     learning_rate_rewind,
     rewind_to_init,
+    gradual,
   )
 }
 

@@ -1,240 +1,383 @@
-"""Experiments: the declaration of what to run, its name and its controls."""
+"""Experiments: the declaration of what to search, and how to prove it."""
 
 import dataclasses
 import functools
 import hashlib
+import inspect
 import json
 import os
 import pathlib
+import re
+from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
+
+import tensorflow as tf
 
 from tf_lottery import criteria
 from tf_lottery import patterns
 from tf_lottery import rewinding
+from tf_lottery import schedules
+from tf_lottery import scopes
+from tf_lottery.experiments import references
+from tf_lottery.experiments import values
 from tf_lottery.experiments.controls import BY_NAME
 from tf_lottery.experiments.controls import WITH_MODEL
-from tf_lottery.experiments.controls import Control
-from tf_lottery.experiments.controls import gradual
-from tf_lottery.experiments.controls import small_dense
-from tf_lottery.papers import datasets
-from tf_lottery.papers import networks
-from tf_lottery.papers import recipes
+from tf_lottery.objective import Objective
 from tf_lottery.storage import files
 from tf_lottery.storage import run_directory
-from tf_lottery.storage import schemas
 from tf_lottery.training.trainer import Trainer
+from tf_lottery.weights import Override
 
 CONTROLS = (*BY_NAME, *WITH_MODEL)
+CHOSEN = "chosen"
 
 # Fields that may grow later without making it another experiment.
-GROWING = ("controls", "control_levels", "reinits", "replicates")
-_KNOWN = {
-  "data": datasets.NAMES,
-  "keras": ("keras", "tf_keras"),
-  "criterion": tuple(criteria.BY_NAME),
-  "strategy": ("none", "mirrored", "multi_worker_mirrored", "tpu"),
-}
-_REWINDS = {
-  "init": rewinding.to_init,
-  "learning_rate": rewinding.learning_rate,
-  "finetune": rewinding.finetune,
-}
+GROWING = ("controls", "control_levels", "reinits", "replicates", "retrain")
+# Fields that say what it is called, and by which rule it is judged.
+_BESIDE = ("name", "title", "tolerance")
+# The fields of an experiment that `retrain` may replace.
+_RETRAINED = (
+  *("make_model", "model_args", "load_data", "data_args"),
+  *("epochs", "steps", "batch_size", "augment", "class_weight"),
+)
+# Reads the experiments that versions before 0.2 declared, by reference:
+# experiments know nothing of the papers.
+_PAPERS = "tf_lottery.papers:experiment"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-  """The declaration of an experiment. A field that is `None` is the recipe's.
+  """The declaration of an experiment: a model, its data, a search, its proof.
+
+  Functions may be given as they are, or as references
+  `"package.module:function"`. Those that other processes cannot import (lambdas
+  and functions inside of functions) run in this process only.
 
   Attributes:
-    data: Name of the data set; see `datasets.load_data`.
-    recipe: Name of the network and of its training; see `recipes.recipe`.
-    keras: `"keras"` (Keras 3) or `"tf_keras"`.
-    steps: Optimizer updates of each training. Warm-up and drops of the
-      learning rate are scaled with them.
+    make_model: Takes `model_args`, and returns a compiled Keras model of either
+      generation. Its optimizer and its loss train every Round. If it also
+      takes `width`, a factor for the size of its hidden layers, the control
+      `small_dense` can be trained.
+    load_data: Takes `data_args`, and `seed` if it has such a parameter: the
+      seed of the replicate, for the split. It returns training, validation
+      and test data as a tuple of three (of two without test data), or as a
+      dict with the keys `"train"`, `"validation"` and `"test"`. Each may have
+      any form that `find_ticket` takes.
+    model_args: Keyword arguments of `make_model`.
+    data_args: Keyword arguments of `load_data`.
+    epochs: See `find_ticket`, as for all fields down to `jit`.
+    steps: Give either `epochs` or `steps`.
     search_steps: Optimizer updates of a Level's training, if it is shorter than
       the final training.
-    learning_rate: The highest learning rate.
-    batch_size: Examples in a step.
-    evaluate_every: Distance between evaluations, `"100it"` or `"1ep"`.
-    criterion: `"magnitude"` or `"random"`.
-    pattern: Which weights are pruned together; see `patterns.get`.
-    levels: How often to prune, at least 1.
-    rate: The fraction of the remaining weights that each Level prunes, where
-      the recipe has no other.
-    rewind: `"init"`, a step such as `"500it"`, `"learning_rate"` or
-      `"finetune"`.
-    controls: Names of controls, from `CONTROLS`.
-    control_levels: The Levels that have controls. Empty means all of them.
+    batch_size: Defaults to `32`.
+    schedule: The density of each Level after the dense one. Defaults to
+      `geometric(10)`.
+    criterion: Defaults to `"magnitude"`.
+    scope: Defaults to the scope of `find_ticket`.
+    pattern: Defaults to single weights.
+    rewind: Also by name; see `rewinding.get`. Defaults to `"init"`.
+    evaluate_every: Defaults to `"1ep"`.
+    objective: Defaults to the accuracy that the model was compiled with, else
+      its loss.
+    augment: See `ArrayData`.
+    class_weight: Class -> its weight in the loss.
+    prunable: See `lottery_prune`.
+    strategy: The name of a strategy; see `Trainer`.
+    jit: See `Trainer`.
+    controls: Names of controls, from `CONTROLS`. Defaults to
+      `("random_reinit",)`, without which no ticket is winning.
+    control_levels: The Levels that have controls; `()` means all of them, and
+      `"chosen"`, the default, the smallest Level that matches the dense network
+      in the mean over replicates, and its neighbours.
     reinits: Random reinitialisations of each ticket. The paper has three.
-    replicates: Number of seeds, at least 1.
-    seed: Seed of the first replicate; each further one's is one higher. It
-      draws the initial weights, the order of the data and the split into
-      training and validation examples.
-    strategy: See `Trainer`.
+    retrain: Name -> fields that differ, of `make_model`, `model_args`,
+      `load_data`, `data_args`, `epochs`, `steps`, `batch_size`, `augment` and
+      `class_weight`. At the Levels that have controls, and for the dense
+      network, the ticket is also trained so.
+    replicates: Number of seeds, at least 1. Defaults to `3`.
+    seed: Seed of the first replicate; each further one's is one higher.
+    tolerance: By how much a ticket may be worse than the dense network and
+      still match it, in units of the metric. Defaults to `None`: see
+      `objective.default_tolerance`.
+    title: What it is, for people: `"ResNet on plants"`. Defaults to the names
+      of the functions.
+    name: The name of its directory. Defaults to the title and a hash of the
+      fields that make it another experiment.
 
   Raises:
     ValueError: A field is out of range.
 
   Example:
   ```python
-  experiment = Experiment(data="digits", steps=800, levels=5, replicates=3)
-  for replicate in range(experiment.replicates):
-    run(experiment, replicate, "runs")
+  experiment = Experiment(
+    make_model="plants.models:make_resnet",
+    load_data="plants.data:load",
+    epochs=20,
+    controls=("random_reinit", "shuffled_mask"),
+  )
+  print(prove(experiment, "runs"))
   ```
   """
 
-  data: str = "fashion_mnist"
-  recipe: str = "lenet_300_100"
-  keras: str = "keras"
+  make_model: Callable[..., Any] | str
+  load_data: Callable[..., Any] | str
+  model_args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  data_args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  epochs: float | None = None
   steps: int | None = None
   search_steps: int | None = None
-  learning_rate: float | None = None
-  batch_size: int | None = None
-  evaluate_every: str = "100it"
-  criterion: str = "magnitude"
-  pattern: str = "unstructured"
-  levels: int = 24
-  rate: float | None = None
-  rewind: str | None = None
-  controls: tuple[str, ...] = ()
-  control_levels: tuple[int, ...] = ()
+  batch_size: int = 32
+  schedule: Sequence[float] = schedules.geometric(10)
+  criterion: str | criteria.Criterion = "magnitude"
+  scope: str | scopes.Scope | None = None
+  pattern: str | patterns.Pattern | None = None
+  rewind: str | rewinding.Rewind = "init"
+  evaluate_every: str | int | rewinding.Step = "1ep"
+  objective: str | Objective | None = None
+  augment: Callable[..., Any] | str | None = None
+  class_weight: Mapping[int, float] | None = None
+  prunable: Override | None = None
+  strategy: str | tf.distribute.Strategy | None = None
+  jit: bool | None = None
+  controls: Sequence[str] = ("random_reinit",)
+  control_levels: Sequence[int] | str = CHOSEN
   reinits: int = 1
-  replicates: int = 1
+  retrain: Mapping[str, Mapping[str, Any]] = dataclasses.field(
+    default_factory=dict
+  )
+  replicates: int = 3
   seed: int = 0
-  strategy: str = "none"
+  tolerance: float | None = None
+  title: str | None = None
+  name: str | None = None
 
   def __post_init__(self):
-    for name in ("controls", "control_levels"):
-      object.__setattr__(self, name, tuple(getattr(self, name)))
+    schedule = schedules.check_schedule(self.schedule)
+    object.__setattr__(self, "schedule", schedule)
+    object.__setattr__(self, "controls", tuple(self.controls))
+    if not isinstance(self.control_levels, str):
+      object.__setattr__(self, "control_levels", tuple(self.control_levels))
+    elif self.control_levels != CHOSEN:
+      raise ValueError(
+        f"control_levels must be Levels, such as (3, 7), or {CHOSEN!r}; got"
+        f" {self.control_levels!r}."
+      )
+    self._check_numbers()
+    self._check_controls()
+    rewinding.Step.parse(self.evaluate_every)
+    rewinding.get(self.rewind)
+    criteria.get(self.criterion)
+    if isinstance(self.scope, str):
+      scopes.get(self.scope)
+    if self.pattern is not None:
+      patterns.get(self.pattern)
+
+  def _check_numbers(self) -> None:
+    for name in ("reinits", "replicates", "steps", "search_steps"):
+      value = getattr(self, name)
+      if value is not None and value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}.")
+    if self.batch_size < 1:
+      raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
+    if (self.epochs is None) == (self.steps is None):
+      raise ValueError(
+        f"Give either epochs or steps, got epochs={self.epochs} and"
+        f" steps={self.steps}."
+      )
+
+  def _check_controls(self) -> None:
     unknown = sorted(set(self.controls) - set(CONTROLS))
     if unknown:
       raise ValueError(
         f"controls may name {', '.join(CONTROLS)}; got {', '.join(unknown)}."
       )
-    outside = [n for n in self.control_levels if not 0 < n <= self.levels]
+    named = () if isinstance(self.control_levels, str) else self.control_levels
+    outside = [n for n in named if not 0 < n <= self.levels]
     if outside:
       raise ValueError(
-        f"control_levels must be from 1 to levels = {self.levels}, got"
-        f" {outside}."
+        f"control_levels must be from 1 to the {self.levels} Levels of the"
+        f" schedule, or {CHOSEN!r}; got {outside}."
       )
-    for name in ("levels", "reinits", "replicates", "steps", "batch_size"):
-      value = getattr(self, name)
-      if value is not None and value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}.")
-    for name, known in _KNOWN.items():
-      if getattr(self, name) not in known:
-        raise ValueError(
-          f"{name} must be one of {', '.join(known)}; got"
-          f" {getattr(self, name)!r}."
-        )
-    rewinding.Step.parse(self.evaluate_every)
-    patterns.get(self.pattern)
-    self.make_recipe()
-    if (
-      self.make_rewind() == rewinding.to_init()
-      and "rewind_to_init" in self.controls
-    ):
+    to_init = rewinding.get(self.rewind) == rewinding.to_init()
+    if to_init and "rewind_to_init" in self.controls:
       raise ValueError(
         "The control rewind_to_init needs a rewind to a later step, got"
         f" rewind={self.rewind!r}."
       )
+    for name, changes in self.retrain.items():
+      if not re.fullmatch(r"[a-z]\w*", name) or name in CONTROLS:
+        raise ValueError(
+          "A name in retrain must be of small letters, digits and _, and not"
+          f" that of a control; got {name!r}."
+        )
+      unknown = sorted(set(changes) - set(_RETRAINED))
+      if unknown:
+        raise ValueError(
+          f"retrain may replace {', '.join(_RETRAINED)}; got"
+          f" {', '.join(unknown)} for {name!r}."
+        )
+
+  # What it is called.
+
+  @property
+  def levels(self) -> int:
+    """How often to prune."""
+    return len(self.schedule)
+
+  @property
+  def heading(self) -> str:
+    """What it is, for people: the title, or the names of the functions."""
+    if self.title:
+      return self.title
+    model, data = (
+      references.words(function).rpartition(":")[2].rpartition(".")[2]
+      for function in (self.make_model, self.load_data)
+    )
+    model, data = model.removeprefix("make_"), data.removeprefix("load_")
+    return f"{model} on {data}".replace("_", " ")
 
   @property
   def id(self) -> str:
-    """A readable name with a hash of the fields that are not the defaults.
+    """The name of its directory: readable, with a hash of its fields.
 
-    A field that a later version adds does not change the id while it has its
-    default. Controls and replicates do not change it either, because more of
-    them may be asked for later.
+    A field that a later version adds does not change the hash while it has its
+    default. Controls, replicates and further Levels do not change it either,
+    because more of them may be asked for later.
     """
+    if self.name:
+      return self.name
+    written = self.to_json(strict=False)
     own = {
-      field.name: getattr(self, field.name)
+      field.name: written[field.name]
       for field in dataclasses.fields(self)
-      if field.name not in GROWING
+      if field.name not in (*GROWING, *_BESIDE, "schedule")
       and getattr(self, field.name) != field.default
     }
-    digest = hashlib.blake2b(
-      json.dumps(own, sort_keys=True).encode(), digest_size=4
-    ).hexdigest()
-    rewind = self.rewind or self.make_recipe().rewind
-    at_init = self.make_rewind() == rewinding.to_init()
-    words = [self.recipe, self.data, "init" if at_init else rewind]
-    if self.criterion != "magnitude":
-      words.append(self.criterion)
-    if self.pattern != "unstructured":
-      words.append(self.pattern)
-    return "-".join([*words, digest])
+    if self.schedule[0] != schedules.geometric(1)[0]:
+      own["schedule"] = self.schedule[0]
+    text = json.dumps(own, sort_keys=True).encode()
+    digest = hashlib.blake2b(text, digest_size=4).hexdigest()
+    slug = re.sub(r"[^a-z0-9]+", "-", self.heading.lower()).strip("-")
+    return f"{slug[:60] or 'experiment'}-{digest}"
 
-  def make_recipe(self) -> recipes.Recipe:
-    """Returns the recipe with the fields that are declared here."""
-    recipe = recipes.recipe(self.recipe)
-    if self.steps is not None:
-      recipe = recipe.scaled(self.steps)
-    declared = {
-      name: getattr(self, name)
-      for name in ("learning_rate", "batch_size", "rate")
-      if getattr(self, name) is not None
-    }
-    return dataclasses.replace(recipe, **declared)
+  # What it makes.
 
-  def make_rewind(self) -> rewinding.Rewind:
-    """Returns where the Rounds after the dense one start."""
-    name = self.rewind or self.make_recipe().rewind
-    if name in _REWINDS:
-      return _REWINDS[name]()
-    return rewinding.to_step(name)
+  def make(self, **more: Any) -> Any:
+    """Returns the compiled model, from `model_args` and further arguments."""
+    function = references.resolve(self.make_model)
+    return function(**{**self.model_args, **more})
 
-  def make_trainer(self, splits: datasets.Splits) -> Trainer:
+  def make_trainer(self) -> Trainer:
     """Returns a trainer, which all replicates can share."""
-    make_model = functools.partial(
-      self.make_recipe().make_model,
-      splits.input_shape,
-      splits.classes,
-      keras=self.keras,
+    return Trainer(
+      self.make,
+      strategy=self.strategy,
+      seed=self.seed,
+      prunable=self.prunable,
+      jit=self.jit,
     )
-    return Trainer(make_model, strategy=self.strategy, seed=self.seed)
 
-  def control(self, name: str, splits: datasets.Splits) -> Control:
-    """Returns a control by its name, for this network."""
-    make_model = functools.partial(
-      self.make_recipe().make_model, splits.input_shape, splits.classes
-    )
-    if name == "gradual":
-      return functools.partial(
-        gradual,
-        make_model=functools.partial(make_model, keras="tf_keras"),
-      )
-    if name == "small_dense":
+  def make_augment(self) -> Callable[..., Any] | None:
+    """Returns the augmentation of the training data; None if there is none."""
+    return None if self.augment is None else references.resolve(self.augment)
 
-      def make_small(size: int) -> Any:
-        width = networks.width_for(
-          self.make_recipe().network, splits.input_shape, splits.classes, size
-        )
-        return make_model(keras=self.keras, width=width)
+  def load(self, replicate: int) -> dict[str, Any]:
+    """Returns the data of a replicate, as arguments of `find_ticket`.
 
-      return functools.partial(small_dense, make_model=make_small)
-    return BY_NAME[name]
+    Raises:
+      ValueError: `load_data` returns something else than it must.
+    """
+    function = references.resolve(self.load_data)
+    arguments = dict(self.data_args)
+    if _takes(function, "seed"):
+      arguments["seed"] = self.seed + replicate
+    return _parts(function(**arguments))
 
-  @property
-  def trainings(self) -> int:
-    """How many Rounds all replicates have together."""
-    return self.replicates * (1 + self.levels + len(list(self.branches())))
+  @functools.cached_property
+  def has_width(self) -> bool:
+    """Whether the model can be made in other widths, for `small_dense`."""
+    return _takes(references.resolve(self.make_model), "width")
 
-  def branches(self) -> Iterator[tuple[int, str, int]]:
-    """Yields the Level, name and draw of each control of a replicate."""
-    levels = self.control_levels or range(1, self.levels + 1)
+  @functools.cached_property
+  def has_keras(self) -> bool:
+    """Whether the model can be made of either generation, by `keras=`."""
+    return _takes(references.resolve(self.make_model), "keras")
+
+  def branches(
+    self, chosen: Iterable[int] = ()
+  ) -> Iterator[tuple[int, str, int]]:
+    """Yields the Level, name and draw of each Round that is not a Level's.
+
+    Args:
+      chosen: The Levels that `control_levels="chosen"` stands for.
+    """
+    if isinstance(self.control_levels, str):
+      levels = tuple(chosen)
+    else:
+      levels = tuple(self.control_levels or range(1, self.levels + 1))
     for level in levels:
       for name in self.controls:
+        if name == "small_dense" and not self.has_width:
+          continue
         for draw in range(self.reinits if name == "random_reinit" else 1):
           yield level, name, draw
+    for name in self.retrain if levels else ():
+      for level in (0, *levels):
+        yield level, name, 0
 
-  def declare(self, directory: str | os.PathLike) -> None:
+  def trainings(self, chosen: Iterable[int] = ()) -> int:
+    """Returns how many Rounds all replicates have together."""
+    branches = len(list(self.branches(chosen)))
+    return self.replicates * (1 + self.levels + branches)
+
+  # On disk.
+
+  def to_json(self, *, strict: bool = True) -> dict[str, Any]:
+    """Returns its fields as JSON can hold them; see `values.to_json`."""
+    found = {}
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if field.name in ("make_model", "load_data"):
+        # A plain text: it is what people look for in the file.
+        if strict and references.reference(value) is None:
+          values.to_json(value)  # raises
+        found[field.name] = references.words(value)
+      else:
+        found[field.name] = values.to_json(value, strict=strict)
+    return found
+
+  @classmethod
+  def from_json(cls, fields: Mapping[str, Any]) -> "Experiment":
+    """Returns the experiment of `to_json`.
+
+    Raises:
+      ValueError: A field is unknown or out of range.
+    """
+    known = {field.name for field in dataclasses.fields(cls)}
+    if unknown := sorted(set(fields) - known):
+      raise ValueError(f"unknown fields: {', '.join(unknown)}")
+    return cls(**{name: values.from_json(v) for name, v in fields.items()})
+
+  def declare(
+    self, directory: str | os.PathLike, chosen: Iterable[int] = ()
+  ) -> None:
     """Writes `experiment.json` into a directory; `of_run` reads it."""
-    derived = {"id": self.id, "trainings": self.trainings}
-    declaration = {**derived, **dataclasses.asdict(self)}
+    derived = {
+      "id": self.id,
+      "heading": self.heading,
+      "levels": self.levels,
+      "trainings": self.trainings(chosen),
+    }
+    declaration = {**derived, **self.to_json(strict=False)}
     path = pathlib.Path(directory) / run_directory.EXPERIMENT
     files.write_json(path, declaration)
+
+
+_DERIVED = ("id", "heading", "levels", "trainings")
 
 
 def of_run(run_dir: str | os.PathLike) -> tuple[Experiment, int]:
@@ -242,7 +385,8 @@ def of_run(run_dir: str | os.PathLike) -> tuple[Experiment, int]:
 
   Raises:
     FileNotFoundError: no `experiment.json` says which experiment it was.
-    FileFormatError: the declaration is damaged, or of a newer version.
+    FileFormatError: the declaration is damaged, of a newer version, or names a
+      function that cannot be imported.
   """
   path = pathlib.Path(run_dir).resolve()
   replicate = run_directory.replicate_of(path)
@@ -252,16 +396,52 @@ def of_run(run_dir: str | os.PathLike) -> tuple[Experiment, int]:
   except FileNotFoundError:
     raise FileNotFoundError(
       f"No {run_directory.EXPERIMENT} says how {run_dir} was found. Give the"
-      " run directory of find_ticket.py or of a replicate of run_sweep.py; a"
-      " model of your own is exported by tf_lottery.export."
+      " run directory of find_ticket.py or of a replicate of run_sweep.py; what"
+      " find_ticket found is exported by tf_lottery.export."
     ) from None
-  for derived in ("id", "trainings"):
-    declared.pop(derived, None)
   try:
-    schemas.check(declared, Experiment)
-    return Experiment(**declared), replicate or 0
+    return _of_declaration(declared), replicate or 0
   except (TypeError, ValueError) as error:
     raise files.FileFormatError(
       f"{home / run_directory.EXPERIMENT} declares no experiment of this"
       f" version: {error}"
     ) from error
+
+
+def _of_declaration(declared: Mapping[str, Any]) -> Experiment:
+  if "recipe" in declared:  # of a version that knew only the papers' networks
+    fields = {k: v for k, v in declared.items() if k not in ("id", "trainings")}
+    return references.resolve(_PAPERS)(**fields)
+  fields = {k: v for k, v in declared.items() if k not in _DERIVED}
+  return Experiment.from_json(fields)
+
+
+def _takes(function: Callable[..., Any], name: str) -> bool:
+  """Whether a function has a parameter of a name."""
+  parameters = inspect.signature(function).parameters
+  kinds = [parameter.kind for parameter in parameters.values()]
+  return name in parameters or inspect.Parameter.VAR_KEYWORD in kinds
+
+
+def _parts(loaded: Any) -> dict[str, Any]:
+  """Names the parts of the data that `load_data` returned."""
+  if isinstance(loaded, tuple | list) and 2 <= len(loaded) <= 3:
+    parts = dict(zip(("train", "validation", "test"), loaded, strict=False))
+  elif isinstance(loaded, Mapping):
+    parts = dict(loaded)
+  else:
+    parts = {}
+  missing = {"train", "validation"} - parts.keys()
+  unknown = parts.keys() - {"train", "validation", "test"}
+  if missing or unknown or hasattr(parts["train"], "shape"):
+    kind = type(loaded).__name__
+    if isinstance(loaded, tuple | list):
+      kind += f" of {len(loaded)}: {[type(x).__name__ for x in loaded]}"
+    elif isinstance(loaded, Mapping):
+      kind += f" with the keys {sorted(map(str, loaded))}"
+    raise ValueError(
+      "load_data must return (train, validation, test) or (train, validation),"
+      " each in a form that find_ticket takes, such as (x, y); or a dict with"
+      f" the keys train, validation and, if there is any, test. Got a {kind}."
+    )
+  return {f"{name}_data": data for name, data in parts.items()}

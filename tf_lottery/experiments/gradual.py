@@ -1,124 +1,93 @@
-"""The control `gradual`: tfmot's own pruning within one training."""
+"""The control `gradual`: the density falls within one training."""
 
 import functools
-import importlib
-import time
-from collections.abc import Callable
-from typing import Any
+import logging
 
-import numpy as np
-
-from tf_lottery import wrappers
-from tf_lottery.masks import Mask
-from tf_lottery.rewinding import Snapshot
+from tf_lottery import patterns
+from tf_lottery import rewinding
 from tf_lottery.search.loop import Search
-from tf_lottery.search.recorder import Recorder
+from tf_lottery.search.protocol import MaskChanges
 from tf_lottery.search.rounds import Round
 from tf_lottery.tickets import Ticket
-from tf_lottery.training.data import ArrayData
-from tf_lottery.training.data import Data
-from tf_lottery.training.data import StreamData
+
+_log = logging.getLogger("tf_lottery")
+
+# As Zhu and Gupta recommend: the last mask trains for the last quarter, and the
+# network recovers for 100 steps between two changes.
+_FALLS_FOR = 3 / 4
+_FREQUENCY = 100
+# A short training has at least this many changes, if it has the steps.
+_CHANGES = 10
 
 
-def gradual(
-  search: Search,
-  level: int,
-  draw: int = 0,
-  *,
-  make_model: Callable[[], Any],
-) -> Round:
-  """Tfmot's gradual pruning: what a practitioner would use instead.
+def gradual(search: Search, level: int, draw: int = 0) -> Round:
+  """Gradual pruning: what a practitioner would use instead of a ticket.
 
-  From the same initial weights to the ticket's density in each layer, within
-  one training of the same length and in the same order of the data. It is
-  evaluated from three quarters on, when that density is reached. It does not
-  resume in the middle.
+  From the search's initial weights, one training as long as a Level's goes
+  from the dense network to the density of the Level, by the search's own
+  criterion, scope and pattern. The density falls in the first three quarters,
+  every 100 steps, or ten times in a shorter training; it is evaluated from
+  then on. It resumes like other Rounds.
 
   Args:
     search: the search.
     level: the Level of the ticket.
     draw: numbers the directory; nothing is drawn.
-    make_model: returns a compiled tf_keras model of the same architecture.
-
-  Raises:
-    ValueError: the training data are not arrays.
 
   Reference: Zhu and Gupta, arXiv 1710.01878.
   """
   ticket = search.ticket(level)
   if done := search.find_control(level, "gradual", draw):
+    if "control_seed" not in done.ticket.provenance:
+      _log.warning(
+        "%s was trained by an earlier version, by tfmot's gradual pruning,"
+        " which is now the control gradual_tfmot. Delete it to train it anew.",
+        done.directory.path,
+      )
     return done
-  data = search.protocol.train
-  if not isinstance(data, ArrayData):
-    raise ValueError(
-      "The control gradual needs training data as arrays, got a tf.data"
-      " pipeline. Leave it out."
-    )
-  wrappers.set_seed(search.seed)
-  model = make_model()
-  start = search.rounds[0].ticket.start
-  wrappers.bind(model).write(start)
-  directory = search.directory.control(level, "gradual", draw)
-  with (
-    search.directory.locked(),
-    Recorder(directory, -1, ticket.density) as recorder,
-  ):
-    final = _fit(search, data, model, ticket.mask, recorder)
-    mask = Mask({key: final[key] != 0 for key in ticket.mask})
-    provenance = {**ticket.provenance, "control": "gradual", "step": 0}
-    directory.save(Ticket(mask, start, provenance), directory.ticket)
-    directory.save(Snapshot(search.search_steps, final), directory.final)
-    record = recorder.record(
-      level=level,
-      density=mask.density,
-      start=0,
-      steps=search.search_steps,
-      seed=search.seed,
-    )
-    directory.finish(record)
-  return Round.of(record, directory)
-
-
-def _fit(
-  search: Search,
-  data: ArrayData,
-  model: Any,
-  mask: Mask,
-  recorder: Recorder,
-) -> dict[str, np.ndarray]:
-  """Trains the model under tfmot's schedule; returns its final weights."""
-  # Imported here, because it imports tfmot, which not everybody needs.
-  tfmot_gradual = importlib.import_module("tf_lottery.wrappers.keras2_gradual")
-  protocol = search.protocol
-  began = time.perf_counter()
-
-  def record(step, loss, pruned):
-    last = step == search.search_steps
-    evaluate = functools.partial(_evaluate_by_keras, pruned)
-    metrics = protocol.evaluate(evaluate, recorder.history, last=last)
-    recorder.seconds = time.perf_counter() - began
-    recorder.add({"step": step, "loss": loss, **metrics})
-
-  return tfmot_gradual.fit(
-    model,
-    # The batches on which the search's own trainer would train.
-    lambda step: data.batch(step, protocol.batch_size, protocol.seed),
-    search.search_steps,
-    {row.key: row.density for row in mask.table()},
-    every=protocol.evaluate_every,
-    on_evaluation=record,
+  provenance = {"control": "gradual", "control_seed": None}
+  dense = search.rounds[0].ticket
+  return search.train_control(
+    Ticket(dense.mask, dense.start, {**ticket.provenance, **provenance}),
+    draw,
+    rewind=rewinding.to_init(),
+    changes=_changes(search, search.schedule[level - 1]),
   )
 
 
-def _evaluate_by_keras(model: Any, data: Data) -> dict[str, float]:
-  if isinstance(data, StreamData):
-    return model.evaluate(data.make(0), verbose=0, return_dict=True)
-  x, y, weight = data.take(slice(None))
-  return model.evaluate(
-    x,
-    y,
-    sample_weight=weight,
-    batch_size=1000,
-    verbose=0,
-    return_dict=True,
-  )
+def densities(
+  steps: int, density: float, highest: float = 1.0
+) -> dict[int, float]:
+  """Returns the steps at which the density falls, and to what.
+
+  With n changes, the one at i / n of the way leaves
+
+      density + (1 - density) * (1 - i / n) ** 3
+
+  Args:
+    steps: The length of the training in optimizer updates, at least 1.
+    density: The last density, in (0, 1].
+    highest: The highest density that the pattern allows, in (0, 1].
+
+  Reference: Zhu and Gupta, arXiv 1710.01878, section 3.
+
+  >>> densities(4000, 0.5)[1500], densities(4000, 0.5)[3000]
+  (0.5625, 0.5)
+  """
+  end = max(1, int(steps * _FALLS_FOR))
+  every = max(1, min(_FREQUENCY, end // _CHANGES))
+  end -= end % every
+  return {
+    step: min(highest, density + (1 - density) * (1 - step / end) ** 3)
+    for step in range(every, end + 1, every)
+  }
+
+
+def _changes(search: Search, density: float) -> MaskChanges:
+  # n of m allows no density between 1 and the first that the search had.
+  nested = isinstance(search.pattern, patterns.NOfM)
+  highest = search.schedule[0] if nested else 1.0
+  return {
+    step: functools.partial(search.prune, None, density=now)
+    for step, now in densities(search.search_steps, density, highest).items()
+  }

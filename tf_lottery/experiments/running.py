@@ -2,68 +2,78 @@
 
 ```
 ROOT/
-  lenet_300_100-fashion_mnist-init-1f0c9a52/   one directory for an experiment
-    experiment.json                              its declaration
-    replicate_00/ replicate_01/ ...              one run directory each
+  my-model-on-my-data-1f0c9a52/   one directory for an experiment
+    experiment.json                 its declaration
+    replicate_00/ replicate_01/ ... one run directory each
 ```
 """
 
+import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
-from tf_lottery import schedules
+import numpy as np
+
+from tf_lottery.experiments import controls
+from tf_lottery.experiments.experiment import CHOSEN
 from tf_lottery.experiments.experiment import Experiment
-from tf_lottery.papers import datasets
+from tf_lottery.experiments.retraining import retrain
+from tf_lottery.objective import Objective
+from tf_lottery.search import rounds
 from tf_lottery.search.finding import find_ticket
 from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.storage.run_directory import replicate_directory
-from tf_lottery.training import augmentation
+from tf_lottery.training.data import as_data
 from tf_lottery.training.distribution import is_chief
 from tf_lottery.training.trainer import Trainer
+
+# Called with each Round as it ends, also with those that are read back.
+OnRound = Callable[[Round], None]
 
 
 def find(
   experiment: Experiment,
   replicate: int,
-  splits: datasets.Splits,
-  run_dir: str | os.PathLike,
+  run_dir: str | os.PathLike | None = None,
   *,
   trainer: Trainer | None = None,
+  data: Mapping[str, Any] | None = None,
   progress: bool | None = None,
-  on_round: Callable[[Round], None] | None = None,
+  on_round: OnRound | None = None,
 ) -> Search:
   """Searches for the tickets of one replicate, without controls.
 
   Args:
     experiment: the declaration.
     replicate: which replicate, from 0; its seed is the experiment's plus this.
-    splits: the data, split by the replicate's seed.
-    run_dir: the run directory.
+    run_dir: the run directory; see `find_ticket`.
     trainer: a trainer of the experiment, to share its compiled program.
+    data: what `experiment.load(replicate)` returned, if it is at hand.
     progress: see `find_ticket`.
     on_round: see `find_ticket`.
   """
-  recipe = experiment.make_recipe()
-  train = splits.train_data
-  if recipe.augment and len(splits.input_shape) == 3:
-    train = train.with_augment(augmentation.crop_and_flip)
   return find_ticket(
-    trainer or experiment.make_trainer(splits),
-    train,
-    validation_data=splits.validation_data,
-    test_data=splits.test_data,
-    steps=recipe.steps,
+    trainer or experiment.make_trainer(),
+    **(data or experiment.load(replicate)),
+    epochs=experiment.epochs,
+    steps=experiment.steps,
     search_steps=experiment.search_steps,
-    batch_size=recipe.batch_size,
-    schedule=schedules.geometric(experiment.levels, recipe.rate),
+    batch_size=experiment.batch_size,
+    schedule=experiment.schedule,
     criterion=experiment.criterion,
     pattern=experiment.pattern,
-    scope=recipe.scope,
-    rewind=experiment.make_rewind(),
+    scope=experiment.scope,
+    rewind=experiment.rewind,
     evaluate_every=experiment.evaluate_every,
+    objective=experiment.objective,
+    augment=experiment.make_augment(),
+    class_weight=experiment.class_weight,
     seed=experiment.seed + replicate,
     run_dir=run_dir,
     progress=progress,
@@ -76,10 +86,10 @@ def run(
   replicate: int,
   root: str | os.PathLike,
   *,
-  data_dir: str | os.PathLike | None = None,
+  with_controls: bool = True,
   trainer: Trainer | None = None,
   progress: bool | None = None,
-  on_round: Callable[[Round], None] | None = None,
+  on_round: OnRound | None = None,
 ) -> Search:
   """Runs one replicate with its controls; reads back what is done.
 
@@ -87,40 +97,130 @@ def run(
     experiment: the declaration.
     replicate: which replicate, from 0.
     root: the directory that holds the experiment's directory.
-    data_dir: see `datasets.load_data`.
+    with_controls: whether to train the controls too. With
+      `control_levels="chosen"` the Levels are chosen by the replicates that
+      are found so far, so find all of them before. Defaults to `True`.
     trainer: a trainer of the experiment, to share its compiled program.
     progress: see `find_ticket`.
     on_round: called with each `Round`, also with those of controls.
   """
-  seed = experiment.seed + replicate
-  splits = datasets.load_data(experiment.data, seed=seed, data_dir=data_dir)
-  trainer = trainer or experiment.make_trainer(splits)
-  if is_chief(trainer.strategy):
-    experiment.declare(pathlib.Path(root) / experiment.id)
+  trainer = trainer or experiment.make_trainer()
+  data = experiment.load(replicate)
   search = find(
     experiment,
     replicate,
-    splits,
     run_dir(experiment, replicate, root),
     trainer=trainer,
+    data=data,
     progress=progress,
     on_round=on_round,
   )
-  for level, name, draw in experiment.branches():
-    round_ = experiment.control(name, splits)(search, level, draw)
-    if on_round:
-      on_round(round_)
+  home = pathlib.Path(root) / experiment.id
+  chosen = chosen_levels(experiment, root) if with_controls else ()
+  if is_chief(trainer.strategy):
+    experiment.declare(home, chosen)
+  if with_controls:
+    train_controls(experiment, replicate, search, chosen, on_round=on_round)
   return search
 
 
+def train_controls(
+  experiment: Experiment,
+  replicate: int,
+  search: Search,
+  chosen: tuple[int, ...] = (),
+  *,
+  on_round: OnRound | None = None,
+) -> list[Round]:
+  """Trains the controls of a replicate, and what `retrain` declares.
+
+  Args:
+    experiment: the declaration.
+    replicate: which replicate, from 0.
+    search: what `find` returned for it.
+    chosen: the Levels that `control_levels="chosen"` stands for.
+    on_round: called with each `Round`.
+  """
+  again: dict[str, controls.Control] = {
+    name: _retraining(experiment, name, replicate)
+    for name in experiment.retrain
+  }
+  trained = []
+  for level, name, draw in experiment.branches(chosen):
+    control = again.get(name) or _control(experiment, name)
+    trained.append(control(search, level, draw))
+    if on_round:
+      on_round(trained[-1])
+  return trained
+
+
+def chosen_levels(
+  experiment: Experiment, root: str | os.PathLike
+) -> tuple[int, ...]:
+  """Returns the Levels that `control_levels="chosen"` stands for.
+
+  These are the smallest Level that matches the dense network, by the mean of
+  the validation values over the replicates that are found, and its neighbours.
+  If no Level matches, it is Level 1. There is none before all Levels of a
+  replicate are trained, and none if the experiment names its Levels.
+  """
+  if experiment.control_levels != CHOSEN:
+    return ()
+  found = _found(experiment, root)
+  if not found:
+    return ()
+  best = _smallest_matching(experiment, found)
+  near = range(best - 1, best + 2)
+  return tuple(level for level in near if 0 < level <= experiment.levels)
+
+
+def smallest_matching_level(
+  experiment: Experiment, root: str | os.PathLike
+) -> int:
+  """Returns the smallest Level that matches the dense network.
+
+  Validation values are compared, in the mean over the replicates of which all
+  Levels are trained. It is 0, the dense network, if no Level matches.
+
+  Raises:
+    ValueError: No replicate has all of its Levels yet.
+  """
+  found = _found(experiment, root)
+  if not found:
+    raise ValueError(
+      f"No replicate of {experiment.id} in {root} has all of its"
+      f" {experiment.levels} Levels yet. Run it to its end first."
+    )
+  return _smallest_matching(experiment, found)
+
+
+def count_done(experiment: Experiment, root: str | os.PathLike) -> int:
+  """Returns how many Rounds of all replicates are trained to their end."""
+  return sum(
+    directory.is_done
+    for replicate in range(experiment.replicates)
+    for *_, directory in RunDirectory(
+      run_dir(experiment, replicate, root), writes=False
+    ).rounds()
+  )
+
+
 def is_done(
-  experiment: Experiment, replicate: int, root: str | os.PathLike
+  experiment: Experiment,
+  replicate: int,
+  root: str | os.PathLike,
+  *,
+  with_controls: bool = True,
 ) -> bool:
   """Whether every Round of a replicate is trained to its end."""
   directory = RunDirectory(run_dir(experiment, replicate, root))
-  rounds = [directory.level(level) for level in range(experiment.levels + 1)]
-  rounds += [directory.control(*branch) for branch in experiment.branches()]
-  return all(round_.is_done for round_ in rounds)
+  done = [directory.level(level) for level in range(experiment.levels + 1)]
+  if with_controls:
+    chosen = chosen_levels(experiment, root)
+    if experiment.control_levels == CHOSEN and not chosen:
+      return False
+    done += [directory.control(*b) for b in experiment.branches(chosen)]
+  return all(round_.is_done for round_ in done)
 
 
 def run_dir(
@@ -128,3 +228,93 @@ def run_dir(
 ) -> pathlib.Path:
   """The run directory of a replicate."""
   return replicate_directory(pathlib.Path(root) / experiment.id, replicate)
+
+
+def _control(experiment: Experiment, name: str) -> controls.Control:
+  """Returns a control by its name, for this model."""
+  if name not in controls.WITH_MODEL:
+    return controls.BY_NAME[name]
+  make_model: Callable[..., Any] = experiment.make
+  if name == "gradual_tfmot" and experiment.has_keras:
+    make_model = functools.partial(experiment.make, keras="tf_keras")
+  return functools.partial(controls.WITH_MODEL[name], make_model=make_model)
+
+
+def _retraining(
+  experiment: Experiment, name: str, replicate: int
+) -> controls.Control:
+  """Returns the function that trains a ticket as `retrain[name]` declares."""
+  changes = dict(experiment.retrain[name])
+  for given, other in (("steps", "epochs"), ("epochs", "steps")):
+    if given in changes:
+      changes[other] = None
+  again = dataclasses.replace(experiment, retrain={}, **changes)
+
+  @functools.cache
+  def trainer() -> Trainer | None:
+    is_same = changes.keys().isdisjoint(("make_model", "model_args"))
+    return None if is_same else again.make_trainer()
+
+  @functools.cache
+  def data() -> dict[str, Any]:
+    return _prepared(again, again.load(replicate))
+
+  def control(search: Search, level: int, draw: int) -> Round:
+    train = data()["train_data"]
+    epochs = again.epochs or 0
+    steps = round(epochs * train.steps_per_epoch(again.batch_size))
+    return retrain(
+      search,
+      level,
+      draw,
+      name=name,
+      trainer=trainer(),
+      **data(),
+      batch_size=again.batch_size,
+      steps=again.steps or max(1, steps),
+    )
+
+  return control
+
+
+def _prepared(experiment: Experiment, data: dict[str, Any]) -> dict[str, Any]:
+  """Returns the data with the augmentation and the weights of classes."""
+  train = as_data(data["train_data"])
+  if augment := experiment.make_augment():
+    train = train.with_augment(augment)
+  if experiment.class_weight:
+    train = train.with_class_weight(experiment.class_weight)
+  return {**data, "train_data": train}
+
+
+# The Levels of a replicate, and the objective by which they are chosen.
+_Levels = tuple[list[Round], Objective]
+
+
+def _found(experiment: Experiment, root: str | os.PathLike) -> list[_Levels]:
+  """Reads the replicates of which all Levels are trained."""
+  found = []
+  for replicate in range(experiment.replicates):
+    path = run_dir(experiment, replicate, root)
+    directory = RunDirectory(path, writes=False)
+    try:
+      levels = rounds.read_levels(directory)
+      objective = Objective.from_declaration(directory.read_declaration())
+    except FileNotFoundError:
+      continue
+    if len(levels) > experiment.levels:
+      found.append((levels[: experiment.levels + 1], objective))
+  return found
+
+
+def _smallest_matching(experiment: Experiment, found: list[_Levels]) -> int:
+  """Chooses by the means over replicates, as one search chooses by values."""
+  objective = found[0][1]
+  name = f"val_{objective.name}"
+  means = []
+  for same in zip(*(levels for levels, _ in found), strict=True):
+    mean = float(np.mean([round_.metrics[name] for round_ in same]))
+    metrics = {**same[0].metrics, name: mean}
+    means.append(dataclasses.replace(same[0], metrics=metrics))
+  tolerance = experiment.tolerance
+  return rounds.smallest_matching_round(means, objective, tolerance).level

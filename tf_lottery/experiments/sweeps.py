@@ -21,8 +21,20 @@ from typing import Any
 
 from tf_lottery import _optional
 from tf_lottery.experiments import running
-from tf_lottery.experiments.experiment import GROWING
+from tf_lottery.experiments.experiment import CHOSEN
 from tf_lottery.experiments.experiment import Experiment
+
+_COMMAND = (
+  "import sys; from tf_lottery.experiments import sweeps;"
+  " sweeps.main(sys.argv[1])"
+)
+# Set in the processes of tasks.
+IN_TASK = "TF_LOTTERY_TASK"
+
+# Called with each task as it ends, and with the end of its output if it failed.
+OnDone = Callable[["Task", str | None], None]
+# A function that runs tasks, and returns the errors of those that failed.
+Runner = Callable[[Sequence["Task"], OnDone], dict[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,17 +46,17 @@ class Task:
     replicate: The number of the replicate, from 0.
     root: The directory that holds the experiment's directory. On a cluster, all
       machines must share it.
-    data_dir: See `datasets.load_data`.
     threads: Number of threads that the process may use.
     retries: How often to try again.
+    with_controls: Whether to train the controls too.
   """
 
   experiment: Experiment
   replicate: int
   root: str
-  data_dir: str | None = None
   threads: int = 1
   retries: int = 1
+  with_controls: bool = True
 
   def __str__(self) -> str:
     return str(self.run_dir.relative_to(self.root))
@@ -52,7 +64,12 @@ class Task:
   @property
   def is_done(self) -> bool:
     """Whether every Round is trained."""
-    return running.is_done(self.experiment, self.replicate, self.root)
+    return running.is_done(
+      self.experiment,
+      self.replicate,
+      self.root,
+      with_controls=self.with_controls,
+    )
 
   @property
   def run_dir(self) -> pathlib.Path:
@@ -64,35 +81,60 @@ class Task:
     """The file with the output of the process."""
     return self.run_dir.with_name(f"{self.run_dir.name}.log")
 
+  def to_json(self) -> str:
+    """Returns the task as text; `from_json` turns it back.
+
+    Raises:
+      NotPortableError: Another process cannot import what it needs.
+    """
+    fields = vars(self) | {"experiment": self.experiment.to_json()}
+    return json.dumps(fields)
+
+  @classmethod
+  def from_json(cls, text: str) -> "Task":
+    """Returns the task of a text."""
+    fields = json.loads(text)
+    experiment = Experiment.from_json(fields.pop("experiment"))
+    return cls(experiment, **fields)
+
 
 def grid(
-  base: Experiment, axes: Mapping[str, Sequence[Any]]
+  make: Callable[..., Experiment],
+  fields: Mapping[str, Any],
+  axes: Mapping[str, Sequence[Any]],
 ) -> list[Experiment]:
   """Returns one experiment for each combination of values.
 
   Args:
-    base: The experiment with all other fields.
+    make: Makes an experiment of fields: `Experiment` or `papers.experiment`.
+    fields: The fields that all of them have.
     axes: Field -> its values.
 
   Raises:
-    ValueError: There is no field of that name, or a value is out of range.
+    ValueError: There is no field of that name, a value is out of range, or two
+      combinations are the same experiment.
   """
-  names = {field.name for field in dataclasses.fields(base)}
-  names -= set(GROWING)  # one experiment, whatever they are
   for name in axes:
-    if name not in names:
+    if name not in fields:
       raise ValueError(
-        f"A grid is over fields that make an Experiment another one,"
-        f" {sorted(names)}; got {name!r}."
+        f"A grid is over fields of the experiment, {sorted(fields)}; got"
+        f" {name!r}."
       )
-  return [
-    dataclasses.replace(base, **dict(zip(axes, values, strict=True)))
+  made = [
+    make(**{**fields, **dict(zip(axes, values, strict=True))})
     for values in itertools.product(*axes.values())
   ]
+  if len({experiment.id for experiment in made}) < len(made):
+    raise ValueError(
+      "A grid is over fields that make another experiment, with a directory of"
+      f" its own; got {sorted(axes)}. Controls, replicates and the tolerance do"
+      " not, and an experiment with a name has one directory only."
+    )
+  return made
 
 
 def tasks(
-  declared: Iterable[Experiment], root: str | os.PathLike, **fields
+  declared: Iterable[Experiment], root: str | os.PathLike, **fields: Any
 ) -> list[Task]:
   """Returns the tasks of all replicates, each experiment's first one first."""
   made = [
@@ -103,19 +145,44 @@ def tasks(
   return sorted(made, key=lambda task: task.replicate)
 
 
-def run_local(
-  todo: Sequence[Task],
-  *,
-  processes: int,
-  on_done: Callable[[Task, str | None], None] = lambda task, error: None,
+def run_all(
+  todo: Sequence[Task], runner: Runner, on_done: OnDone = lambda *_: None
 ) -> dict[str, str]:
-  """Runs tasks on this machine.
+  """Runs tasks; those whose controls need all replicates in two passes.
+
+  With `control_levels="chosen"` the Levels that have controls are chosen when
+  all replicates are found.
+
+  Args:
+    todo: The tasks.
+    runner: `run_local` or `run_ray` with its options.
+    on_done: Called with each task as it ends.
+
+  Returns:
+    Task -> the end of its output, for the tasks that failed.
+  """
+  first = [
+    dataclasses.replace(task, with_controls=False)
+    for task in todo
+    if task.experiment.control_levels == CHOSEN
+  ]
+  failed = runner([task for task in first if not task.is_done], lambda *_: None)
+  rest = [task for task in todo if str(task) not in failed]
+  for task in todo:
+    if str(task) in failed:
+      on_done(task, failed[str(task)])
+  return failed | runner(rest, on_done)
+
+
+def run_local(
+  todo: Sequence[Task], on_done: OnDone = lambda *_: None, *, processes: int = 1
+) -> dict[str, str]:
+  """Runs tasks on this machine, each in a process of its own.
 
   Args:
     todo: The tasks. Those that are done already cost nothing.
-    processes: Number of tasks that run at a time.
-    on_done: A function that is called with each task as it ends, and with the
-      end of its output if it failed.
+    on_done: Called with each task as it ends.
+    processes: Number of tasks that run at a time. Defaults to `1`.
 
   Returns:
     Task -> the end of its output, for the tasks that failed.
@@ -143,9 +210,7 @@ def _result(future: concurrent.futures.Future) -> str | None:
 
 
 def run_ray(
-  todo: Sequence[Task],
-  *,
-  on_done: Callable[[Task, str | None], None] = lambda task, error: None,
+  todo: Sequence[Task], on_done: OnDone = lambda *_: None
 ) -> dict[str, str]:
   """Runs tasks on the Ray cluster that `ray.init` joined, or a local one.
 
@@ -159,9 +224,10 @@ def run_ray(
     import ray
   if not ray.is_initialized():
     ray.init(log_to_driver=False)
-  remote = ray.remote(run_task)
+  remote = ray.remote(_run_text)
   pending = {
-    remote.options(num_cpus=task.threads).remote(task): task for task in todo
+    remote.options(num_cpus=task.threads).remote(task.to_json(), sys.path): task
+    for task in todo
   }
   failed = {}
   while pending:
@@ -177,18 +243,30 @@ def run_ray(
   return failed
 
 
+def _run_text(text: str, path: list[str]) -> str | None:
+  """Runs a task on a worker of Ray, which must find the user's modules."""
+  sys.path[:] = list(dict.fromkeys([*sys.path, *path]))
+  return run_task(Task.from_json(text))
+
+
 def run_task(task: Task) -> str | None:
   """Runs a task in a process; returns the end of its output if it fails."""
   if task.is_done:
     return None
+  text = task.to_json()
   task.log.parent.mkdir(parents=True, exist_ok=True)
-  argument = json.dumps(dataclasses.asdict(task), default=str)
   for _ in range(1 + task.retries):
     with open(task.log, "ab") as log:
       process = subprocess.run(
-        [sys.executable, "-m", "tf_lottery.experiments.sweeps", argument],
+        [sys.executable, "-c", _COMMAND, text],
         env={
+          "TF_CPP_MIN_LOG_LEVEL": "2",
           **os.environ,
+          IN_TASK: "1",
+          # The user's modules are found as they are found here.
+          "PYTHONPATH": os.pathsep.join(
+            part or os.getcwd() for part in sys.path
+          ),
           "OMP_NUM_THREADS": str(task.threads),
           # Several processes may share a GPU.
           "TF_FORCE_GPU_ALLOW_GROWTH": "true",
@@ -206,17 +284,18 @@ def run_task(task: Task) -> str | None:
   return "\n".join(lines[-20:])
 
 
-def _main(argument: str) -> None:
-  """Runs the task of this process."""
+def main(text: str) -> None:
+  """Runs a task in this process, which was started for it."""
   import tensorflow as tf
 
-  fields = json.loads(argument)
-  experiment = Experiment(**fields.pop("experiment"))
-  task = Task(experiment, **fields)
-  tf.config.threading.set_intra_op_parallelism_threads(task.threads)
+  threads = json.loads(text)["threads"]
+  # Before the user's modules are imported, which may start TensorFlow.
+  tf.config.threading.set_intra_op_parallelism_threads(threads)
   tf.config.threading.set_inter_op_parallelism_threads(1)
-  running.run(experiment, task.replicate, task.root, data_dir=task.data_dir)
-
-
-if __name__ == "__main__":
-  _main(sys.argv[1])
+  task = Task.from_json(text)
+  running.run(
+    task.experiment,
+    task.replicate,
+    task.root,
+    with_controls=task.with_controls,
+  )

@@ -1,5 +1,6 @@
-"""Examples: the networks, recipes, data sets and claims of the papers."""
+"""Examples: the papers' networks, recipes, data, experiments and claims."""
 
 from tf_lottery.papers import datasets
 from tf_lottery.papers import networks
 from tf_lottery.papers import recipes
+from tf_lottery.papers.experiments import experiment

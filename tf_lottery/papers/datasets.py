@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,17 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 # Name -> how many training examples the papers hold out for validation.
 _HELD_OUT = {"mnist": 5000, "fashion_mnist": 5000, "cifar10": 5000}
+
+
+# Name -> the shape of an image; all have ten classes.
+INPUT_SHAPES: Mapping[str, tuple[int, ...]] = {
+  "digits": (8, 8),
+  "mnist_5k": (28, 28),
+  "mnist": (28, 28),
+  "fashion_mnist": (28, 28),
+  "cifar10": (32, 32, 3),
+}
+CLASSES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,14 +99,26 @@ def load_data(
   if name in _BUNDLED:
     load, scale, *cuts = _BUNDLED[name]
     train, validation, test = _split(*load(), scale, seed, cuts)
-    return Splits(train, validation, test, classes=10)
+    return Splits(train, validation, test, classes=CLASSES)
   if name not in _HELD_OUT:
     raise ValueError(f"data must be one of {list(NAMES)}, got {name!r}.")
   builder = _prepared_builder(name, data_dir)
   cuts = [_HELD_OUT[name]]
   validation, train = _split(*_read(builder, "train"), 255, seed, cuts)
   test = ArrayData(_read(builder, "test"), scale=255)
-  return Splits(train, validation, test, classes=10)
+  return Splits(train, validation, test, classes=CLASSES)
+
+
+def load(
+  name: str, *, seed: int = 0, data_dir: str | os.PathLike | None = None
+) -> dict[str, ArrayData]:
+  """Returns `load_data` in the form that an `Experiment` loads."""
+  splits = load_data(name, seed=seed, data_dir=data_dir)
+  return {
+    "train": splits.train_data,
+    "validation": splits.validation_data,
+    "test": splits.test_data,
+  }
 
 
 def _digits() -> Arrays:

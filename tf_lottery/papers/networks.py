@@ -3,7 +3,7 @@
 Each function takes `(input_shape, classes)` and returns a model that is not
 compiled. `width` multiplies the number of units or filters of every hidden
 layer, of which at least one is left. It makes small dense networks, to compare
-sparse ones with; see `width_for`.
+sparse ones with; see the control `small_dense`.
 
 All kernels are Glorot normal and all biases zero, as in Frankle and Carbin
 (arXiv 1803.03635, section 2), although later code draws He normal.
@@ -11,7 +11,6 @@ All kernels are Glorot normal and all biases zero, as in Frankle and Carbin
 
 import functools
 import importlib
-import math
 from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
@@ -161,56 +160,6 @@ def vgg19(
   stack.append(library.layers.GlobalAveragePooling2D())
   stack.append(_output(library, classes, weight_decay))
   return library.Sequential([library.Input(input_shape), *stack])
-
-
-def width_for(
-  network: Network,
-  input_shape: tuple[int, ...],
-  classes: int,
-  size: int,
-  keras: str = "keras",
-) -> float:
-  """Returns the width at which a network's size is closest to `size`.
-
-  Args:
-    network: A function of this module.
-    input_shape: Shape of one example.
-    classes: Number of classes.
-    size: The wanted number of weights in kernels, at least 1.
-    keras: `"keras"` (Keras 3) or `"tf_keras"`. Defaults to `"keras"`.
-
-  Raises:
-    ValueError: `size` is less than 1.
-  """
-  if size < 1:
-    raise ValueError(f"size must be at least 1, got {size}.")
-  build = functools.partial(network, input_shape, classes, keras=keras)
-  # With one unit in each hidden layer, a side that is not 1 does not scale.
-  fixed, whole = (_kernel_shapes(build(width=w)) for w in (1e-9, 1.0))
-
-  def count(width: float) -> int:
-    return sum(
-      math.prod(
-        one if one == all_ else one * _scaled(all_ // one, width)
-        for one, all_ in zip(*shapes, strict=True)
-      )
-      for shapes in zip(fixed, whole, strict=True)
-    )
-
-  low, high = 0.0, 1.0
-  while count(high) < size:
-    high *= 2
-  while low < (middle := (low + high) / 2) < high:
-    if count(middle) < size:
-      low = middle
-    else:
-      high = middle
-  return min(high, low, key=lambda width: abs(count(width) - size))
-
-
-def _kernel_shapes(model: Any) -> list[tuple[int, ...]]:
-  shapes = (tuple(weight.shape) for weight in model.trainable_weights)
-  return [shape for shape in shapes if len(shape) > 1]
 
 
 def _scaled(units: int, width: float) -> int:

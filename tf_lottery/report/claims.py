@@ -4,10 +4,9 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
+from tf_lottery.report.comparisons import Comparison
 from tf_lottery.report.records import RoundRecord
 
 
@@ -52,10 +51,12 @@ class Finding:
     reason: Why one cannot tell, in words; empty for the other two.
     first: The mean of the first method.
     second: The mean of the second method.
-    p: The p value of a one-sided Welch test. If it is small, the claim holds.
+    p: The p value of a one-sided test. If it is small, the claim holds.
     p_against: The p value of the opposite test. If it is small, the claim does
       not hold.
-    n: The number of replicates of the method that has fewer of them.
+    n: The number of pairs; without pairs, of replicates of the method that has
+      fewer of them.
+    test: The test: `"paired t"`, `"sign"` or `"Welch"`; empty if there is none.
   """
 
   claim: Claim
@@ -69,14 +70,18 @@ class Finding:
   p: float | None
   p_against: float | None
   n: int
+  test: str
 
 
 def findings(
   rounds: Sequence[RoundRecord],
   claims: Sequence[Claim],
-  tolerance: float = 0.005,
+  tolerance: float | None = None,
 ) -> list[Finding]:
-  """Tests claims on the Rounds of an experiment, by one-sided Welch tests.
+  """Tests claims on the Rounds of an experiment, each by itself.
+
+  The tests are one-sided, and paired where replicates have both methods; see
+  `comparisons.Comparison`.
 
   A claim *holds* if the test rejects its opposite at a significance of 5 %, and
   *does not hold* if the test rejects the claim itself. Claims about values are
@@ -90,7 +95,7 @@ def findings(
     rounds: The Rounds of one experiment.
     claims: The claims to test.
     tolerance: By how much a value may be worse and still count as as good, in
-      units of the metric. Defaults to `0.005`, half a point of accuracy.
+      units of the metric. Defaults to `None`: see `verdicts.tolerance_of`.
 
   Returns:
     One finding for each claim and measure that could be tested.
@@ -150,27 +155,30 @@ def _levels(
 def _at_level(
   rounds: Sequence[RoundRecord],
   claim: Claim,
-  tolerance: float,
+  tolerance: float | None,
   measure: str,
   level: int,
   density: float,
 ) -> Finding | None:
   """Tests a claim at one Level; None if a method has no values there."""
+  sign = -1 if claim.sooner else verdicts.direction(rounds)
+  values = summaries.values_by_replicate(rounds, measure)
   first, second = (
-    np.asarray(
-      summaries.replicate_values(
-        rounds, method, 0 if method == "dense" else level, measure
-      )
-    )
+    {
+      replicate: sign * value
+      for replicate, value in values.get(
+        (method, 0 if method == "dense" else level), {}
+      ).items()
+    }
     for method in (claim.first, claim.second)
   )
-  if not len(first) or not len(second):
+  if not first or not second:
     return None
-  sign = -1 if claim.sooner else verdicts.direction(rounds)
-  margin = tolerance if claim.as_good else 0.0
-  p = verdicts.welch(sign * first, sign * second, -margin)
-  p_against = verdicts.welch(sign * second, sign * first, margin)
-  n = min(len(first), len(second))
+  margin = 0.0
+  if claim.as_good:
+    margin = verdicts.tolerance_of(rounds, tolerance, measure)
+  compared = Comparison.of(first, second)
+  p, p_against = compared.p_greater(-margin), compared.p_less(-margin)
   word, reason = _word(p, p_against)
   return Finding(
     claim,
@@ -179,11 +187,12 @@ def _at_level(
     density,
     word,
     reason,
-    float(first.mean()),
-    float(second.mean()),
+    sign * float(compared.first.mean()),
+    sign * float(compared.second.mean()),
     p,
     p_against,
-    n,
+    compared.n,
+    compared.test,
   )
 
 

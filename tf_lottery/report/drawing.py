@@ -1,12 +1,15 @@
 """The look of figures: colours, markers, axes, and SVG inside a page.
 
 A method has the same colour, marker and line in every figure. Colour-blind
-readers can tell the colours apart: Okabe and Ito chose them for that. In a grey
-print, markers and lines tell the methods apart.
+readers can tell the colours apart: most are of Okabe and Ito, and of Tol, who
+chose them for that. In a grey print, markers and lines tell the methods apart.
+A figure is drawn once, for a light page; in the page, CSS turns it dark.
 """
 
+import colorsys
 import contextlib
 import dataclasses
+import functools
 import io
 import pathlib
 import re
@@ -24,27 +27,10 @@ from matplotlib.figure import Figure
 
 from tf_lottery.storage import files
 
-
-@dataclasses.dataclass(frozen=True)
-class Theme:
-  """The colours of a light or a dark page.
-
-  Attributes:
-    name: `"light"` or `"dark"`.
-    ink: The colour of text and axes.
-    faint: The colour of the grid.
-    ramp: The first and the last place in the colour map, in [0, 1], between
-      which its colours are legible on the page.
-  """
-
-  name: str
-  ink: str
-  faint: str
-  ramp: tuple[float, float]
-
-
-LIGHT = Theme("light", "#1c1e21", "#dfe1e5", (0.0, 0.85))
-DARK = Theme("dark", "#e4e6ea", "#3a3e45", (0.3, 1.0))
+# Text and axes, and the grid. On a page, the page's own colours replace them.
+INK = "#1c1e21"
+FAINT = "#dfe1e5"
+_OF_PAGE = {INK: "var(--ink)", FAINT: "var(--line)"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,52 +49,70 @@ STYLES = {
   "shuffled_mask": Style("shuffled mask", "#009E73", "^", "-."),
   "random_mask": Style("random mask", "#E69F00", "D", ":"),
   "one_shot": Style("one-shot", "#CC79A7", "v", (0, (6, 1, 1, 1, 1, 1))),
-  "fine_tune": Style("fine-tuning", "#009E73", "P", (0, (3, 1))),
+  "fine_tune": Style("fine-tuning", "#882255", "P", (0, (3, 1))),
   "learning_rate_rewind": Style(
-    "learning-rate rewinding", "#E69F00", "X", (0, (8, 2))
+    "learning-rate rewinding", "#7f7f1a", "X", (0, (8, 2))
   ),
-  "rewind_to_init": Style("rewound to init", "#D55E00", "<", (0, (1, 2))),
+  "rewind_to_init": Style("rewound to init", "#332288", "<", (0, (1, 2))),
   "gradual": Style("gradual pruning", "#56B4E9", ">", (0, (5, 1, 1, 1))),
   "small_dense": Style("small dense", "#8a8d93", "*", "--"),
 }
+# The looks of methods that have no style of their own.
+_OTHERS = (
+  ("#44AA99", "h", (0, (2, 1))),
+  ("#AA4499", "p", (0, (4, 1, 1, 1, 1, 1))),
+  ("#7a4f21", "d", (0, (7, 2, 2, 2))),
+  ("#b01030", "H", (0, (3, 3))),
+  ("#4d6a94", "8", (0, (1, 1))),
+)
 
-_WIDTH = 6.6
-_HEIGHT = 3.9
+_SIZE = (6.6, 3.9)
+_WIDE = (9.4, 4.6)
 _RAMP = "viridis"
 
 
-def style(method: str) -> Style:
-  """Returns the style of a method; a method without one is drawn in grey."""
-  label = method.replace("_", " ")
-  return STYLES.get(method, Style(label, "#8a8d93", "h", (0, (2, 1))))
+def style(method: str, among: Sequence[str] = ()) -> Style:
+  """Returns the style of a method.
+
+  Args:
+    method: The name of the method.
+    among: All methods of the figure. Those without a style of their own get
+      one by their order. Defaults to the method alone.
+  """
+  if method in STYLES:
+    return STYLES[method]
+  others = sorted({*among, method} - STYLES.keys())
+  look = _OTHERS[others.index(method) % len(_OTHERS)]
+  return Style(method.replace("_", " "), *look)
 
 
 @contextlib.contextmanager
-def themed(theme: Theme) -> Iterator[None]:
-  """Makes matplotlib draw in the colours of a theme, inside a `with` block."""
+def look() -> Iterator[None]:
+  """Makes matplotlib draw in the look of the report, inside a `with` block."""
   settings: dict[Any, Any] = {
     "axes.facecolor": "none",
-    "axes.edgecolor": theme.ink,
-    "axes.labelcolor": theme.ink,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
     "axes.linewidth": 0.8,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "figure.facecolor": "none",
+    "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
     "font.family": ["DejaVu Sans", "sans-serif"],
     "font.size": 11,
-    "grid.color": theme.faint,
+    "grid.color": FAINT,
     "grid.linewidth": 0.7,
     "legend.fontsize": 10.5,
     "legend.frameon": False,
     "lines.linewidth": 1.7,
     "lines.markersize": 5,
+    "savefig.facecolor": "white",
     "svg.fonttype": "none",
-    "svg.hashsalt": theme.name,
-    "text.color": theme.ink,
-    "xtick.color": theme.ink,
+    "svg.hashsalt": "tf_lottery",
+    "text.color": INK,
+    "xtick.color": INK,
     "xtick.labelsize": 10.5,
-    "ytick.color": theme.ink,
+    "ytick.color": INK,
     "ytick.labelsize": 10.5,
   }
   with matplotlib.rc_context(settings):
@@ -116,54 +120,71 @@ def themed(theme: Theme) -> Iterator[None]:
 
 
 def draw(
-  function: Callable[[Theme], Figure | None],
+  function: Callable[[], Figure | None],
   prefix: str,
   path: pathlib.Path,
-) -> dict[str, str] | None:
-  """Draws a figure in both themes, and writes the light one as SVG and PNG.
+) -> str | None:
+  """Draws a figure, and writes it as SVG and as PNG.
 
   Args:
-    function: Draws the figure in a theme. It returns None if there is nothing
-      to draw.
-    prefix: The beginning of all ids in the SVG elements, which makes them
+    function: Draws the figure. It returns None if there is nothing to draw.
+    prefix: The beginning of all ids in the SVG element, which makes them
       unique in a page with several figures.
     path: The files to write, without `.svg` and `.png`.
 
   Returns:
-    The SVG element for each theme's name; None if there is nothing to draw.
+    The SVG element for a page; None if there is nothing to draw.
   """
-  elements = {}
-  for theme in (LIGHT, DARK):
-    with themed(theme):
-      figure = function(theme)
-      if figure is None:
-        return None
-      elements[theme.name] = svg(figure, f"{prefix}-{theme.name}")
-      if theme is LIGHT:
-        whole = _saved(figure, "svg", facecolor="white")
-        files.write_bytes(path.with_suffix(".svg"), whole, durable=False)
-        image = _saved(figure, "png", dpi=160, facecolor="white")
-        files.write_bytes(path.with_suffix(".png"), image, durable=False)
-  return elements
+  with look():
+    figure = function()
+    if figure is None:
+      return None
+    drawing = _saved(figure, "svg")
+    # All is in its place: the second drawing need not look for it.
+    figure.set_layout_engine("none")
+    image = _saved(figure, "png", dpi=160)
+  files.write_bytes(path.with_suffix(".svg"), drawing, durable=False)
+  files.write_bytes(path.with_suffix(".png"), image, durable=False)
+  return element(drawing.decode(), prefix)
 
 
-def svg(figure: Figure, prefix: str) -> str:
-  """Returns a figure as an SVG element whose ids begin with `prefix`."""
-  text = _saved(figure, "svg").decode()
-  text = text[text.index("<svg") :]
+def element(svg: str, prefix: str) -> str:
+  """Returns an SVG file as an element for a light or a dark page.
+
+  Args:
+    svg: The text of the file.
+    prefix: The beginning of all ids in the element.
+  """
+  text = svg[svg.index("<svg") :]
   text = re.sub(r'\bid="', f'id="{prefix}-', text)
   text = re.sub(r'href="#', f'href="#{prefix}-', text)
-  return text.replace("url(#", f"url(#{prefix}-")
+  text = text.replace("url(#", f"url(#{prefix}-")
+  text = text.replace("fill: #ffffff", "fill: none", 1)  # the background
+  return re.sub(r"(?<=: )#[0-9a-f]{6}\b", lambda m: _of_page(m[0]), text)
 
 
-def axes(theme: Theme, x_label: str, y_label: str) -> tuple[Figure, Axes]:
+@functools.cache
+def _of_page(colour: str) -> str:
+  """Returns the CSS colour for a light or a dark page."""
+  if colour in _OF_PAGE:
+    return _OF_PAGE[colour]
+  rgb = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+  hue, lightness, saturation = colorsys.rgb_to_hls(*rgb)
+  lighter = colorsys.hls_to_rgb(hue, 0.35 + 0.65 * lightness, saturation)
+  dark = "".join(f"{round(255 * part):02x}" for part in lighter)
+  return f"light-dark({colour}, #{dark})"
+
+
+def axes(
+  x_label: str, y_label: str, *, wide: bool = False
+) -> tuple[Figure, Axes]:
   """Makes a figure with one pair of axes."""
-  figure = Figure(figsize=(_WIDTH, _HEIGHT))
+  figure = Figure(figsize=_WIDE if wide else _SIZE)
   axes = figure.add_subplot()
   axes.set_xlabel(x_label)
   axes.set_ylabel(y_label)
   axes.set_axisbelow(True)
-  axes.grid(axis="y", color=theme.faint)
+  axes.grid(axis="y", color=FAINT)
   return figure, axes
 
 
@@ -192,17 +213,17 @@ def density_axis(axes: Axes, densities: Sequence[float]) -> None:
 
 
 def legend(figure: Figure) -> None:
-  """Puts a legend above the axes, with as many columns as fit, at most six."""
+  """Puts a legend above the axes, in as many of at most 8 columns as fit."""
   handles, labels = figure.axes[0].get_legend_handles_labels()
   renderer = backend_agg.FigureCanvasAgg(figure).get_renderer()
-  for columns in range(min(len(labels), 6), 0, -1):
+  for columns in range(min(len(labels), 8), 0, -1):
     made = figure.legend(
       handles,
       labels,
       loc="outside upper center",
       ncols=columns,
-      columnspacing=1.5,
-      handlelength=2.6,
+      columnspacing=1.2,
+      handlelength=2.4,
     )
     if made.get_window_extent(renderer).width < figure.bbox.width:
       return
@@ -210,11 +231,11 @@ def legend(figure: Figure) -> None:
       made.remove()
 
 
-def ramp(theme: Theme, count: int) -> list[tuple[float, ...]]:
+def ramp(count: int) -> list[tuple[float, ...]]:
   """Returns colours along the colour map, for lines that have an order."""
-  low, high = theme.ramp
   colours = matplotlib.colormaps[_RAMP]
-  return [colours(value) for value in np.linspace(low, high, count)]
+  # The last colours are too pale for a white page.
+  return [colours(value) for value in np.linspace(0, 0.85, count)]
 
 
 def _saved(figure: Figure, kind: str, **options) -> bytes:

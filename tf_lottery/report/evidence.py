@@ -13,6 +13,7 @@ from tf_lottery import objective
 from tf_lottery.masks import Mask
 from tf_lottery.report import claims
 from tf_lottery.report import records
+from tf_lottery.report import run_folders
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
 
@@ -27,14 +28,14 @@ class Evidence:
     runs: The run directories.
     rounds: All Rounds in these directories, finished or not.
     tolerance: How much worse than the dense network a ticket may be and still
-      match it, in units of the metric.
+      match it, in units of the metric; None for the default.
     tested: The claims to test on this experiment.
   """
 
   experiment: str
-  runs: tuple[records.Run, ...]
+  runs: tuple[run_folders.Run, ...]
   rounds: tuple[records.RoundRecord, ...]
-  tolerance: float = 0.005
+  tolerance: float | None = None
   tested: Sequence[claims.Claim] = ()
 
   @functools.cached_property
@@ -86,6 +87,11 @@ class Evidence:
     )
 
   @functools.cached_property
+  def sign(self) -> int | None:
+    """1 if more of the metric is better, -1 if less is; None if unknown."""
+    return verdicts.direction(self.compared) if self.has_direction else None
+
+  @functools.cached_property
   def has_direction(self) -> bool:
     """Whether it is known if more or less of the metric is better."""
     try:
@@ -113,6 +119,11 @@ class Evidence:
       ours = {r.level for r in self.rounds if r.run == str(run.path)}
       missing += sum(level not in ours for level in range(levels))
     return begun + missing
+
+  @property
+  def by_hand(self) -> bool:
+    """Whether the replicates were started one by one, without a declaration."""
+    return len(self.runs) > 1 and self.runs[0].home == self.runs[0].path
 
   @property
   def masks(self) -> dict[int, tuple[Mask, list[str]]]:
@@ -143,6 +154,11 @@ class Evidence:
     """Returns one row for each method and Level; see `summaries.summarise`."""
     return summaries.summarise(self.compared, measure)
 
+  def tolerance_at(self, when: str = summaries.EARLY) -> float:
+    """Returns the tolerance, or the default; see `verdicts.tolerance_of`."""
+    measure = self.fields[when]
+    return verdicts.tolerance_of(self.compared, self.tolerance, measure)
+
   def verdicts(self, when: str = summaries.EARLY) -> list[verdicts.Verdict]:
     """Returns one verdict for each Level; see `verdicts.verdicts`.
 
@@ -164,7 +180,7 @@ class Evidence:
 
 def gather(
   paths: Iterable[str | os.PathLike],
-  tolerance: float = 0.005,
+  tolerance: float | None = None,
   claims_by_recipe: Mapping[str, Sequence[claims.Claim]] | None = None,
 ) -> list[Evidence]:
   """Reads the evidence of each experiment at and below some paths.
@@ -172,7 +188,8 @@ def gather(
   Args:
     paths: Run directories, or folders that contain some at any depth.
     tolerance: How much worse than the dense network a ticket may be and still
-      match it, in units of the metric. At least 0. Defaults to `0.005`.
+      match it, in units of the metric. At least 0. Defaults to `None`: see
+      `verdicts.tolerance_of`.
     claims_by_recipe: The claims to test on the experiments of a recipe, by the
       name of the recipe. Defaults to `None`: no claims.
 
@@ -185,8 +202,8 @@ def gather(
     ValueError: The tolerance is negative.
   """
   verdicts.check_tolerance(tolerance)
-  by_home: dict[pathlib.Path, list[records.Run]] = {}
-  for run in records.find_runs(paths):
+  by_home: dict[pathlib.Path, list[run_folders.Run]] = {}
+  for run in run_folders.find_runs(paths):
     by_home.setdefault(run.home, []).append(run)
   ids = collections.Counter(runs[0].experiment for runs in by_home.values())
   found = []

@@ -13,11 +13,10 @@ from matplotlib.figure import Figure
 from tf_lottery import masks
 from tf_lottery.report import drawing
 from tf_lottery.report import figures
-from tf_lottery.report import records
 from tf_lottery.report import summaries
 from tf_lottery.report import wording
+from tf_lottery.report import workers
 from tf_lottery.report.evidence import Evidence
-from tf_lottery.storage import run_directory
 
 # The densities of figures 1 and 3 of Frankle and Carbin, and some lower ones.
 _CHOSEN = (0.513, 0.211, 0.135, 0.07, 0.036, 0.012)
@@ -32,44 +31,52 @@ class Picture:
     name: The name of its files, without `.svg` and `.png`.
     caption: What the figure shows, and how to read it.
     alt: What the figure shows, for readers who do not see it.
-    light: The SVG element for a light page.
-    dark: The SVG element for a dark page.
+    svg: The SVG element, for a light or a dark page.
     wide: Whether the figure takes the whole width of the page.
   """
 
   name: str
   caption: str
   alt: str
-  light: str
-  dark: str
+  svg: str
   wide: bool = False
 
 
 # A figure before it is drawn: its name, caption and alternative text, and the
-# function that draws it in a theme.
-Sketch = tuple[str, str, str, Callable[[drawing.Theme], Figure | None]]
+# function that draws it.
+Sketch = tuple[str, str, str, Callable[[], Figure | None]]
 
 
 def pictures(
-  evidence: Evidence, folder: pathlib.Path, prefix: str
-) -> list[Picture]:
-  """Draws the figures of an experiment, and writes them into a folder.
+  found: Sequence[Evidence], folder: pathlib.Path, prefixes: Sequence[str]
+) -> list[list[Picture]]:
+  """Draws the figures of some experiments, and writes them into a folder.
 
   Args:
-    evidence: The runs of the experiment and their statistics.
+    found: The runs of each experiment and their statistics.
     folder: The folder for the SVG and PNG files.
-    prefix: The beginning of the names of files and of the ids in the page.
+    prefixes: For each experiment, the beginning of the names of files and of
+      the ids in the page.
 
   Returns:
-    The figures, without those for which there is nothing to draw.
+    For each experiment its figures, without those for which there is nothing
+    to draw.
   """
-  drawn = []
-  for name, caption, alt, function in sketches(evidence):
-    name = prefix + name
-    elements = drawing.draw(function, name, folder / name)
-    if elements is not None:
-      wide = name.endswith((f"-{summaries.EARLY}", "input"))
-      drawn.append(Picture(name, caption, alt, **elements, wide=wide))
+  plans = [
+    (number, prefixes[number] + name, caption, alt, function)
+    for number, evidence in enumerate(found)
+    for name, caption, alt, function in sketches(evidence)
+  ]
+  jobs = [
+    functools.partial(drawing.draw, function, name, folder / name)
+    for _, name, _, _, function in plans
+  ]
+  drawn: list[list[Picture]] = [[] for _ in found]
+  for plan, svg in zip(plans, workers.run(jobs), strict=True):
+    number, name, caption, alt, _ = plan
+    if svg is not None:
+      wide = name.endswith("input")
+      drawn[number].append(Picture(name, caption, alt, svg, wide=wide))
   return drawn
 
 
@@ -119,17 +126,22 @@ def _against_density(
       " Lines are means over replicates; bars, and the band of the dense"
       " network, go from minimum to maximum."
     )
-  if percent and _is_cut(rows):
+  sign = None if is_step else evidence.sign
+  tolerance = evidence.tolerance_at()
+  if sign is not None and figures.scale_of(rows, sign, tolerance):
     caption += (
-      f" Values more than {100 * figures.LOWEST:.0f} points below dense are"
-      " cut off; the table has them."
+      " In the shaded part the scale is compressed, so that values far from"
+      " the dense network's are shown too."
     )
   draw = functools.partial(
     figures.against_density,
     rows,
     _label(what if is_step else evidence.metric, percent),
     percent=percent,
+    sign=sign,
+    tolerance=tolerance,
     whole=is_step,
+    wide=measure == evidence.fields[summaries.EARLY],
   )
   return name, caption, _alt(what, rows, percent), draw
 
@@ -154,12 +166,6 @@ def _alt(what: str, rows: Sequence[summaries.Summary], percent: bool) -> str:
   return f"Line chart, {what}: {'; '.join(parts)}."
 
 
-def _is_cut(rows: Sequence[summaries.Summary]) -> bool:
-  """Returns whether the figure cuts off values far below the dense one."""
-  dense = [row.mean for row in rows if row.method == "dense"]
-  return bool(dense) and min(r.low for r in rows) < dense[0] - figures.LOWEST
-
-
 def _curves(evidence: Evidence) -> Sketch:
   lines = []
   for level, density in _levels(evidence, _CHOSEN, dense=True):
@@ -180,6 +186,8 @@ def _curves(evidence: Evidence) -> Sketch:
       lines,
       _label(name, evidence.percent),
       percent=evidence.percent,
+      sign=evidence.sign,
+      tolerance=evidence.tolerance_at(),
     ),
   )
 
@@ -216,15 +224,9 @@ def _mean_curve(
     for r in evidence.compared
     if r.level == level and r.method in ("dense", "ticket")
   ]
-  name = f"val_{evidence.monitor}"
-  curves = []
-  for round_ in [r for r in rounds if r.done] or rounds:
-    directory = run_directory.RunDirectory(round_.run, writes=False)
-    values = {
-      int(row["step"]) - round_.start: records.number(row, name)
-      for row in records.read_rows(directory.level(level))
-    }
-    curves.append({step: v for step, v in values.items() if v is not None})
+  curves = [
+    dict(round_.curve) for round_ in [r for r in rounds if r.done] or rounds
+  ]
   if not curves:
     return [], []
   steps = sorted(set.intersection(*map(set, curves)))

@@ -8,23 +8,18 @@ import dataclasses
 import functools
 import math
 import os
-import pathlib
 from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
-from typing import TypeVar
 
 from tf_lottery.objective import Direction
 from tf_lottery.objective import Objective
 from tf_lottery.objective import default_name
-from tf_lottery.storage import files
+from tf_lottery.report.run_folders import Run
+from tf_lottery.report.run_folders import read_or_note
 from tf_lottery.storage import run_directory
 from tf_lottery.tickets import TicketFile
-
-_Value = TypeVar("_Value")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +51,17 @@ class RoundRecord:
     test_early: The test value at that step.
     val_end: The validation value at the last step.
     test_end: The test value at the last step.
+    val_start: The validation value before the first step; None if the Round was
+      not evaluated there, as those of early versions.
+    test_start: The test value before the first step.
     damage: Which of its files could not be read, and why; one sentence a line.
     start: The step of the weights that this Round began with. It is above 0 if
       the Round goes on from weights that other Rounds trained.
     versions: The versions and the machine that the Round was trained with.
+    curve: The step and the validation value of each evaluation, of the dense
+      network and of tickets. Steps count from the start of this Round.
+    ended: When its last file was written, in seconds since 1970; None if it is
+      not done.
   """
 
   run: str
@@ -79,92 +81,15 @@ class RoundRecord:
   test_early: float | None = None
   val_end: float | None = None
   test_end: float | None = None
+  val_start: float | None = None
+  test_start: float | None = None
   damage: str = ""
   start: int = 0
   versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-  """A run directory, its declaration and its place in an experiment.
-
-  Attributes:
-    path: The run directory.
-    experiment: The id of the experiment.
-    replicate: The number of the replicate in the experiment.
-    home: The directory of the experiment; the run's own if it stands alone.
-    declaration: The declaration of the run; empty if it cannot be read.
-    experiment_declaration: The declaration of the experiment; empty if the run
-      stands alone, or if it cannot be read.
-    damage: Which of the two cannot be read, and why.
-  """
-
-  path: pathlib.Path
-  experiment: str
-  replicate: int
-  home: pathlib.Path
-  declaration: Mapping[str, Any]
-  experiment_declaration: Mapping[str, Any]
-  damage: tuple[str, ...]
-
-  @classmethod
-  def at(cls, path: str | os.PathLike) -> "Run":
-    """Reads a run: `ROOT/ID/replicate_00`, or one that stands alone."""
-    path = pathlib.Path(path).resolve()
-    replicate = run_directory.replicate_of(path)
-    if not (path.parent / run_directory.EXPERIMENT).is_file():
-      replicate = None
-    home = path if replicate is None else path.parent
-    damage: list[str] = []
-    experiment = (
-      _read(lambda: run_directory.read_experiment(home), damage) or {}
-    )
-    declaration = _read(_directory(path).read_declaration, damage) or {}
-    declared = None if replicate is None else experiment.get("id")
-    return cls(
-      path,
-      declared or home.name,
-      replicate or 0,
-      home,
-      declaration,
-      experiment,
-      tuple(damage),
-    )
-
-  @property
-  def directory(self) -> run_directory.RunDirectory:
-    """The files of the run, for reading only."""
-    return _directory(self.path)
-
-
-def find_runs(paths: Iterable[str | os.PathLike]) -> list[Run]:
-  """Returns the runs at and below some paths, by experiment and replicate.
-
-  Args:
-    paths: Run directories, or folders that contain some at any depth. A run
-      that lies below several of them is returned once.
-
-  Raises:
-    FileNotFoundError: A path is not a directory, or has no run below it.
-  """
-  found: dict[pathlib.Path, Run] = {}
-  for path in map(pathlib.Path, paths):
-    if not path.is_dir():
-      raise FileNotFoundError(
-        f"A run must be a directory, got {path}. Give a run directory, or a"
-        " folder above some."
-      )
-    below = [Run.at(folder) for folder in _run_folders(path)]
-    if not below:
-      raise FileNotFoundError(
-        f"There is no run in {path}: none of its folders has a"
-        " declaration.json. Give the run_dir of find_ticket, or a folder above"
-        " it."
-      )
-    found |= {run.path: run for run in below}
-  return sorted(
-    found.values(), key=lambda run: (run.experiment, run.home, run.replicate)
+  curve: tuple[tuple[int, float], ...] = dataclasses.field(
+    default=(), compare=False, repr=False
   )
+  ended: float | None = dataclasses.field(default=None, compare=False)
 
 
 def read_rounds(run: Run | str | os.PathLike) -> list[RoundRecord]:
@@ -187,7 +112,7 @@ def read_rows(
   read = functools.partial(
     directory.read_metrics, lambda error: noted.append(str(error))
   )
-  return _read(read, noted) or []
+  return read_or_note(read, noted) or []
 
 
 def read_ticket(
@@ -203,7 +128,7 @@ def read_ticket(
   Returns:
     None if there is no ticket, or if it cannot be read.
   """
-  return _read(
+  return read_or_note(
     lambda: TicketFile(directory.ticket), [] if damage is None else damage
   )
 
@@ -212,29 +137,6 @@ def number(row: Mapping[str, float], name: str) -> float | None:
   """Returns a number of a row; None if it is absent or not finite."""
   value = row.get(name)
   return value if value is not None and math.isfinite(value) else None
-
-
-def _directory(path: pathlib.Path) -> run_directory.RunDirectory:
-  return run_directory.RunDirectory(path, writes=False)
-
-
-def _run_folders(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  for folder, below, names in os.walk(path):
-    # Other runs may lie in a run's folder, beside its Rounds.
-    below[:] = [name for name in below if not name.startswith("level_")]
-    if run_directory.DECLARATION in names:
-      yield pathlib.Path(folder)
-
-
-def _read(read: Callable[[], _Value], damage: list[str]) -> _Value | None:
-  """Reads a file; returns None if it is absent or damaged, and notes damage."""
-  try:
-    return read()
-  except FileNotFoundError:
-    return None  # not written yet
-  except (OSError, files.FileFormatError) as error:
-    damage.append(str(error))
-    return None
 
 
 def _read_round(
@@ -246,14 +148,16 @@ def _read_round(
 ) -> RoundRecord:
   damage: list[str] = []
   # Before the rows: a Round that ends between the two is then not done yet.
-  record = _read(directory.read_record, damage) or {}
+  record = read_or_note(directory.read_record, damage) or {}
   rows = read_rows(directory, damage)
   ticket = functools.cache(lambda: read_ticket(directory, damage))
   monitor, direction = _objective(run.declaration, rows)
   start = _start(record, control, ticket)
-  last = rows[-1] if rows else {}
+  untrained = _untrained(rows, start)
+  trained = rows[1:] if untrained else rows
+  last = trained[-1] if trained else {}
   early = min(
-    (row for row in rows if math.isfinite(row["val_loss"])),
+    (row for row in trained if math.isfinite(row["val_loss"])),
     key=lambda row: row["val_loss"],
     default={},
   )
@@ -275,10 +179,31 @@ def _read_round(
     test_early=number(early, f"test_{monitor}"),
     val_end=number(last, f"val_{monitor}"),
     test_end=number(last, f"test_{monitor}"),
+    val_start=number(untrained, f"val_{monitor}"),
+    test_start=number(untrained, f"test_{monitor}"),
     damage="\n".join(damage),
     start=start,
     versions=record.get("versions", {}),
+    curve=() if control else _curve(trained, f"val_{monitor}", start),
+    ended=directory.ended,
   )
+
+
+def _curve(
+  rows: Sequence[Mapping[str, float]], name: str, start: int
+) -> tuple[tuple[int, float], ...]:
+  """Returns the steps and the values of a metric where it is finite."""
+  values = ((int(row["step"]) - start, number(row, name)) for row in rows)
+  return tuple((step, value) for step, value in values if value is not None)
+
+
+def _untrained(
+  rows: Sequence[Mapping[str, float]], start: int
+) -> Mapping[str, float]:
+  """Returns the row before the first step; empty if there is none."""
+  if rows and rows[0]["step"] == start and "loss" not in rows[0]:
+    return rows[0]
+  return {}
 
 
 def _start(

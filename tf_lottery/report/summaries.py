@@ -107,13 +107,24 @@ def replicate_values(
   rounds: Sequence[RoundRecord], method: str, level: int, measure: str
 ) -> list[float]:
   """Returns one value for each replicate: the mean over its draws."""
-  draws = collections.defaultdict(list)
-  for round_ in rounds:
+  found = values_by_replicate(rounds, measure).get((method, level), {})
+  return list(found.values())
+
+
+def values_by_replicate(
+  rounds: Sequence[RoundRecord], measure: str
+) -> dict[tuple[str, int], dict[int, float]]:
+  """Returns (method, Level) -> replicate -> the mean over its draws."""
+  draws: dict[tuple[str, int], dict[int, list[float]]] = {}
+  for round_ in sorted(rounds, key=lambda round_: round_.replicate):
     value = getattr(round_, measure)
-    ours = (round_.method, round_.level) == (method, level)
-    if ours and round_.done and value is not None:
-      draws[round_.replicate].append(value)
-  return [float(np.mean(values)) for _, values in sorted(draws.items())]
+    if round_.done and value is not None:
+      ours = draws.setdefault((round_.method, round_.level), {})
+      ours.setdefault(round_.replicate, []).append(value)
+  return {
+    key: {number: float(np.mean(values)) for number, values in ours.items()}
+    for key, ours in draws.items()
+  }
 
 
 def level_densities(rounds: Sequence[RoundRecord]) -> dict[int, float]:

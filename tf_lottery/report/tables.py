@@ -1,11 +1,13 @@
 """The tables of one experiment, with cells of text."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
+from tf_lottery import text_table
 from tf_lottery.report import drawing
 from tf_lottery.report import figures
 from tf_lottery.report import summaries
@@ -48,12 +50,37 @@ class Table:
 def summary(evidence: Evidence, when: str) -> Table:
   """Returns the mean, minimum and maximum of each method at each Level."""
   rows = evidence.summary(evidence.fields[when])
-  return _by_level(
+  caption = (
     f"{wording.capital(evidence.metric)} {wording.WHEN[when]}: mean (minimum to"
-    " maximum).",
-    rows,
-    evidence.percent,
+    " maximum)."
   )
+  table = _by_level(caption, rows, evidence.percent)
+  emptiest = _emptiest(evidence)
+  if when != summaries.EARLY or not emptiest:
+    return table
+  levels = sorted({row.level for row in rows})
+  return dataclasses.replace(
+    table,
+    caption=f"{caption} The emptiest layer is that of the first replicate's"
+    " ticket.",
+    columns=(*table.columns, "emptiest layer"),
+    rows=tuple(
+      (*cells, emptiest.get(level, ""))
+      for level, cells in zip(levels, table.rows, strict=True)
+    ),
+  )
+
+
+def _emptiest(evidence: Evidence) -> dict[int, str]:
+  """Returns the density and the name of the emptiest layer, by Level."""
+  found = {}
+  for level, (mask, names) in evidence.masks.items():
+    layers = zip(mask.table(), names, strict=True)
+    sized = [(row.density, name) for row, name in layers if row.size]
+    if level and sized:
+      least, name = min(sized)
+      found[level] = f"{wording.density(least)} {name}"
+  return found
 
 
 def steps(evidence: Evidence) -> Table:
@@ -70,24 +97,34 @@ def verdicts(evidence: Evidence, when: str) -> Table:
   """Returns the verdict on each Level, with its numbers."""
   percent = evidence.percent
   unit = ", points" if percent else ""
+  groups = itertools.groupby(
+    evidence.verdicts(when),
+    # Only rows of this word are drawn together.
+    key=lambda v: v.reason if v.word == "cannot tell" else v.level,
+  )
   rows = [
     (
-      wording.density(v.density),
-      v.word,
-      wording.difference(v.difference, percent),
-      wording.p_value(v.p_matching),
-      wording.p_value(v.p_below),
-      wording.difference(v.reinit_difference, percent),
-      wording.p_value(v.p_reinit),
-      f"{v.n_ticket} / {v.n_dense} / {v.n_reinit}",
-      v.reason,
+      wording.ends([v.density for v in group], wording.density)
+      + f" ({len(group)} Levels)" * (len(group) > 1),
+      group[0].word,
+      _differences([v.difference for v in group], percent),
+      wording.ends([v.p_matching for v in group], wording.p_value),
+      wording.ends([v.p_below for v in group], wording.p_value),
+      _differences([v.reinit_difference for v in group], percent),
+      wording.ends([v.p_reinit for v in group], wording.p_value),
+      " / ".join(
+        wording.ends([getattr(v, f"n_{name}") for v in group], str)
+        for name in ("ticket", "dense", "reinit")
+      ),
+      group[0].reason,
     )
-    for v in evidence.verdicts(when)
+    for group in (list(members) for _, members in groups)
   ]
   return Table(
     f"Verdicts by {evidence.metric} {wording.WHEN[when]}. Differences are"
     " between means; n is the number of replicates of ticket, dense and"
-    " reinit.",
+    " reinit. Neighbours of which one cannot tell for the same reason share a"
+    " row, with the least and the greatest of their numbers.",
     (
       "weights left",
       "verdict",
@@ -101,6 +138,41 @@ def verdicts(evidence: Evidence, when: str) -> Table:
     ),
     tuple(rows),
   )
+
+
+def verdicts_as_text(evidence: Evidence) -> str:
+  """Returns the verdict on each Level as lines for a terminal."""
+  found = evidence.verdicts()
+  means = {
+    (row.method, row.level): wording.value(row.mean, evidence.percent)
+    for row in evidence.summary(evidence.fields[summaries.EARLY])
+  }
+  header = ("level", "weights left", "ticket", "dense", "reinit", "verdict")
+  rows = [
+    (
+      str(v.level),
+      wording.density(v.density),
+      means.get(("ticket", v.level), wording.UNKNOWN),
+      means.get(("dense", 0), wording.UNKNOWN),
+      means.get(("random_reinit", v.level), ""),
+      v.word,
+      v.reason,
+    )
+    for v in found
+  ]
+  if not rows:
+    return ""
+  lines = text_table.render((*header, "because"), rows, ">>>>><<")
+  what = f"{wording.capital(evidence.metric)} {wording.WHEN[summaries.EARLY]}"
+  return f"{what}, mean over {_replicates(evidence)}:\n{lines}"
+
+
+def _replicates(evidence: Evidence) -> str:
+  return wording.count(evidence.replicates, "replicate")
+
+
+def _differences(values: Sequence[float | None], percent: bool) -> str:
+  return wording.ends(values, lambda v: wording.difference(v, percent))
 
 
 def claims(evidence: Evidence) -> Table:

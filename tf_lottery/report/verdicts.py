@@ -1,15 +1,18 @@
 """Verdicts: which tickets win, by tests over the replicates."""
 
+import collections
 import dataclasses
+from collections.abc import Collection
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
-from scipy import stats
 
+from tf_lottery.objective import default_tolerance
 from tf_lottery.report import summaries
+from tf_lottery.report.comparisons import Comparison
 from tf_lottery.report.records import RoundRecord
 
+# The probability that anything is shown wrongly, over all Levels.
 SIGNIFICANCE = 0.05
 
 
@@ -17,9 +20,9 @@ SIGNIFICANCE = 0.05
 class Verdict:
   """The outcome of the tests of one Level's tickets.
 
-  A difference is one between means, in units of the metric. A p value is the
-  result of a one-sided Welch test, and None where the replicates are too few or
-  do not vary.
+  A difference is one between means, in units of the metric: over the replicates
+  that have both methods, if there are two or more. A p value is None where
+  there is no test; see `comparisons.Comparison`.
 
   Attributes:
     level: The Level.
@@ -36,6 +39,19 @@ class Verdict:
     n_ticket: The number of replicates of the ticket.
     n_dense: The number of replicates of the dense network.
     n_reinit: The number of replicates of the random reinits.
+    test: The test of ticket and dense network: `"paired t"`, `"sign"` or
+      `"Welch"`; empty if there is none.
+    pairs: The number of replicates that have both ticket and dense network.
+    reinit_test: The test of ticket and random reinits.
+    reinit_pairs: The number of replicates that have both ticket and reinits.
+    significance: `p_matching` must be below it for the ticket to match.
+    reinit_significance: `p_reinit` must be below it for the ticket to win.
+    tolerance: How much worse than the dense network a ticket may be and still
+      match it, in units of the metric.
+    needed: How many replicates are likely to show what these do not: that the
+      ticket matches, or, if it does, that it wins. 51 stands for more than 50.
+      None if more replicates are not likely to show it, or if nothing is known
+      of how the values vary.
   """
 
   level: int
@@ -51,68 +67,83 @@ class Verdict:
   n_ticket: int
   n_dense: int
   n_reinit: int
+  test: str
+  pairs: int
+  reinit_test: str
+  reinit_pairs: int
+  significance: float
+  reinit_significance: float
+  tolerance: float
+  needed: int | None
 
 
-def welch(
-  first: npt.ArrayLike, second: npt.ArrayLike, margin: float = 0.0
-) -> float | None:
-  """Returns the p value of the null mean(first) <= mean(second) + margin.
+@dataclasses.dataclass(frozen=True)
+class _Level:
+  """The comparisons of one Level's tickets, whose better values are higher."""
 
-  If it is small, the mean of `first` is greater by more than `margin`. The two
-  variances may differ (Welch, 1947).
+  level: int
+  density: float
+  dense: Comparison
+  reinit: Comparison
+  n: tuple[int, int, int]  # replicates of ticket, dense and reinit
+  lost: int  # finished tickets without a finite value
+  p_matching: float | None
+  p_below: float | None
+  p_reinit: float | None
 
-  Args:
-    first: One value for each replicate.
-    second: One value for each replicate.
-    margin: In units of the values. Defaults to `0.0`.
 
-  Returns:
-    A number in [0, 1]; None if a sample has fewer than two values, or if
-    neither sample varies.
-  """
-  greater, less = np.asarray(first, float), np.asarray(second, float) + margin
-  if min(len(greater), len(less)) < 2:
-    return None
-  if _is_constant(greater) and _is_constant(less):
-    return None
-  # By means and variances: SciPy's test of samples warns if one is constant.
-  result = stats.ttest_ind_from_stats(
-    greater.mean(),
-    greater.std(ddof=1),
-    len(greater),
-    less.mean(),
-    less.std(ddof=1),
-    len(less),
-    equal_var=False,
-    alternative="greater",
-  )
-  return float(result.pvalue)
+@dataclasses.dataclass(frozen=True)
+class _Outcome:
+  """What the two sequences of tests have shown."""
+
+  matching: Collection[int]  # Levels
+  better: Collection[int]  # Levels whose tickets are better than their reinits
+  stopped: int | None  # the Level where the first sequence stopped
+  significance: float
+  reinit_significance: float
 
 
 def verdicts(
   rounds: Sequence[RoundRecord],
-  tolerance: float = 0.005,
+  tolerance: float | None = None,
   when: str = summaries.EARLY,
 ) -> list[Verdict]:
   """Returns one verdict for each Level that has tickets.
 
-  All tests are one-sided Welch tests at a significance of 5 %. A ticket is
+  A ticket is
 
-  - *matching* if a test rejects that it is worse than the dense network by more
-    than the tolerance,
-  - *winning* if it is matching, and another test rejects that it is no better
-    than its random reinits,
-  - *below* if a test rejects that it is at most the tolerance worse than the
-    dense network.
+  - *matching* if it is shown to be worse than the dense network by no more than
+    the tolerance, and each larger ticket as well,
+  - *winning* if it is matching, and shown to be better than its random reinits,
+  - *below* if it is shown to be worse by more than the tolerance.
 
-  Otherwise one *cannot tell*. Levels are tested one by one, without a
-  correction for their number.
+  Otherwise one *cannot tell*.
+
+  All that is said to match and to win holds as a whole at a significance of
+  5 %: the probability that any of these words is wrong is at most that. There
+  are two sequences of tests, each in an order that does not depend on the
+  values, and each stops at its first test that fails:
+
+  1. The tickets match: from the largest ticket to the smallest.
+  2. The tickets are better than their random reinits: from the smallest ticket
+     that has reinits to the largest. Levels without reinits are left out. It
+     begins with the smallest because initial weights matter most there.
+
+  If there are reinits, each sequence has half of the 5 %, and a sequence that
+  passes all of its tests gives its half to the other (Bretz et al., 2009). If
+  there are none, the first has all of it. A sequence also stops at a ticket
+  that finished without a finite value, since it was not left out by chance.
+
+  *Below* is a warning, not a claim: each Level is tested by itself at 5 %.
+
+  Tests are paired, as replicates have the seed in common; see
+  `comparisons.Comparison`.
 
   Args:
     rounds: The Rounds of one experiment.
     tolerance: How much worse than the dense network a ticket may be and still
-      match it, in units of the metric. At least 0. Defaults to `0.005`, half a
-      point of accuracy.
+      match it, in units of the metric. At least 0. Defaults to `None`: see
+      `tolerance_of`.
     when: `"early"` compares values at the early stop, `"end"` at the end of
       training. Defaults to `"early"`.
 
@@ -120,41 +151,49 @@ def verdicts(
     ValueError: The tolerance is negative, or the Rounds do not tell whether
       more of the metric is better.
 
-  Reference: Frankle and Carbin, arXiv 1803.03635, section 1.
+  References: Frankle and Carbin, arXiv 1803.03635, section 1. Bretz, Maurer,
+  Brannath and Posch, A graphical approach to sequentially rejective multiple
+  test procedures, Statistics in Medicine 28, 2009.
+  """
+  measure = summaries.measure_at(when, rounds)
+  margin = tolerance_of(rounds, tolerance, measure)
+  sign = direction(rounds)
+  levels = _levels(rounds, measure, sign, margin)
+  outcome = _outcome(levels)
+  return [_verdict(at, outcome, measure, sign, margin) for at in levels]
+
+
+def tolerance_of(
+  rounds: Sequence[RoundRecord], tolerance: float | None, measure: str
+) -> float:
+  """Returns the tolerance, or the default one for the values of a measure.
+
+  The default is `objective.default_tolerance` of the mean of the dense network
+  over replicates, at the end and before training.
+
+  Args:
+    rounds: The Rounds of one experiment.
+    tolerance: In units of the metric, or None for the default.
+    measure: The field of `RoundRecord` that is compared.
+
+  Raises:
+    ValueError: The tolerance is negative.
   """
   check_tolerance(tolerance)
-  measure = summaries.measure_at(when, rounds)
-  sign = direction(rounds)
-
-  def values(method: str, level: int) -> np.ndarray:
-    return np.asarray(
-      summaries.replicate_values(rounds, method, level, measure)
-    )
-
-  dense = values("dense", 0)
-  rows = []
-  for level, density in summaries.level_densities(rounds).items():
-    ticket, reinit = values("ticket", level), values("random_reinit", level)
-    if not level or not len(ticket):
-      continue
-    verdict = Verdict(
-      level,
-      density,
-      measure,
-      word="",
-      reason="",
-      difference=_difference(ticket, dense),
-      p_matching=welch(sign * ticket, sign * dense, -tolerance),
-      p_below=welch(sign * dense, sign * ticket, tolerance),
-      reinit_difference=_difference(ticket, reinit),
-      p_reinit=welch(sign * ticket, sign * reinit),
-      n_ticket=len(ticket),
-      n_dense=len(dense),
-      n_reinit=len(reinit),
-    )
-    word, reason = _word(verdict)
-    rows.append(dataclasses.replace(verdict, word=word, reason=reason))
-  return rows
+  if tolerance is not None:
+    return tolerance
+  start = f"{measure.split('_')[0]}_start"
+  dense = [
+    (getattr(r, measure), getattr(r, start, None))
+    for r in rounds
+    if r.method == "dense" and r.done and getattr(r, measure) is not None
+  ]
+  both = [(value, before) for value, before in dense if before is not None]
+  if both:
+    return default_tolerance(*map(float, np.mean(both, axis=0)))
+  if not dense:
+    return 0.0
+  return default_tolerance(float(np.mean([value for value, _ in dense])))
 
 
 def direction(rounds: Sequence[RoundRecord]) -> int:
@@ -178,41 +217,152 @@ def direction(rounds: Sequence[RoundRecord]) -> int:
   return -1 if known == {"min"} else 1
 
 
-def check_tolerance(tolerance: float) -> None:
+def check_tolerance(tolerance: float | None) -> None:
   """Raises a `ValueError` if a tolerance is negative or not a number."""
-  if not tolerance >= 0:
+  if tolerance is not None and not tolerance >= 0:
     raise ValueError(
       f"tolerance must be at least 0, got {tolerance}. It is in units of the"
       " metric: 0.005 is half a point of accuracy."
     )
 
 
-def _word(verdict: Verdict) -> tuple[str, str]:
-  """Returns the word for the p values of a verdict, and the reason for it."""
-  if verdict.p_matching is None or verdict.p_below is None:
-    few = min(verdict.n_ticket, verdict.n_dense)
+def _levels(
+  rounds: Sequence[RoundRecord], measure: str, sign: int, margin: float
+) -> list[_Level]:
+  """Compares the tickets of each Level, in the order of falling density."""
+  values = {
+    key: {replicate: sign * value for replicate, value in found.items()}
+    for key, found in summaries.values_by_replicate(rounds, measure).items()
+  }
+  dense = values.get(("dense", 0), {})
+  lost_tickets = collections.Counter(
+    r.level for r in rounds if r.method == "ticket" and _is_lost(r)
+  )
+  found = []
+  for level, density in summaries.level_densities(rounds).items():
+    ticket = values.get(("ticket", level), {})
+    reinit = values.get(("random_reinit", level), {})
+    lost = lost_tickets[level]
+    if not ticket and not lost:
+      continue
+    with_dense = Comparison.of(ticket, dense)
+    with_reinit = Comparison.of(ticket, reinit)
+    found.append(
+      _Level(
+        level,
+        density,
+        with_dense,
+        with_reinit,
+        (len(ticket), len(dense), len(reinit)),
+        lost,
+        with_dense.p_greater(-margin),
+        with_dense.p_less(-margin),
+        with_reinit.p_greater(),
+      )
+    )
+  return sorted(found, key=lambda at: (-at.density, at.level))
+
+
+def _is_lost(round_: RoundRecord) -> bool:
+  """Whether a Round is finished, is whole, and has no finite value."""
+  return round_.done and round_.val_end is None and not round_.damage
+
+
+def _outcome(levels: Sequence[_Level]) -> _Outcome:
+  """Goes through the two sequences of tests, which share the 5 %."""
+  # Reinits that are still too few to be tested are no test that failed.
+  with_reinits = [
+    at
+    for at in reversed(levels)
+    if at.n[2] and (at.p_reinit is not None or at.lost)
+  ]
+  matching = [None if at.lost else at.p_matching for at in levels]
+  better = [None if at.lost else at.p_reinit for at in with_reinits]
+  half = SIGNIFICANCE / 2
+  first = SIGNIFICANCE if _passed(better, half) == len(better) else half
+  passed = _passed(matching, first)
+  second = SIGNIFICANCE if passed == len(levels) else half
+  shown = with_reinits[: _passed(better, second)]
+  return _Outcome(
+    {at.level for at in levels[:passed]},
+    {at.level for at in shown},
+    levels[passed].level if passed < len(levels) else None,
+    first,
+    second,
+  )
+
+
+def _passed(p_values: Sequence[float | None], significance: float) -> int:
+  """Counts the tests that are passed before the first that fails."""
+  for number, p in enumerate(p_values):
+    if p is None or p >= significance:
+      return number
+  return len(p_values)
+
+
+def _verdict(
+  at: _Level, outcome: _Outcome, measure: str, sign: int, margin: float
+) -> Verdict:
+  word, reason = _word(at, outcome)
+  needed = None
+  if word == "matching":
+    needed = at.reinit.needed(0.0, outcome.reinit_significance)
+  elif word == "cannot tell" and not at.lost:
+    needed = at.dense.needed(-margin, outcome.significance)
+  return Verdict(
+    at.level,
+    at.density,
+    measure,
+    word,
+    reason,
+    _signed(sign, at.dense.difference),
+    at.p_matching,
+    at.p_below,
+    _signed(sign, at.reinit.difference),
+    at.p_reinit,
+    *at.n,
+    at.dense.test,
+    at.dense.n if at.dense.paired else 0,
+    at.reinit.test,
+    at.reinit.n if at.reinit.paired else 0,
+    outcome.significance,
+    outcome.reinit_significance,
+    margin,
+    needed,
+  )
+
+
+def _signed(sign: int, difference: float | None) -> float | None:
+  return None if difference is None else sign * difference
+
+
+def _word(at: _Level, outcome: _Outcome) -> tuple[str, str]:
+  """Returns the word for one Level, and the reason for it."""
+  if at.level in outcome.matching:
+    return _word_of_matching(at, outcome)
+  if at.lost:
+    tickets = "1 ticket has" if at.lost == 1 else f"{at.lost} tickets have"
+    return "cannot tell", f"{tickets} no finite value"
+  if at.p_below is not None and at.p_below < SIGNIFICANCE:
+    return "below", "below dense by more than the tolerance"
+  if at.p_matching is None:
+    few = min(at.n[:2])
     if few > 1:
       return "cannot tell", "the replicates do not vary"
     count = f"{few} replicate{'s' * (few != 1)}"
     return "cannot tell", f"{count} so far; a test needs at least 2"
-  if verdict.p_below < SIGNIFICANCE:
-    return "below", "below dense by more than the tolerance"
-  if verdict.p_matching >= SIGNIFICANCE:
-    return "cannot tell", "replicates vary too much, or are too few"
-  if not verdict.n_reinit:
+  if at.level != outcome.stopped:
+    return "cannot tell", "not tested: a larger ticket is not shown to match"
+  return "cannot tell", "replicates vary too much, or are too few"
+
+
+def _word_of_matching(at: _Level, outcome: _Outcome) -> tuple[str, str]:
+  if not at.n[2]:
     return "matching", "no random reinit was trained"
-  if verdict.p_reinit is None:
+  if at.p_reinit is None:
     return "matching", "its random reinits are too few, or do not vary"
-  if verdict.p_reinit < SIGNIFICANCE:
+  if at.level in outcome.better:
     return "winning", "as good as dense, better than its reinits"
+  if at.p_reinit < outcome.reinit_significance:
+    return "matching", "a smaller ticket is not shown to be better than reinits"
   return "matching", "not shown to be better than its reinits"
-
-
-def _difference(first: np.ndarray, second: np.ndarray) -> float | None:
-  if not len(first) or not len(second):
-    return None
-  return float(first.mean() - second.mean())
-
-
-def _is_constant(values: np.ndarray) -> bool:
-  return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())

@@ -1,5 +1,11 @@
 """Numbers and results in words."""
 
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from tf_lottery.report import comparisons
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
 from tf_lottery.report.evidence import Evidence
@@ -48,9 +54,32 @@ def p_value(number: float | None) -> str:
   return "< 0.001" if number < 0.001 else f"{number:.3f}"
 
 
+def ends(values: Sequence[float | None], write: Callable[[Any], str]) -> str:
+  """Writes the least and the greatest of some values, or the only one.
+
+  Densities go from the greatest to the least, as everywhere.
+  """
+  known = sorted(value for value in values if value is not None)
+  if not known:
+    return UNKNOWN
+  low, high = write(known[0]), write(known[-1])
+  if write is density:
+    low, high = high, low
+  return low if low == high else f"{low} to {high}"
+
+
 def count(number: int, noun: str) -> str:
   """Writes a number and its noun: `"1 replicate"`, `"3 replicates"`."""
   return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def duration(seconds: float) -> str:
+  """Writes a time in its usual unit: `"38 s"`, `"12 min"`, `"3.4 h"`."""
+  if seconds < 120:
+    return f"{seconds:.0f} s"
+  if seconds < 7200:
+    return f"{seconds / 60:.0f} min"
+  return f"{seconds / 3600:,.1f} h"
 
 
 def capital(text: str) -> str:
@@ -77,76 +106,240 @@ def spread(
 
 
 def headline(evidence: Evidence) -> str:
-  """Says in one or two sentences what an experiment shows.
+  """Says in a few sentences what an experiment shows.
 
-  It names the smallest ticket that wins; if none does, the smallest that
-  matches; else the smallest whose mean is within the tolerance.
+  The first sentence holds as a whole: down to which density all tickets match,
+  and which of them win. If none is shown to match, the smallest ticket whose
+  mean is within the tolerance is named. The last sentence says what would show
+  more, such as further replicates.
   """
+  so_far = "So far: " if evidence.unfinished else ""
   rows = {
     (row.method, row.level): row
     for row in evidence.summary(evidence.fields[summaries.EARLY])
   }
-  dense = rows.get(("dense", 0))
-  found = evidence.verdicts()
-  so_far = "So far: " if evidence.unfinished else ""
-  if dense is None:
+  if ("dense", 0) not in rows:
     return "The dense network is not trained to its end yet."
-  reached = value(dense.mean, evidence.percent)
+  reached = value(rows["dense", 0].mean, evidence.percent)
+  dense = f"Dense {evidence.metric} is {reached}"
   if not evidence.has_direction:
     return (
-      f"{so_far}Dense {evidence.metric} is {reached}. Which tickets match it"
-      " cannot be told: it is not known whether more or less of"
-      f" {evidence.monitor} is better."
+      f"{so_far}{dense}. Which tickets match it cannot be told: it is not known"
+      f" whether more or less of {evidence.monitor} is better."
     )
+  found = evidence.verdicts()
   if not found:
-    return (
-      f"{so_far}Dense {evidence.metric} is {reached}; no ticket is trained yet."
-    )
-  chosen, sentence = _choice(evidence, found)
-  if chosen is None:
-    return f"{so_far}{sentence} Dense {evidence.metric} is {reached}."
-  ticket = rows["ticket", chosen.level]
-  text = (
-    f"{so_far}{sentence} keeps {density(chosen.density)} of the weights:"
-    f" {evidence.metric} {spread(ticket, evidence.percent, in_words=True)}"
-    f" against {reached} dense"
-  )
-  if reinit := rows.get(("random_reinit", chosen.level)):
-    text += f"; reinitialised {value(reinit.mean, evidence.percent)}"
-  return f"{text}.{_caution(chosen)}"
-
-
-def _choice(
-  evidence: Evidence, found: list[verdicts.Verdict]
-) -> tuple[verdicts.Verdict | None, str]:
-  """Returns the ticket to name, and the beginning of the sentence about it.
-
-  If there is no such ticket, the sentence says so and is complete.
-  """
-  for word in ("winning", "matching"):
-    if shown := [v for v in found if v.word == word]:
-      return shown[-1], f"The smallest {word} ticket"
+    return f"{so_far}{dense}; no ticket is trained yet."
   if all(v.word == "below" for v in found):
-    return None, "No ticket matches the dense network: all are below it."
+    return (
+      f"{so_far}No ticket matches the dense network: all are below it by more"
+      f" than {tolerance(evidence)}. {dense}."
+    )
+  matching = [v for v in found if v.word in ("winning", "matching")]
+  if matching:
+    smallest = density(matching[-1].density)
+    numbers = _numbers(evidence, matching[-1], rows)
+    parts = [_whole(evidence, matching), f"At {smallest}: {numbers}"]
+  else:
+    parts = [_nothing_shown(found), _nearest(evidence, found, rows)]
+  parts.append(_next_step(evidence, found))
+  return so_far + " ".join(filter(None, parts))
+
+
+def how_tested(evidence: Evidence) -> str:
+  """Says how the verdicts on an experiment were tested."""
+  at = f"{100 * verdicts.SIGNIFICANCE:g} %"
+  tests = dict.fromkeys(
+    name
+    for v in evidence.verdicts()
+    for name in (v.test, v.reinit_test)
+    if name
+  )
+  by = f" ({', '.join(tests)})" if tests else ""
+  return (
+    "A ticket matches if tests show that it, and each larger ticket, is worse"
+    f" than the dense network by at most {tolerance(evidence)}."
+    f"{_default_tolerance(evidence)} It wins if it matches, and a test shows"
+    " that it is better than its random reinits. All that is said to match and"
+    f" to win holds as a whole at {at}: tickets are tested from the largest"
+    " down until one fails, and against their reinits from the smallest up"
+    f" until one fails; the two share the {at}. A ticket is below if a test of"
+    f" it alone, at {at}, shows that it is worse than the tolerance allows. The"
+    f" tests are one-sided{by}. They compare trainings of the same replicate,"
+    " which have the seed in common; the draws of a control are first averaged"
+    " within their replicate."
+  )
+
+
+def tolerance(evidence: Evidence) -> str:
+  """Writes the tolerance with its unit: `"0.79 points"`, or `"0.0041"`."""
+  number = evidence.tolerance_at(summaries.EARLY)
+  if not evidence.percent:
+    return f"{number:.3g}"
+  text = f"{100 * number:.3g}"
+  return f"{text} point{'s' * (text != '1')}"
+
+
+def more_replicates(evidence: Evidence, number: int) -> str:
+  """Says how to train an experiment until it has a number of replicates.
+
+  Args:
+    evidence: The runs of the experiment.
+    number: The number of all replicates, more than there are.
+  """
+  if evidence.runs[0].experiment_declaration:
+    return f"set replicates={number} and run the same command again"
+  seeds = [run.declaration.get("seed") for run in evidence.runs]
+  unused = max((s for s in seeds if isinstance(s, int)), default=0) + 1
+  last = unused + number - evidence.replicates - 1
+  if last == unused:
+    return f"run it again with seed={unused}, into a directory beside this one"
+  return (
+    f"run it again with each seed from {unused} to {last}, into directories"
+    " beside this one"
+  )
+
+
+def _default_tolerance(evidence: Evidence) -> str:
+  """Says where the tolerance comes from; empty if somebody gave it."""
+  if evidence.tolerance is not None:
+    return ""
+  field = f"{evidence.fields[summaries.EARLY].split('_')[0]}_start"
+  dense = [r for r in evidence.compared if not r.level]
+  if any(getattr(r, field) is not None for r in dense):
+    return (
+      " That is 1 % of what training gained, and at most 5 % of the dense"
+      " network's value."
+    )
+  return (
+    " That is 1 % of the dense network's value, as the untrained network was"
+    " not evaluated."
+  )
+
+
+def _whole(evidence: Evidence, matching: Sequence[verdicts.Verdict]) -> str:
+  """Says which tickets match and which win: what holds as a whole."""
+  several = len(matching) > 1
+  who = "All tickets down to" if several else "The ticket with"
+  text = (
+    f"{who} {density(matching[-1].density)} of the weights"
+    f" {'match' if several else 'matches'} the dense network within"
+    f" {tolerance(evidence)}"
+  )
+  at = f"{100 * verdicts.SIGNIFICANCE:g} %"
+  return (
+    f"{text}{_winners(matching)}. This holds as a whole at a significance of"
+    f" {at}."
+  )
+
+
+def _winners(matching: Sequence[verdicts.Verdict]) -> str:
+  """Continues a sentence about tickets that match by those that win."""
+  if not any(v.n_reinit for v in matching):
+    return "; no random reinits were trained that it could win against"
+  winning = [v for v in matching if v.word == "winning"]
+  if not winning:
+    return "; none is shown to be better than its random reinits"
+  if len(matching) == 1:
+    return ", and wins: it is better than its random reinits"
+  *others, last = [density(v.density) for v in winning]
+  if not others:
+    return (
+      f", and the ticket with {last} wins: it is better than its random reinits"
+    )
+  return (
+    f", and the tickets with {', '.join(others)} and {last} win: they are"
+    " better than their random reinits"
+  )
+
+
+def _nothing_shown(found: Sequence[verdicts.Verdict]) -> str:
+  """Says why not even the largest ticket is shown to match."""
+  first = found[0]
+  if max(min(v.n_ticket, v.n_dense) for v in found) < 2:
+    return "One replicate cannot give a verdict."
+  largest = f"the largest ticket, with {density(first.density)} of the weights"
+  if first.word == "below":
+    return (
+      "No ticket is shown to match the dense network: the tests stop at"
+      f" {largest}, which is below it."
+    )
+  return (
+    "No ticket is shown to match the dense network yet: the tests stop at"
+    f" {largest} ({first.reason})."
+  )
+
+
+def _numbers(
+  evidence: Evidence,
+  verdict: verdicts.Verdict,
+  rows: Mapping[tuple[str, int], summaries.Summary],
+) -> str:
+  """Writes the values of a ticket beside those of dense and its reinits."""
+  ticket = rows["ticket", verdict.level]
+  text = (
+    f"{evidence.metric} {spread(ticket, evidence.percent, in_words=True)}"
+    f" against {value(rows['dense', 0].mean, evidence.percent)} dense"
+  )
+  if reinit := rows.get(("random_reinit", verdict.level)):
+    text += f"; reinitialised {value(reinit.mean, evidence.percent)}"
+  return f"{text}."
+
+
+def _nearest(
+  evidence: Evidence,
+  found: Sequence[verdicts.Verdict],
+  rows: Mapping[tuple[str, int], summaries.Summary],
+) -> str:
+  """Names the smallest ticket whose mean is within the tolerance."""
   sign = verdicts.direction(evidence.compared)
   near = [
     v
     for v in found
     if v.difference is not None
-    and sign * v.difference >= -evidence.tolerance
+    and sign * v.difference >= -v.tolerance
     and v.word != "below"
   ]
   if not near:
-    return None, "No ticket comes within the tolerance of the dense network."
-  return near[-1], "The smallest ticket within the tolerance of dense"
-
-
-def _caution(verdict: verdicts.Verdict) -> str:
-  """Returns a warning about a ticket that was not shown to match, else `""`."""
-  if verdict.word != "cannot tell":
-    return ""
-  if min(verdict.n_ticket, verdict.n_dense) < 2:
-    return " One replicate proves nothing."
+    return (
+      f"The mean of no ticket is within {tolerance(evidence)} of dense, whose"
+      f" {evidence.metric} is"
+      f" {value(rows['dense', 0].mean, evidence.percent)}."
+    )
   return (
-    " Its replicates vary too much, or are too few, to show that it matches."
+    f"The smallest ticket whose mean is within {tolerance(evidence)} of dense"
+    f" keeps {density(near[-1].density)} of the weights:"
+    f" {_numbers(evidence, near[-1], rows)}"
   )
+
+
+def _next_step(evidence: Evidence, found: Sequence[verdicts.Verdict]) -> str:
+  """Says what would show more; empty if that is not known."""
+  rest = [v for v in found if v.word not in ("winning", "matching")]
+  if not rest:
+    return "Smaller tickets were not searched."
+  stop = rest[0]
+  which = f"the ticket with {density(stop.density)}"
+  have = min(stop.n_ticket, stop.n_dense)
+  if stop.word == "below":
+    return "" if stop is found[0] else f"{capital(which)} is below dense."
+  if have < 2:
+    needed, text = 3, "Train at least 3"
+  elif stop.needed is None:
+    return ""
+  elif stop.needed > comparisons.MOST:
+    return (
+      f"More than {comparisons.MOST} replicates are likely to be needed to show"
+      f" that {which} matches."
+    )
+  else:
+    needed = max(stop.needed, have + 1)
+    more = needed - have
+    text = (
+      f"About {count(more, 'more replicate')} {'is' if more == 1 else 'are'}"
+      f" likely to be enough to show that {which} matches"
+    )
+  declared = evidence.runs[0].experiment_declaration.get("replicates", 0)
+  if isinstance(declared, int) and declared >= needed:
+    return ""  # They are declared, and still to be trained.
+  return f"{text}: {more_replicates(evidence, needed)}."

@@ -21,6 +21,7 @@ from tf_lottery.search.loop import Search
 from tf_lottery.search.protocol import Protocol
 from tf_lottery.search.rounds import Round
 from tf_lottery.storage import run_directory
+from tf_lottery.training.data import Augment
 from tf_lottery.training.data import Data
 from tf_lottery.training.data import as_data
 from tf_lottery.training.distribution import is_chief
@@ -40,12 +41,13 @@ def find_ticket(
   batch_size: int = 32,
   schedule: Sequence[float] | None = None,
   criterion: str | criteria.Criterion = "magnitude",
-  scope: scopes.Scope | None = None,
+  scope: str | scopes.Scope | None = None,
   pattern: str | patterns.Pattern | None = None,
-  rewind: rewinding.Rewind | None = None,
+  rewind: str | rewinding.Rewind | None = None,
   evaluate_every: rewinding.Step | int | str = "1ep",
   objective: str | Objective | None = None,
   monitor: str | None = None,
+  augment: Augment | None = None,
   class_weight: Mapping[int, float] | None = None,
   prunable: Override | None = None,
   strategy: tf.distribute.Strategy | str | None = None,
@@ -93,7 +95,8 @@ def find_ticket(
       `scopes.default()`, which is `lamp()`: all do, each relative to its own
       layer. The papers' are `layerwise(...)` and `global_(...)`.
     pattern: Which weights are pruned together; see `prune_and_rewind`.
-    rewind: Where the Rounds after the dense one start. Defaults to `to_init()`.
+    rewind: Where the Rounds after the dense one start, also by name; see
+      `rewinding.get`. Defaults to `to_init()`.
     evaluate_every: Distance between evaluations: `"100it"`, `"1ep"` or a number
       of optimizer updates. Defaults to `"1ep"`.
     objective: The metric to choose by, measured on the validation data: its
@@ -102,6 +105,8 @@ def find_ticket(
       know whether more or less of the metric is better. Defaults to the
       accuracy that the model was compiled with, else its loss.
     monitor: Another name of `objective`.
+    augment: Changes the batches of training arrays; see `ArrayData`. Of a
+      dataset, map it over its batches instead.
     class_weight: Class -> its weight in the loss.
     prunable: See `lottery_prune`. Not allowed if `make_model` is a `Trainer`.
     strategy: See `Trainer`. Not allowed if `make_model` is a `Trainer`.
@@ -128,11 +133,14 @@ def find_ticket(
   result = find_ticket(make_model, (x, y), validation_data=(xv, yv), epochs=5)
   print(result)
   result.smallest_matching().save("ticket.safetensors")
+  model = result.model()  # trained, with the mask held
   ```
 
   Reference: Frankle and Carbin, arXiv 1803.03635.
   """
   train = as_data(train_data)
+  if augment is not None:
+    train = train.with_augment(augment)
   if class_weight:
     train = train.with_class_weight(class_weight)
   per_epoch = train.steps_per_epoch(batch_size)
@@ -141,7 +149,7 @@ def find_ticket(
   every = rewinding.Step.parse(evaluate_every).iterations(per_epoch)
   _check_positive("evaluate_every", every)
   trainer, initial = _trainer(make_model, strategy, seed, prunable, jit)
-  rewind = rewind or rewinding.to_init()
+  rewind = rewinding.get("init" if rewind is None else rewind)
   protocol = Protocol(
     train=train,
     validation=as_data(validation_data),
@@ -162,7 +170,7 @@ def find_ticket(
     if schedule is None
     else schedules.check_schedule(schedule),
     criterion=criteria.get(criterion),
-    scope=scope or scopes.default(),
+    scope=scopes.default() if scope is None else scopes.get(scope),
     pattern=wrappers.pattern_of(trainer.model)
     if pattern is None
     else patterns.get(pattern),
@@ -241,6 +249,6 @@ def _objective(
       f" objective={objective!r} and monitor={monitor!r}."
     )
   # Keras builds its metrics when it first evaluates.
-  reported = trainer.evaluate(validation)
+  reported = trainer.metric_names(validation)
   metrics = trainer.binding.generation.metrics(trainer.model)
   return choose(objective, reported, metrics)

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,10 @@ from tf_lottery.rewinding import Rewind
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.schedules import Schedule
 from tf_lottery.search import declarations
+from tf_lottery.search.protocol import MaskChanges
 from tf_lottery.search.protocol import Protocol
 from tf_lottery.search.rounds import Round
+from tf_lottery.search.rounds import choice
 from tf_lottery.search.rounds import smallest_matching_round
 from tf_lottery.search.rounds import table
 from tf_lottery.search.rounds import table_row
@@ -37,7 +40,7 @@ class Search:
   """A search for winning tickets: its loop, and what it has found.
 
   `find_ticket` makes it, runs it and returns it. Printing it shows a table of
-  its Rounds.
+  its Rounds, and names the smallest ticket that matches.
 
   Attributes:
     rounds: one `Round` for each Level, the dense one first.
@@ -110,11 +113,14 @@ class Search:
       _log.warning("Level %d: %s", level, warning)
     return pruned
 
-  def prune(self, snapshot: Snapshot, mask: Mask, density: float) -> Mask:
+  def prune(
+    self, snapshot: Snapshot | None, mask: Mask, density: float
+  ) -> Mask:
     """Scores trained weights, and selects those to keep.
 
     Args:
-      snapshot: the weights to score.
+      snapshot: the weights to score; `None` for those that the trainer's model
+        has now.
       mask: what is kept now.
       density: the target, in (0, 1].
 
@@ -122,7 +128,8 @@ class Search:
       A subset of `mask`.
     """
     binding = self.trainer.binding
-    binding.write(snapshot.weights)
+    if snapshot is not None:
+      binding.write(snapshot.weights)
     # A trainer may serve several searches, each from weights of its own.
     binding.give_initial(self.initial.weights)
     batches = self.protocol.train.batches(self.protocol.batch_size)
@@ -229,26 +236,40 @@ class Search:
     """The seed of the initial weights and of the order of the data."""
     return self.protocol.seed
 
-  def smallest_matching(self, tolerance: float = 0.005) -> Ticket:
+  def smallest_matching(self, tolerance: float | None = None) -> Ticket:
     """The smallest ticket that matches the dense network on validation data.
 
     Args:
       tolerance: by how much the ticket's value may be worse than the dense
-        network's, in units of the metric. Defaults to `0.005`, half a point
-        of accuracy.
+        network's, in units of the metric. Defaults to `None`: the ticket
+        keeps 99 % of what training gained, see `objective.default_tolerance`.
 
     Returns:
-      The ticket of the lowest density within the tolerance. If there is none,
-      that of Level 0, the dense network. Its provenance names the Level.
+      The ticket of the lowest density within the tolerance. If nothing matches,
+      that of Level 0, the dense network. Its provenance names the Level, and
+      printing the search says so.
     """
     return self._smallest_matching(tolerance).ticket
 
-  def smallest_matching_level(self, tolerance: float = 0.005) -> int:
-    """Returns the Level of `smallest_matching`."""
+  def smallest_matching_level(self, tolerance: float | None = None) -> int:
+    """Returns the Level of `smallest_matching`; 0 if nothing matches."""
     return self._smallest_matching(tolerance).level
 
-  def _smallest_matching(self, tolerance: float) -> Round:
+  def _smallest_matching(self, tolerance: float | None) -> Round:
     return smallest_matching_round(self.rounds, self.objective, tolerance)
+
+  def model(self, level: int | None = None) -> Any:
+    """Builds a model with the trained sparse network of a Level.
+
+    Args:
+      level: the Level. Defaults to `smallest_matching_level()`.
+
+    Returns:
+      Another model of `make_model`, compiled, with the weights after training.
+      It holds the mask: `fit()` trains it on, and the exports take it.
+    """
+    level = self.smallest_matching_level() if level is None else level
+    return self.rounds[level].restore(self.trainer.make_model())
 
   def ticket(self, level: int) -> Ticket:
     """The ticket of a pruned Level.
@@ -320,6 +341,9 @@ class Search:
     *,
     rewind: Rewind | None = None,
     trainer: Trainer | None = None,
+    protocol: Protocol | None = None,
+    steps: int | None = None,
+    changes: MaskChanges | None = None,
     density: float | None = None,
   ) -> Round:
     """Trains a control's ticket as long as a Level; once, as `train` does.
@@ -329,8 +353,11 @@ class Search:
       draw: numbers the draws of a control.
       rewind: where the learning-rate schedule and the order of the data
         start. Defaults to the search's.
-      trainer: trains a network of another architecture. Defaults to the
-        search's.
+      trainer: trains another network, or by another optimizer or loss. Random
+        states are its own. Defaults to the search's.
+      protocol: the data and their batches. Defaults to the search's.
+      steps: optimizer updates. Defaults to those of a Level.
+      changes: how the mask changes in training; see `Protocol.train_round`.
       density: the density to record. Defaults to the mask's.
     """
     rewind = self._allowed(rewind or self.rewind)
@@ -346,12 +373,13 @@ class Search:
       return done
     with self.directory.locked():
       return self._remember(
-        *self.protocol.train_round(
+        *(protocol or self.protocol).train_round(
           trainer or self.trainer,
           ticket,
           trainer.initial if trainer else self._start(level, rewind),
-          self._span(level, self.search_steps, rewind),
+          self._span(level, steps or self.search_steps, rewind),
           self.directory.control(level, name, draw),
+          changes=changes,
           density=density,
         )
       )
@@ -376,4 +404,7 @@ class Search:
     return rewind
 
   def __str__(self) -> str:
-    return table(self.rounds, self.objective)
+    lines = [table(self.rounds, self.objective)]
+    if self.rounds:
+      lines.append(choice(self.rounds, self.objective))
+    return "\n".join(lines)

@@ -1,10 +1,12 @@
 """How a Round is trained: under a mask, recorded on the way, resumable."""
 
 import dataclasses
+import functools
 import logging
 import math
 import time
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import tqdm
 
+from tf_lottery.masks import Mask
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.search.recorder import Recorder
 from tf_lottery.search.rounds import Round
@@ -26,6 +29,9 @@ _log = logging.getLogger("tf_lottery")
 
 # Step -> what to do with the snapshot of that step.
 Captures = Mapping[int, Callable[[Snapshot], None]]
+# Step -> what the mask becomes, given the mask that is held at that step. The
+# function finds the weights of that step on the trainer's model.
+MaskChanges = Mapping[int, Callable[[Mask], Mask]]
 # Data -> the metrics on it, by name.
 Evaluate = Callable[[Data], Mapping[str, float]]
 
@@ -69,12 +75,19 @@ class Protocol:
     directory: RoundDirectory,
     *,
     captures: Captures | None = None,
+    changes: MaskChanges | None = None,
     density: float | None = None,
   ) -> tuple[Round, Snapshot | None]:
     """Trains one Round, or reads it back when it is done already.
 
     A Round that was interrupted goes on from its last checkpoint, which is
     written at the end of each epoch.
+
+    With `changes`, the mask changes within the training, between two stretches
+    of the trainer's one compiled program. The slots of the optimizer stay as
+    they are: those of pruned weights fade, and move nothing. The Round is about
+    its last mask, which its ticket has at the end. So it is evaluated only from
+    the last change on.
 
     Args:
       trainer: trains it.
@@ -85,6 +98,9 @@ class Protocol:
         the order of the data are at `span.start` when it begins.
       directory: where its files go.
       captures: steps at which a snapshot is wanted, and what to do with it.
+      changes: steps after the start at which the mask changes, and how. A
+        capture, an evaluation or a checkpoint of such a step comes after the
+        change.
       density: the density to record. Defaults to the mask's.
 
     Returns:
@@ -96,16 +112,27 @@ class Protocol:
     """
     provenance = {**ticket.provenance, "step": span.start}
     ticket = dataclasses.replace(ticket, provenance=provenance)
-    _keep_ticket(ticket, directory)
+    captures, changes = captures or {}, changes or {}
+    _keep_ticket(ticket, directory, changes)
     if directory.is_done:
       return _read_done(directory, span), None
     snapshot, step = _beginning(ticket, before, span, directory)
-    trainer.restore(snapshot, ticket.mask, step)
+    mask = ticket.mask if snapshot.mask is None else snapshot.mask
+    trainer.restore(snapshot, mask, step)
     with Recorder(directory, step, ticket.density) as recorder:
-      self._run(trainer, step, span, directory, recorder, captures or {})
+      if step == span.start and not recorder.history and not changes:
+        self._evaluate_start(trainer, step, recorder)
+        # Random states and statistics that an evaluation may have changed.
+        trainer.binding.write(_not_in(mask, snapshot.weights))
+      self._run(
+        trainer, step, span, directory, recorder, captures or {}, changes
+      )
     trainer.binding.check_held()
     final = trainer.capture(span.stop, optimizer=self.keep_optimizer)
     directory.save(final, directory.final)
+    if changes:
+      ticket = dataclasses.replace(ticket, mask=trainer.binding.mask)
+      directory.save(ticket, directory.ticket)
     record = recorder.record(
       level=ticket.provenance.get("level", 0),
       density=ticket.density if density is None else density,
@@ -117,6 +144,15 @@ class Protocol:
     directory.finish(record)
     return Round.of(record, directory), final
 
+  def _evaluate_start(
+    self, trainer: Trainer, step: int, recorder: Recorder
+  ) -> None:
+    """Validates and tests the start weights under the mask, untrained."""
+    began = time.perf_counter()
+    row = self._validated(trainer.evaluate) | self._tested(trainer.evaluate)
+    recorder.seconds += time.perf_counter() - began
+    recorder.add({"step": step, **row})
+
   def _run(
     self,
     trainer: Trainer,
@@ -125,6 +161,7 @@ class Protocol:
     directory: RoundDirectory,
     recorder: Recorder,
     captures: Captures,
+    changes: MaskChanges,
   ) -> None:
     """Trains from a step to the end of the Round.
 
@@ -134,18 +171,23 @@ class Protocol:
     would take about as long as all validations together.
     """
     early = None  # the step of the lowest loss and its weights, until tested
+    capture = functools.partial(trainer.capture, mask=bool(changes))
+    changed = max(changes, default=span.start)
     with self._bar(span, step, directory) as bar:
-      for until in self._stops(step, span, captures):
+      for until in self._stops(step, span, [*captures, *changes]):
         began = time.perf_counter()
         loss = trainer.train(
           self.train, step, until, batch_size=self.batch_size, seed=self.seed
         )
         bar.update(until - step)
         step, last = until, until == span.stop
+        if step in changes:
+          trainer.binding.hold(changes[step](trainer.binding.mask))
         if step in captures:
-          captures[step](trainer.capture(step, optimizer=self.keep_optimizer))
+          captures[step](capture(step, optimizer=self.keep_optimizer))
         row = {"step": step, "loss": loss}
-        evaluates = last or step % self.evaluate_every == 0
+        due = step % self.evaluate_every == 0 and step >= changed
+        evaluates = last or due
         epoch_ends = last or step % self.steps_per_epoch == 0
         if evaluates:
           row |= self._validated(trainer.evaluate)
@@ -161,7 +203,7 @@ class Protocol:
           self._test_early_stop(trainer, recorder, *early)
           early = None
         if epoch_ends and not last:
-          checkpoint = trainer.capture(step, optimizer=True)
+          checkpoint = capture(step, optimizer=True)
           directory.save(checkpoint, directory.checkpoint, durable=False)
 
   def _test_early_stop(
@@ -207,8 +249,10 @@ class Protocol:
   def _tested(self, evaluate: Evaluate) -> dict[str, float]:
     return {} if self.test is None else _prefixed("test_", evaluate(self.test))
 
-  def _stops(self, step: int, span: range, captures: Captures) -> Iterator[int]:
-    """Yields where training pauses: evaluations, ends of epochs, captures."""
+  def _stops(
+    self, step: int, span: range, others: Collection[int]
+  ) -> Iterator[int]:
+    """Yields where training pauses: evaluations, ends of epochs, and others."""
     while step < span.stop:
       step = min(
         span.stop,
@@ -216,7 +260,7 @@ class Protocol:
           step - step % every + every
           for every in (self.evaluate_every, self.steps_per_epoch)
         ),
-        *(at for at in captures if at > step),
+        *(at for at in others if at > step),
       )
       yield step
 
@@ -240,20 +284,40 @@ def _smallest_layer(trainer: Trainer, ticket: Ticket) -> SmallestLayer:
 def _is_lowest(
   row: Mapping[str, float], history: Sequence[Mapping[str, float]]
 ) -> bool:
-  """Whether the validation loss of a row is below that of all rows before."""
-  losses = [r["val_loss"] for r in history if not math.isnan(r["val_loss"])]
-  return row["val_loss"] < min(losses, default=math.inf)
+  """Whether the validation loss of a row is below that of all rows before.
+
+  The row of the start weights has no training loss, and does not count: the
+  early stop is a step of training.
+  """
+  losses = [r["val_loss"] for r in history if "loss" in r]
+  finite = [loss for loss in losses if not math.isnan(loss)]
+  return row["val_loss"] < min(finite, default=math.inf)
+
+
+def _not_in(
+  mask: Mask, weights: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  return {key: value for key, value in weights.items() if key not in mask}
 
 
 def _prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
   return {f"{prefix}{name}": value for name, value in metrics.items()}
 
 
-def _keep_ticket(ticket: Ticket, directory: RoundDirectory) -> None:
-  """Saves the ticket, or checks that it is the one which is there."""
+def _keep_ticket(
+  ticket: Ticket, directory: RoundDirectory, changes: MaskChanges
+) -> None:
+  """Saves the ticket, or checks that it is the one which is there.
+
+  At its end, a Round whose mask changes has a ticket with the last mask.
+  """
   if not directory.ticket.is_file():
     directory.save(ticket, directory.ticket)
-  elif not ticket.equals(Ticket.load(directory.ticket)):
+    return
+  found = Ticket.load(directory.ticket)
+  if changes and found.mask.shapes == ticket.mask.shapes:
+    ticket = dataclasses.replace(ticket, mask=found.mask)
+  if not ticket.equals(found):
     raise ValueError(
       f"{directory.path} holds the training of another ticket. Give another"
       " name, or delete the directory."

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tf_lottery import wrappers
 from tf_lottery.objective import Objective
+from tf_lottery.objective import default_tolerance
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.storage.run_directory import RoundDirectory
 from tf_lottery.storage.run_directory import RunDirectory
@@ -68,6 +71,15 @@ class Round:
     """One row for each evaluation, read from disk."""
     return self.directory.read_metrics()
 
+  @property
+  def untrained(self) -> Mapping[str, float]:
+    """Its evaluation before the first step, read from disk.
+
+    It is empty for Rounds that earlier versions trained.
+    """
+    first = next(iter(self.history), {})
+    return {} if "loss" in first else first
+
   def restore(self, model: Any) -> Any:
     """Puts the trained sparse network on a model of its architecture.
 
@@ -107,7 +119,9 @@ def read_levels(directory: RunDirectory) -> list[Round]:
 
 
 def smallest_matching_round(
-  levels: Sequence[Round], objective: Objective, tolerance: float
+  levels: Sequence[Round],
+  objective: Objective,
+  tolerance: float | None = None,
 ) -> Round:
   """Returns the Level of the lowest density that matches the dense network.
 
@@ -115,14 +129,70 @@ def smallest_matching_round(
     levels: the Levels of a search, the dense one first.
     objective: the metric to choose by; its validation values are compared.
     tolerance: by how much a Level's value may be worse than the dense
-      network's, in units of the metric.
+      network's, in units of the metric. Defaults to `None`: see `tolerance_of`.
+
+  Returns:
+    The Round; the dense network's if no ticket matches it.
   """
   name = f"val_{objective.name}"
   sign = objective.sign
   dense, *others = levels
+  if tolerance is None:
+    tolerance = tolerance_of(dense, objective)
   least = sign * dense.metrics[name] - tolerance
   matching = [r for r in others if sign * r.metrics[name] >= least]
   return max([dense, *matching], key=lambda round_: round_.level)
+
+
+def tolerance_of(dense: Round, objective: Objective) -> float:
+  """Returns the default tolerance: a ticket keeps 99 % of what training gained.
+
+  See `objective.default_tolerance`.
+
+  Args:
+    dense: the Round of the dense network.
+    objective: the metric to choose by; its validation values are compared.
+  """
+  name = f"val_{objective.name}"
+  return default_tolerance(dense.metrics[name], dense.untrained.get(name))
+
+
+def choice(
+  levels: Sequence[Round],
+  objective: Objective,
+  tolerance: float | None = None,
+) -> str:
+  """Says which Level is the smallest that matches, or that none does.
+
+  Args:
+    levels: the Levels of a search, the dense one first.
+    objective: the metric to choose by; its validation values are compared.
+    tolerance: see `smallest_matching_round`.
+  """
+  dense, *others = levels
+  if tolerance is None:
+    tolerance = tolerance_of(dense, objective)
+  key, name = f"val_{objective.name}", f"val {objective.name}"
+  reached = f"{dense.metrics[key]:.4g}"
+  worse = "less" if objective.sign > 0 else "more"
+  allowed = f"at most {tolerance:.3g} {worse} is allowed"
+  if not others:
+    return f"No ticket is trained yet; dense {name} is {reached}."
+  found = smallest_matching_round(levels, objective, tolerance)
+  if found.level:
+    return (
+      f"The smallest matching ticket is Level {found.level}, with"
+      f" {found.density:.2%} of the weights: {name} {found.metrics[key]:.4g}"
+      f" against {reached} dense ({allowed})."
+    )
+  signed = [objective.sign * round_.metrics[key] for round_ in others]
+  best = others[int(np.argmax(np.nan_to_num(signed, nan=-np.inf)))]
+  return (
+    f"No ticket matches the dense network: the best is Level {best.level},"
+    f" {name} {best.metrics[key]:.4g} against {reached} dense ({allowed})."
+    " Prune less in each Level, train longer, rewind to an early step of the"
+    " training, or choose with a larger tolerance."
+  )
 
 
 def table_header(objective: Objective) -> str:

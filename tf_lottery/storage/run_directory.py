@@ -74,6 +74,14 @@ class RoundDirectory:
     """Whether the training has ended."""
     return self._record.exists()
 
+  @property
+  def ended(self) -> float | None:
+    """When the training ended, in seconds since 1970; None if it has not."""
+    try:
+      return self._record.stat().st_mtime
+    except OSError:
+      return None
+
   def read_record(self) -> dict[str, Any]:
     """Reads the record that `finish` wrote.
 
@@ -114,9 +122,13 @@ class RoundDirectory:
       FileFormatError: A line is damaged; the message names file and line.
     """
     try:
-      *lines, last = files.read_bytes(self._metrics).split(b"\n")
+      content = files.read_bytes(self._metrics)
     except FileNotFoundError:
       return []
+    usual = schemas.parse_rows(content)
+    if usual is not None:
+      return usual
+    *lines, last = content.split(b"\n")
     rows = []
     for number, line in enumerate([*lines, last] if last else lines, 1):
       try:

@@ -4,6 +4,7 @@ The types are annotations that `msgspec` understands.
 """
 
 import json
+import re
 from typing import Annotated
 from typing import Any
 from typing import NotRequired
@@ -20,6 +21,9 @@ Shape = Annotated[list[Count], msgspec.Meta(max_length=32)]
 
 # More than any configuration of a layer needs, and far below Python's limit.
 _MAX_DEPTH = 100
+_LINES = msgspec.json.Decoder(dict[str, int | float])
+# What `parse` and msgspec read in different ways.
+_UNUSUAL = re.compile(rb"\\|[ :-]\d{19}")
 _TOO_DEEP = f"values must not be nested more than {_MAX_DEPTH} levels deep"
 
 
@@ -101,18 +105,20 @@ class Experiment(TypedDict, total=False):
   """The fields of `experiment.json` that are read without TensorFlow.
 
   Attributes:
-    id: The name of the experiment.
+    id: The name of the experiment's directory.
+    heading: What the experiment is, for people.
     trainings: Number of Rounds of all replicates together.
     levels: How often to prune.
-    control_levels: The Levels that have controls.
+    control_levels: The Levels that have controls, or how they are chosen.
     reinits: Number of random reinitialisations of each ticket.
     replicates: Number of seeds.
   """
 
   id: str
+  heading: str
   trainings: Count
   levels: Count
-  control_levels: list[Count]
+  control_levels: list[Count] | str
   reinits: Count
   replicates: Count
 
@@ -149,6 +155,31 @@ def parse(content: str | bytes, schema: Any = Any) -> Any:
   check(value, schema)
   # Not the converted value, which lacks the fields that the type does not name.
   return value
+
+
+def parse_rows(content: bytes) -> list[dict[str, float]] | None:
+  """Parses lines of numbers by name, many times as fast as `parse` does.
+
+  Args:
+    content: One JSON object a line, in UTF-8.
+
+  Returns:
+    The rows that `parse` and `check` with `Row` give; None unless each line is
+    a `Row` of finite numbers without anything unusual, which only those two
+    can judge.
+  """
+  if _UNUSUAL.search(content):
+    return None
+  try:
+    rows = _LINES.decode_lines(content)
+    check(rows, list[Row])
+  except (UnicodeDecodeError, msgspec.MsgspecError):
+    return None
+  lines = content.count(b"\n") + (content[-1:] not in (b"", b"\n"))
+  # A line that has a key twice has more colons than keys.
+  keys = content.count(b":")
+  usual = (len(rows), sum(map(len, rows))) == (lines, keys)
+  return rows if usual else None
 
 
 def check(value: Any, schema: Any) -> None:

@@ -264,6 +264,19 @@ class StreamData:
       )
     return self._steps
 
+  def with_augment(self, augment: Augment | None) -> "StreamData":
+    """Refuses an augmentation: a stream is augmented where it is made.
+
+    Raises:
+      ValueError: Always, unless `augment` is `None`.
+    """
+    if augment is not None:
+      raise ValueError(
+        "augment changes batches of arrays, and the training data are a"
+        " stream. Augment there: dataset.map(...), or by layers of the model."
+      )
+    return self
+
   def with_class_weight(
     self, class_weight: Mapping[int, float]
   ) -> "StreamData":

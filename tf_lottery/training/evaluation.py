@@ -100,6 +100,11 @@ class Evaluator:
       self._strategy.run(self._model.test_step, args=(batch,))
     self._metrics_built = True
 
+  def metric_names(self, data: Data) -> list[str]:
+    """Returns the names that `evaluate` gives, from one batch of the data."""
+    self.build_metrics(data)
+    return list(self._model.get_metrics_result())
+
   def evaluate(self, data: Data) -> dict[str, float]:
     """Computes the loss and the compiled metrics on all of the data.
 

@@ -45,6 +45,7 @@ class Trainer:
 
   Attributes:
     strategy: The strategy.
+    prunable: The argument `prunable`.
     model: The model.
     binding: The model's `Binding`.
     initial: The `Snapshot` of the model's initial weights.
@@ -64,6 +65,7 @@ class Trainer:
     jit: bool | None = None,
   ):
     self._make_model = make_model
+    self.prunable = prunable
     self.strategy = distribution.resolve_strategy(strategy)
     self.model = self._made(seed)
     _check_trainable_here(self.model)
@@ -82,6 +84,21 @@ class Trainer:
     self._programs = Programs(self.binding, placement, self.jit)
     self.initial = self.capture(0)
     self.binding.give_initial(self.initial.weights)
+
+  def make_model(self) -> Any:
+    """Returns another compiled model, made in the strategy's scope.
+
+    Raises:
+      ValueError: The function of the user returns the trainer's own model.
+    """
+    with self.strategy.scope():
+      model = self._make_model()
+    if model is self.model:
+      raise ValueError(
+        "make_model must build a new model at each call, and it returned the"
+        " model that the trainer trains. Build the model inside the function."
+      )
+    return model
 
   # Weights and state.
 
@@ -106,12 +123,15 @@ class Trainer:
     drawn = wrappers.bind(model, prunable=self._is_prunable)
     return Snapshot(0, drawn.read(random_states=True))
 
-  def capture(self, step: int, *, optimizer: bool = False) -> Snapshot:
+  def capture(
+    self, step: int, *, optimizer: bool = False, mask: bool = False
+  ) -> Snapshot:
     """Returns a snapshot of the model as it is now.
 
     Args:
       step: The number of optimizer updates so far, for the record.
       optimizer: Whether to include the optimizer's variables.
+      mask: Whether to include the mask.
     """
     weights = self.binding.read(random_states=True)
     if self._replicas > 1:
@@ -119,7 +139,8 @@ class Trainer:
       # So that this run continues from the averages, as a resumed one does.
       self.binding.write(weights)
     slots = self._read_optimizer() if optimizer else None
-    return Snapshot(step, weights, slots)
+    held = self.binding.mask if mask else None
+    return Snapshot(step, weights, slots, held)
 
   def restore(self, snapshot: Snapshot, mask: Mask, step: int) -> None:
     """Puts a snapshot back, and holds a mask on it.
@@ -188,6 +209,10 @@ class Trainer:
   def evaluate(self, data: Data) -> dict[str, float]:
     """Returns the loss and the compiled metrics on all of the data."""
     return self._evaluator.evaluate(as_data(data))
+
+  def metric_names(self, data: Data) -> list[str]:
+    """Returns the names of the metrics that `evaluate` gives, in its order."""
+    return self._evaluator.metric_names(as_data(data))
 
   @property
   def traces(self) -> int:

@@ -1,0 +1,213 @@
+"""The headline: what an experiment shows, in words."""
+
+import json
+
+import pytest
+
+from tests import runs
+from tf_lottery.report import evidence
+from tf_lottery.report import wording
+
+SCHEDULE = (0.5, 0.2, 0.1)
+SEEDS = 3
+NOISE = ((0, 1, -1), (1, -1, 0), (-1, 0, 1))
+
+
+def experiment(root, methods, *, declared=None, direction=None, **changes):
+  """An experiment whose values have a little noise of their own.
+
+  Args:
+    root: Where to write it.
+    methods: Method -> its mean at each Level, None where it is not trained.
+    declared: The declaration of the experiment. Without it, each replicate is a
+      run that stands alone.
+    direction: Of the metric.
+    **changes: Of `runs.write_run`.
+  """
+  home = root / "mine"
+  home.mkdir()
+  (home / "experiment.json").write_text(json.dumps(declared or {"id": "mine"}))
+  for seed in range(SEEDS):
+    values = {
+      method: [
+        mean * (1 + NOISE[(level + number) % 3][seed] / 1000)
+        for level, mean in enumerate(means)
+      ]
+      for number, (method, means) in enumerate(methods.items())
+    }
+    run = runs.write_run(
+      home / f"replicate_{seed:02d}",
+      values,
+      seed=seed,
+      schedule=SCHEDULE,
+      **changes,
+    )
+    if direction:
+      declaration = run.read_declaration()
+      run.write_declaration({**declaration, "direction": direction})
+  return home
+
+
+def headline(path, tolerance=None):
+  (found,) = evidence.gather([path], tolerance)
+  return wording.headline(found)
+
+
+def test_all_that_match_and_win_are_named_in_one_sentence(tmp_path):
+  methods = {
+    "dense": [0.9],
+    "ticket": [0.91, 0.905, 0.8],
+    "random_reinit": [0.85, 0.8, 0.6],
+  }
+  assert headline(experiment(tmp_path, methods)).startswith(
+    "All tickets down to 20.0 % of the weights match the dense network within"
+    " 0.9 points, and the tickets with 50.0 % and 20.0 % win: they are better"
+    " than their random reinits. This holds as a whole at a significance of"
+    " 5 %. At 20.0 %: test accuracy 90.5 %"
+  )
+
+
+def test_the_first_ticket_that_fails_is_named(tmp_path):
+  methods = {"dense": [0.9], "ticket": [0.91, 0.8, 0.9]}
+  found = headline(experiment(tmp_path, methods))
+  assert found.startswith(
+    "The ticket with 50.0 % of the weights matches the dense network within"
+    " 0.9 points; no random reinits were trained that it could win against."
+  )
+  assert found.endswith("The ticket with 20.0 % is below dense.")
+
+
+def test_a_ticket_that_is_no_better_than_its_reinits_is_not_said_to_win(
+  tmp_path,
+):
+  methods = {
+    "dense": [0.9],
+    "ticket": [0.91, 0.91, 0.91],
+    "random_reinit": [0.91, 0.91, 0.92],
+  }
+  found = headline(experiment(tmp_path, methods))
+  assert "; none is shown to be better than its random reinits." in found
+  assert found.endswith("Smaller tickets were not searched.")
+
+
+def test_one_ticket_of_several_wins(tmp_path):
+  methods = {
+    "dense": [0.9],
+    "ticket": [0.91, 0.91, 0.7],
+    "random_reinit": [0.92, 0.8, 0.6],
+  }
+  found = headline(experiment(tmp_path, methods))
+  assert ", and the ticket with 20.0 % wins: it is better than its" in found
+
+
+def test_no_ticket_matches(tmp_path):
+  methods = {"dense": [0.9], "ticket": [0.8, 0.7, 0.6]}
+  assert headline(experiment(tmp_path, methods)).startswith(
+    "No ticket matches the dense network: all are below it by more than 0.9"
+    " points. Dense test accuracy is 90.0 %."
+  )
+
+
+def test_the_largest_ticket_may_be_the_one_that_fails(tmp_path):
+  methods = {"dense": [0.9], "ticket": [0.8, 0.9, 0.91]}
+  found = headline(experiment(tmp_path, methods))
+  assert found.startswith(
+    "No ticket is shown to match the dense network: the tests stop at the"
+    " largest ticket, with 50.0 % of the weights, which is below it. The"
+    " smallest ticket whose mean is within 0.9 points of dense keeps 10.0 %"
+  )
+
+
+@pytest.mark.parametrize(
+  ("declared", "way"),
+  [
+    ({"id": "mine"}, "set replicates={n} and run the same command again."),
+    ({"id": "mine", "replicates": 50}, None),
+  ],
+)
+def test_too_few_replicates_are_said_to_be_and_how_many_are_enough(
+  tmp_path, declared, way
+):
+  methods = {"dense": [0.9], "ticket": [0.9, 0.7, 0.6]}
+  home = experiment(tmp_path, methods, declared=declared)
+  (found,) = evidence.gather([home], 0.001)
+  text = wording.headline(found)
+  first = found.verdicts()[0]
+  assert (first.word, 3 < first.needed <= 50) == ("cannot tell", True)
+  assert text.startswith(
+    "No ticket is shown to match the dense network yet: the tests stop at the"
+    " largest ticket, with 50.0 % of the weights (replicates vary too much, or"
+    " are too few). The smallest ticket whose mean is within 0.1 points"
+  )
+  more = f"About {first.needed - 3} more replicates are likely to be enough to"
+  if way is None:  # They are declared, and on their way.
+    assert "more replicate" not in text
+  else:
+    assert f"{more} show that the ticket with 50.0 % matches: " in text
+    assert text.endswith(way.format(n=first.needed))
+
+
+def test_more_than_fifty_replicates_are_not_asked_for(tmp_path):
+  methods = {"dense": [0.9], "ticket": [0.9, 0.7, 0.6]}
+  found = headline(experiment(tmp_path, methods), 1e-4)
+  assert found.endswith(
+    "More than 50 replicates are likely to be needed to show that the ticket"
+    " with 50.0 % matches."
+  )
+
+
+def test_one_replicate_cannot_give_a_verdict_and_how_to_get_one(tmp_path):
+  methods = {"dense": [0.9], "ticket": [0.91, 0.8], "random_reinit": [0.8]}
+  runs.write_run(tmp_path / "run", methods, seed=4)
+  found = headline(tmp_path / "run")
+  assert found.startswith("One replicate cannot give a verdict. ")
+  assert found.endswith(
+    "Train at least 3: run it again with each seed from 5 to 6, into"
+    " directories beside this one."
+  )
+
+
+@pytest.mark.parametrize(
+  ("monitor", "direction", "dense", "tickets", "start", "tolerance"),
+  [
+    ("mse", "min", 25.0, [25.1, 24.0, 40.0], 4000.0, "1.25"),
+    ("leaf_mae", "min", 3.2, [3.21, 3.22, 5.0], 9.2, "0.06"),
+    ("auc", "max", 0.9, [0.901, 0.9, 0.7], 0.5, "0.4 points"),
+    ("perplexity", "min", 180.0, [181.0, 182.0, 300.0], 10_000.0, "9"),
+    ("log_likelihood", "max", -2.0, [-2.01, -2.02, -3.0], -9.0, "0.07"),
+    ("ndcg", "max", 0.5, [0.501, 0.5, 0.4], 0.1, "0.4 points"),
+  ],
+)
+def test_any_metric_is_judged_by_its_own_scale(
+  tmp_path, monitor, direction, dense, tickets, start, tolerance
+):
+  methods = {"dense": [dense], "ticket": tickets}
+  home = experiment(tmp_path, methods, monitor=monitor, direction=direction)
+  for number in range(SEEDS):
+    (run,) = evidence.records.find_runs([home / f"replicate_{number:02d}"])
+    path = run.directory.level(0).path / "metrics.jsonl"
+    names = (f"{split}_{monitor}" for split in ("val", "test"))
+    row = {"step": 0, "val_loss": 9.0, **dict.fromkeys(names, start)}
+    path.write_text(
+      json.dumps({**row, "seconds": 0.1}) + "\n" + path.read_text()
+    )
+  (found,) = evidence.gather([home])
+  assert wording.headline(found).startswith(
+    "All tickets down to 20.0 % of the weights match the dense network within"
+    f" {tolerance}; "
+  )
+  assert [v.word for v in found.verdicts()] == ["matching"] * 2 + ["below"]
+  assert "That is 1 % of what training gained" in wording.how_tested(found)
+
+
+def test_it_is_said_how_tickets_were_tested(tmp_path):
+  methods = {"dense": [0.9], "ticket": [0.91, 0.7, 0.6]}
+  home = experiment(tmp_path, methods)
+  (found,) = evidence.gather([home])
+  text = wording.how_tested(found)
+  assert "is worse than the dense network by at most 0.9 points." in text
+  assert "1 % of the dense network's value, as the untrained network" in text
+  assert "The tests are one-sided (paired t)." in text
+  (given,) = evidence.gather([home], 0.01)
+  text = wording.how_tested(given)
+  assert "by at most 1 point. It wins if" in text

@@ -1,0 +1,247 @@
+"""`prove`: runs a whole experiment, and says what it shows."""
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import logging
+import os
+import pathlib
+import sys
+import threading
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+import tqdm
+
+from tf_lottery.experiments import running
+from tf_lottery.experiments import sweeps
+from tf_lottery.experiments import values
+from tf_lottery.experiments.experiment import Experiment
+from tf_lottery.search import rounds
+from tf_lottery.search.rounds import Round
+from tf_lottery.storage.run_directory import RunDirectory
+from tf_lottery.tickets import Ticket
+
+_log = logging.getLogger("tf_lottery")
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Proof:
+  """What an experiment shows. Printing it shows the verdict on each Level.
+
+  `prove` makes it. It reads the run directories anew each time, and needs the
+  extra `report`.
+
+  Attributes:
+    experiment: the declaration.
+    root: the directory that holds the experiment's directory.
+    failed: run directory -> the end of its output, for replicates that failed.
+  """
+
+  experiment: Experiment
+  root: pathlib.Path
+  failed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  @property
+  def directory(self) -> pathlib.Path:
+    """The directory of the experiment; its replicates are below it."""
+    return self.root / self.experiment.id
+
+  @property
+  def evidence(self) -> Any:
+    """The `report.evidence.Evidence` of all replicates."""
+    evidence = importlib.import_module("tf_lottery.report.evidence")
+    (found,) = evidence.gather([self.directory], self.experiment.tolerance)
+    return found
+
+  @property
+  def verdicts(self) -> list[Any]:
+    """One `report.verdicts.Verdict` for each Level, in their order."""
+    return self.evidence.verdicts()
+
+  @property
+  def level(self) -> int:
+    """The Level to take: the smallest that wins, else that matches.
+
+    If no verdict says so, the smallest that matches on the validation data in
+    the mean over replicates; 0, the dense network, if there is none.
+    """
+    for word in ("winning", "matching"):
+      if shown := [v.level for v in self.verdicts if v.word == word]:
+        return max(shown)
+    return running.smallest_matching_level(self.experiment, self.root)
+
+  def round(self, level: int | None = None, replicate: int = 0) -> Round:
+    """Returns the Round of a Level in a replicate.
+
+    Args:
+      level: The Level. Defaults to `None`: the Level to take.
+      replicate: The number of the replicate. Defaults to `0`.
+
+    Raises:
+      ValueError: There is no such Level, or it is not trained yet.
+    """
+    level = self.level if level is None else level
+    path = running.run_dir(self.experiment, replicate, self.root)
+    found = {
+      round_.level: round_
+      for round_ in rounds.read_levels(RunDirectory(path, writes=False))
+    }
+    if level not in found:
+      raise ValueError(
+        f"level must be one that is trained, {sorted(found)}; got {level}."
+      )
+    return found[level]
+
+  def ticket(self, level: int | None = None, replicate: int = 0) -> Ticket:
+    """Returns the ticket of a Level; for the arguments see `round`."""
+    return self.round(level, replicate).ticket
+
+  def model(self, level: int | None = None, replicate: int = 0) -> Any:
+    """Returns the trained sparse model of a Level, with its mask held.
+
+    For the arguments see `round`. Pass it to `tf_lottery.export`.
+    """
+    return self.round(level, replicate).restore(self.experiment.make())
+
+  def report(self, out: str | os.PathLike) -> Any:
+    """Writes the report into a folder; see `report.write`."""
+    report = importlib.import_module("tf_lottery.report")
+    return report.write([self.directory], out, self.experiment.tolerance)
+
+  def __repr__(self) -> str:
+    return f"Proof({self.experiment.heading!r}, {str(self.directory)!r})"
+
+  def __str__(self) -> str:
+    tables = importlib.import_module("tf_lottery.report.tables")
+    wording = importlib.import_module("tf_lottery.report.wording")
+    try:
+      evidence = self.evidence
+    except FileNotFoundError:  # every replicate failed at once
+      parts = [f"No replicate is trained in {self.directory}."]
+    else:
+      parts = [tables.verdicts_as_text(evidence), wording.headline(evidence)]
+    parts += [f"{run} failed:\n{text}" for run, text in self.failed.items()]
+    return "\n\n".join(part for part in parts if part)
+
+
+def prove(
+  experiment: Experiment,
+  root: str | os.PathLike,
+  *,
+  processes: int = 1,
+  ray: bool = False,
+  progress: bool | None = None,
+) -> Proof:
+  """Runs all replicates of an experiment with their controls.
+
+  The same call goes on where it stopped, and trains what was added since:
+  replicates, controls, Levels. In this process the replicates share one
+  compiled program.
+
+  Args:
+    experiment: the declaration.
+    root: the directory that holds the experiment's directory.
+    processes: how many replicates run at a time. More than one run in processes
+      of their own, which import the experiment's functions; where they cannot,
+      all run in this one, and a line says so. In a script, call `prove` under
+      `if __name__ == "__main__":`. Defaults to `1`.
+    ray: whether to run the replicates on a Ray cluster. Defaults to `False`.
+    progress: whether to show a progress bar over all Rounds. Defaults to
+      `None`: only on a terminal.
+
+  Returns:
+    The `Proof`; print it, or write its report.
+
+  Raises:
+    RuntimeError: a process that `prove` started calls it again.
+    ValueError: the model, its data or a field cannot be used.
+
+  Example:
+  ```python
+  proof = prove(Experiment(make_model=make_model, load_data=load, epochs=5),
+                "runs")
+  print(proof)
+  proof.report("report")
+  tf_lottery.export.to_tflite(proof.model(), "ticket.tflite")
+  ```
+
+  Reference: Frankle and Carbin, arXiv 1803.03635.
+  """
+  if sweeps.IN_TASK in os.environ:
+    raise RuntimeError(
+      "A process that trains a replicate imported a module that calls prove()."
+      " Call it under `if __name__ == '__main__':`."
+    )
+  root = pathlib.Path(root)
+  todo = sweeps.tasks([experiment], root, threads=_threads(processes))
+  here = processes == 1 and not ray
+  if not here:
+    try:
+      todo[0].to_json()
+    except values.NotPortableError as error:
+      _log.warning("All replicates run in this process: %s", error)
+      here = True
+  with _bar(experiment, root, progress):
+    if here:
+      _run_here(experiment, root)
+      return Proof(experiment, root)
+    runner = sweeps.run_ray
+    if not ray:
+      runner = functools.partial(sweeps.run_local, processes=processes)
+    failed = sweeps.run_all(todo, runner)
+  for run, text in failed.items():
+    _log.warning("%s failed:\n%s", run, text)
+  return Proof(experiment, root, failed)
+
+
+def _run_here(experiment: Experiment, root: pathlib.Path) -> None:
+  trainer = experiment.make_trainer()
+  run = functools.partial(
+    running.run, experiment, root=root, trainer=trainer, progress=False
+  )
+  for with_controls in (False, True):
+    for replicate in range(experiment.replicates):
+      if not running.is_done(
+        experiment, replicate, root, with_controls=with_controls
+      ):
+        run(replicate, with_controls=with_controls)
+
+
+def _threads(processes: int) -> int:
+  return max(1, (os.cpu_count() or 1) // processes)
+
+
+@contextlib.contextmanager
+def _bar(
+  experiment: Experiment, root: pathlib.Path, progress: bool | None
+) -> Iterator[None]:
+  """Shows how many Rounds are trained, wherever they are."""
+  if not (sys.stderr.isatty() if progress is None else progress):
+    yield
+    return
+  ended = threading.Event()
+
+  def follow(bar: tqdm.tqdm) -> None:
+    while not ended.wait(1):
+      chosen = running.chosen_levels(experiment, root)
+      bar.total = experiment.trainings(chosen)
+      bar.n = running.count_done(experiment, root)
+      bar.refresh()
+
+  with tqdm.tqdm(
+    total=experiment.trainings(),
+    initial=running.count_done(experiment, root),
+    desc=experiment.heading,
+    unit="Round",
+  ) as bar:
+    watcher = threading.Thread(target=follow, args=(bar,), daemon=True)
+    watcher.start()
+    try:
+      yield
+    finally:
+      ended.set()
+      watcher.join()
+      bar.n = running.count_done(experiment, root)

@@ -1,0 +1,216 @@
+"""The papers' experiments: a recipe, a data set, and their protocol.
+
+They are examples: `tf_lottery.experiments.Experiment` takes any model.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from typing import Any
+
+from tf_lottery import rewinding
+from tf_lottery import schedules
+from tf_lottery.experiments import Experiment
+from tf_lottery.papers import datasets
+from tf_lottery.papers import recipes
+
+# The fields with their defaults that decide what the experiment is, by the
+# names under which the first versions hashed them into directories' names.
+_DEFAULTS = {
+  "data": "fashion_mnist",
+  "recipe": "lenet_300_100",
+  "keras": "keras",
+  "steps": None,
+  "search_steps": None,
+  "learning_rate": None,
+  "batch_size": None,
+  "evaluate_every": "100it",
+  "criterion": "magnitude",
+  "pattern": "unstructured",
+  "levels": 24,
+  "rate": None,
+  "rewind": None,
+  "seed": 0,
+  "strategy": "none",
+}
+_CROP = "tf_lottery.training.augmentation:crop_and_flip"
+
+
+def experiment(
+  *,
+  data: str = "fashion_mnist",
+  recipe: str = "lenet_300_100",
+  keras: str = "keras",
+  steps: int | None = None,
+  learning_rate: float | None = None,
+  batch_size: int | None = None,
+  levels: int = 24,
+  rate: float | None = None,
+  rewind: str | None = None,
+  data_dir: str | os.PathLike | None = None,
+  evaluate_every: str = "100it",
+  criterion: str = "magnitude",
+  pattern: str = "unstructured",
+  search_steps: int | None = None,
+  scope: Any = None,
+  controls: tuple[str, ...] = (),
+  control_levels: tuple[int, ...] | str = (),
+  reinits: int = 1,
+  replicates: int = 1,
+  seed: int = 0,
+  strategy: str = "none",
+  tolerance: float | None = None,
+) -> Experiment:
+  """Returns the experiment of a paper's recipe on a data set.
+
+  A field that is `None` is the recipe's. For the other fields see
+  `Experiment`.
+
+  Args:
+    data: Name of the data set; see `datasets.load_data`.
+    recipe: Name of the network and of its training; see `recipes.recipe`.
+    keras: `"keras"` (Keras 3) or `"tf_keras"`.
+    steps: Optimizer updates of each training. Warm-up and drops of the
+      learning rate are scaled with them.
+    learning_rate: The highest learning rate.
+    batch_size: Examples in a step.
+    levels: How often to prune, at least 1.
+    rate: The fraction of the remaining weights that each Level prunes, where
+      the recipe has no other.
+    rewind: See `rewinding.get`.
+    data_dir: See `datasets.load_data`.
+    evaluate_every: Distance between evaluations.
+    criterion: See `Experiment`.
+    pattern: Which weights are pruned together; see `patterns.get`.
+    search_steps: See `Experiment`.
+    scope: Which weights compete with each other.
+    controls: Names of controls.
+    control_levels: The Levels that have controls. Empty means all of them.
+    reinits: See `Experiment`.
+    replicates: Number of seeds.
+    seed: Seed of the first replicate.
+    strategy: See `Trainer`.
+    tolerance: See `Experiment`.
+
+  Raises:
+    ValueError: A field is out of range, or names nothing that is known.
+
+  Example:
+  ```python
+  experiment = papers.experiment(data="digits", steps=800, levels=5)
+  prove(experiment, "runs")
+  ```
+  """
+  fields = dict(locals())
+  if data not in datasets.INPUT_SHAPES:
+    raise ValueError(
+      f"data must be one of {', '.join(datasets.INPUT_SHAPES)}; got {data!r}."
+    )
+  _check_numbers(levels=levels, batch_size=batch_size, steps=steps)
+  made = _recipe(recipe, steps, learning_rate, batch_size, rate)
+  model_args = {
+    "recipe": recipe,
+    "data": data,
+    "keras": keras,
+    "steps": steps,
+    "learning_rate": learning_rate,
+  }
+  augments = made.augment and len(datasets.INPUT_SHAPES[data]) == 3
+  return Experiment(
+    make_model="tf_lottery.papers.experiments:make_model",
+    load_data="tf_lottery.papers.datasets:load",
+    model_args={k: v for k, v in model_args.items() if v is not None},
+    data_args={"name": data}
+    | ({"data_dir": str(data_dir)} if data_dir else {}),
+    steps=made.steps,
+    search_steps=search_steps,
+    batch_size=made.batch_size,
+    schedule=schedules.geometric(levels, made.rate),
+    criterion=criterion,
+    scope=made.scope if scope is None else scope,
+    pattern=pattern,
+    rewind=rewind or made.rewind,
+    evaluate_every=evaluate_every,
+    augment=_CROP if augments else None,
+    strategy=strategy,
+    controls=controls,
+    control_levels=control_levels,
+    reinits=reinits,
+    replicates=replicates,
+    seed=seed,
+    tolerance=tolerance,
+    title=f"{recipe} on {data}" + ", tf_keras" * (keras == "tf_keras"),
+    name=_name(fields),
+  )
+
+
+def make_model(
+  recipe: str,
+  data: str,
+  *,
+  keras: str = "keras",
+  steps: int | None = None,
+  learning_rate: float | None = None,
+  width: float = 1.0,
+) -> Any:
+  """Returns the compiled network of a recipe for a data set.
+
+  Args:
+    recipe: See `recipes.recipe`.
+    data: Name of the data set.
+    keras: `"keras"` (Keras 3) or `"tf_keras"`. Defaults to `"keras"`.
+    steps: Optimizer updates of a training. Defaults to the recipe's.
+    learning_rate: The highest learning rate. Defaults to the recipe's.
+    width: Factor for the size of hidden layers. Defaults to `1.0`.
+  """
+  return _recipe(recipe, steps, learning_rate).make_model(
+    datasets.INPUT_SHAPES[data], datasets.CLASSES, keras=keras, width=width
+  )
+
+
+def _recipe(
+  name: str,
+  steps: int | None,
+  learning_rate: float | None,
+  batch_size: int | None = None,
+  rate: float | None = None,
+) -> recipes.Recipe:
+  """Returns a recipe with the settings that are given."""
+  recipe = recipes.recipe(name)
+  if steps is not None:
+    recipe = recipe.scaled(steps)
+  given: dict[str, Any] = {
+    "learning_rate": learning_rate,
+    "batch_size": batch_size,
+    "rate": rate,
+  }
+  given = {name: value for name, value in given.items() if value is not None}
+  return dataclasses.replace(recipe, **given)
+
+
+def _name(fields: dict[str, Any]) -> str:
+  """Returns the name of the directory, which has never changed.
+
+  It has a hash of the fields that are not the defaults.
+  """
+  known = {name: fields[name] for name in (*_DEFAULTS, "scope")}
+  own = {
+    name: value for name, value in known.items() if value != _DEFAULTS.get(name)
+  }
+  text = json.dumps(own, sort_keys=True, default=repr).encode()
+  digest = hashlib.blake2b(text, digest_size=4).hexdigest()
+  rewind = fields["rewind"] or recipes.recipe(fields["recipe"]).rewind
+  at_init = rewinding.get(rewind) == rewinding.to_init()
+  words = [fields["recipe"], fields["data"], "init" if at_init else rewind]
+  if fields["criterion"] != "magnitude":
+    words.append(fields["criterion"])
+  if fields["pattern"] != "unstructured":
+    words.append(fields["pattern"])
+  return "-".join([*words, digest])
+
+
+def _check_numbers(**numbers: int | None) -> None:
+  for name, value in numbers.items():
+    if value is not None and value < 1:
+      raise ValueError(f"{name} must be at least 1, got {value}.")

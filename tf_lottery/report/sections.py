@@ -1,0 +1,94 @@
+"""The sections of a report, one for each experiment."""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+from tf_lottery.report import gallery
+from tf_lottery.report import outcomes
+from tf_lottery.report import summaries
+from tf_lottery.report import tables
+from tf_lottery.report import wording
+from tf_lottery.report.evidence import Evidence
+
+# The first page. With one experiment it is the page of that experiment.
+FIRST_PAGE = "report.html"
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+  """The part of a report that is about one experiment.
+
+  Attributes:
+    anchor: A name that is distinct in the report and valid in file names.
+    title: The name of the experiment in words.
+    evidence: The runs of the experiment and their statistics.
+    outcome: The verdict, and the values that it is about.
+    headline: The result in a few sentences.
+    tables: The tables that have rows, by name.
+    pictures: The figures, the main one first.
+    page: The page of the experiment, relative to the first page.
+  """
+
+  anchor: str
+  title: str
+  evidence: Evidence
+  outcome: outcomes.Outcome
+  headline: str
+  tables: Mapping[str, tables.Table]
+  pictures: Sequence[gallery.Picture] = ()
+  page: str = FIRST_PAGE
+
+
+def sections(found: Sequence[Evidence], folder: pathlib.Path) -> list[Section]:
+  """Makes the section of each experiment, and writes its figures.
+
+  Args:
+    found: The runs of each experiment and their statistics.
+    folder: The folder for the files of the figures.
+  """
+  anchors = distinct([evidence.experiment for evidence in found])
+  alone = len(found) == 1
+  prefixes = [f"{anchor}-" * (not alone) for anchor in anchors]
+  drawn = gallery.pictures(found, folder, prefixes)
+  return [
+    Section(
+      anchor,
+      title,
+      evidence,
+      outcomes.Outcome.of(evidence),
+      wording.headline(evidence),
+      _tables(evidence),
+      pictures,
+      FIRST_PAGE if alone else f"experiments/{anchor}.html",
+    )
+    for anchor, title, evidence, pictures in zip(
+      anchors, outcomes.titles(found), found, drawn, strict=True
+    )
+  ]
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+  """Turns names into distinct ids that are also valid in file names."""
+  anchors: list[str] = []
+  for name in names:
+    base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[-60:] or "run"
+    taken = sum(a == base or a.startswith(f"{base}--") for a in anchors)
+    anchors.append(f"{base}--{taken + 1}" if taken else base)
+  return anchors
+
+
+def _tables(evidence: Evidence) -> dict[str, tables.Table]:
+  """Returns the tables of an experiment that have rows, by name."""
+  every = {
+    "verdicts": tables.verdicts(evidence, summaries.EARLY),
+    "verdicts_end": tables.verdicts(evidence, summaries.END),
+    "claims": tables.claims(evidence),
+    "summary": tables.summary(evidence, summaries.EARLY),
+    "summary_end": tables.summary(evidence, summaries.END),
+    "steps": tables.steps(evidence),
+    "declaration": tables.declaration(evidence),
+  }
+  return {name: table for name, table in every.items() if table.rows}
