@@ -4,9 +4,10 @@
 
 It searches each model of `scope_study_tasks.py` under each scope and seed, and
 writes a line of docs/results/default_scope.csv for each Level, then the tables
-of docs/results/default_scope.md, which say how long it took. The same command
-again goes on where it stopped; when all is there, it only writes the tables.
-Processes may share the work: give each its own `--seeds`.
+of docs/results/default_scope.md. The same command again goes on where it
+stopped; when all is there, it only writes the tables. Processes may share the
+work: give each its own `--seeds`. Beside other work on two cores, 20 minutes
+for each seed.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ _HEAD = """\
 `scripts/scope_study.py` wrote this page from `default_scope.csv`; nothing is
 typed by hand. Each model was pruned by iterative magnitude pruning with
 rewinding to initialisation, each Level in one step from the Level before, under
-each scope, with {seeds} seeds: {searches} searches, {trainings:,} trainings,
-{minutes:.0f} minutes on a shared machine with two cores.
+each scope: {searches} searches, {trainings:,} trainings. The section of a model
+says with how many seeds; a seed counts once all scopes have it.
 
 Numbers are the **fraction of the gain that is kept**: how much better than a
 constant prediction the ticket is on validation data, divided by the same of the
@@ -54,17 +54,10 @@ def write(
   rows: Iterable[Row], tasks: Mapping[str, scope_study_tasks.Task]
 ) -> str:
   """Returns the page as Markdown."""
-  rows = [row for row in rows if row["model"] in tasks]
+  rows = _complete([row for row in rows if row["model"] in tasks])
   searches = {(r["model"], r["scope"], r["seed"]) for r in rows}
-  seconds = sum(float(row["seconds"]) for row in rows)
-  parts = [
-    _HEAD.format(
-      seeds=len({row["seed"] for row in rows}),
-      searches=len(searches),
-      trainings=len(rows) + len(searches),
-      minutes=seconds / 60,
-    )
-  ]
+  trainings = len(rows) + len(searches)
+  parts = [_HEAD.format(searches=len(searches), trainings=trainings)]
   for title, is_channel in (
     ("Single weights", False),
     ('Channels (`pattern="channel"`)', True),
@@ -81,6 +74,15 @@ def write(
         f"## {name}\n\n{_sentence(task, chosen)}\n\n{_model(chosen)}"
       )
   return "\n".join(parts)
+
+
+def _complete(rows: Sequence[Row]) -> list[Row]:
+  """The rows of those models and seeds that all scopes have."""
+  scopes = {row["scope"] for row in rows}
+  found = collections.defaultdict(set)
+  for row in rows:
+    found[row["model"], row["seed"]].add(row["scope"])
+  return [row for row in rows if found[row["model"], row["seed"]] == scopes]
 
 
 def _summary(rows: Sequence[Row]) -> str:
@@ -137,9 +139,10 @@ def _sentence(task: scope_study_tasks.Task, rows: Sequence[Row]) -> str:
   dense = statistics.mean(float(row["dense"]) for row in rows)
   chance = float(rows[0]["chance"])
   says = task.says[0].upper() + task.says[1:]
+  seeds = len({row["seed"] for row in rows})
   return (
-    f"{says}. Validation {task.objective} of the dense network {dense:.3f},"
-    f" of a constant {chance:.3f}."
+    f"{says}. Seeds: {seeds}. Validation {task.objective} of the dense"
+    f" network {dense:.3f}, of a constant {chance:.3f}."
   )
 
 

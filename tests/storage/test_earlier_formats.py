@@ -179,7 +179,12 @@ def test_a_search_of_the_last_version_is_read_back_without_training(
   shutil.copytree(DATA / "searches" / name, run_dir)
   before = {p: p.read_bytes() for p in run_dir.rglob("*") if p.is_file()}
   result = small.search(
-    run_dir, library=library, schedule=(0.5, 0.08), rewind=small.REWIND
+    run_dir,
+    library=library,
+    schedule=(0.5, 0.08),
+    # The default of the version that wrote it.
+    scope=tf_lottery.global_(),
+    rewind=small.REWIND,
   )
   assert [round_.level for round_ in result.rounds] == [0, 1, 2]
   after = {p: p.read_bytes() for p in run_dir.rglob("*") if p.is_file()}
