@@ -271,6 +271,17 @@ def test_a_small_ticket_that_does_not_match_does_not_stop_the_others():
   assert found_words(made) == {1: "matching", 2: "winning", 3: "below"}
 
 
+def test_tickets_that_collapsed_do_not_stop_the_others():
+  tickets = {1: 0.91, 2: 0.91, 3: 0.1, 4: 0.1}
+  made = sequence(tickets, {1: 0.8, 2: 0.8, 3: 0.1, 4: 0.1})
+  assert found_words(made) == {
+    1: "winning",
+    2: "winning",
+    3: "below",
+    4: "below",
+  }
+
+
 def test_the_two_sequences_share_the_five_percent():
   def significances(tickets, reinits):
     (first, *_) = verdicts.verdicts(sequence(tickets, reinits), 0.01)

@@ -121,18 +121,20 @@ def verdicts(
 
   All that is said to match and to win holds as a whole at a significance of
   5 %: the probability that any of these words is wrong is at most that. There
-  are two sequences of tests, each in an order that does not depend on the
-  values, and each stops at its first test that fails:
+  are two sequences of tests, and each stops at its first test that fails:
 
   1. The tickets match: from the largest ticket to the smallest.
   2. The tickets are better than their random reinits: from the smallest ticket
-     that has reinits to the largest. Levels without reinits are left out. It
-     begins with the smallest because initial weights matter most there.
+     that is shown to match to the largest. Levels without reinits are left
+     out. It begins with the smallest because initial weights matter most there.
 
-  If there are reinits, each sequence has half of the 5 %, and a sequence that
-  passes all of its tests gives its half to the other (Bretz et al., 2009). If
-  there are none, the first has all of it. A sequence also stops at a ticket
-  that finished without a finite value, since it was not left out by chance.
+  Each sequence has half of the 5 %. The first gives its half to the second if
+  all tickets match; the second gives its half to the first if all tickets that
+  have reinits, also those that do not match, are better than them. If there are
+  no reinits, the first has all of it. It also stops at a ticket that finished without a finite value,
+  since that was not left out by chance. Where the second sequence begins
+  depends on the first; `scripts/simulate_verdicts.py` counts how often a word
+  is wrong all the same, see docs/results/verdicts.md in the repository.
 
   *Below* is a warning, not a claim: each Level is tested by itself at 5 %.
 
@@ -151,9 +153,7 @@ def verdicts(
     ValueError: The tolerance is negative, or the Rounds do not tell whether
       more of the metric is better.
 
-  References: Frankle and Carbin, arXiv 1803.03635, section 1. Bretz, Maurer,
-  Brannath and Posch, A graphical approach to sequentially rejective multiple
-  test procedures, Statistics in Medicine 28, 2009.
+  Reference: Frankle and Carbin, arXiv 1803.03635, section 1.
   """
   measure = summaries.measure_at(when, rounds)
   margin = tolerance_of(rounds, tolerance, measure)
@@ -270,22 +270,19 @@ def _is_lost(round_: RoundRecord) -> bool:
 
 def _outcome(levels: Sequence[_Level]) -> _Outcome:
   """Goes through the two sequences of tests, which share the 5 %."""
-  # Reinits that are still too few to be tested are no test that failed.
-  with_reinits = [
-    at
-    for at in reversed(levels)
-    if at.n[2] and (at.p_reinit is not None or at.lost)
-  ]
-  matching = [None if at.lost else at.p_matching for at in levels]
-  better = [None if at.lost else at.p_reinit for at in with_reinits]
   half = SIGNIFICANCE / 2
-  first = SIGNIFICANCE if _passed(better, half) == len(better) else half
-  passed = _passed(matching, first)
+  # Reinits that are still too few to be tested are no test that failed.
+  with_reinits = [at for at in reversed(levels) if at.p_reinit is not None]
+  all_better = _passed([at.p_reinit for at in with_reinits], half)
+  first = SIGNIFICANCE if all_better == len(with_reinits) else half
+  passed = _passed([None if at.lost else at.p_matching for at in levels], first)
   second = SIGNIFICANCE if passed == len(levels) else half
-  shown = with_reinits[: _passed(better, second)]
+  matching = {at.level for at in levels[:passed]}
+  compared = [at for at in with_reinits if at.level in matching]
+  better = _passed([at.p_reinit for at in compared], second)
   return _Outcome(
-    {at.level for at in levels[:passed]},
-    {at.level for at in shown},
+    matching,
+    {at.level for at in compared[:better]},
     levels[passed].level if passed < len(levels) else None,
     first,
     second,
