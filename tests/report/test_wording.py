@@ -184,7 +184,7 @@ def test_any_metric_is_judged_by_its_own_scale(
   methods = {"dense": [dense], "ticket": tickets}
   home = experiment(tmp_path, methods, monitor=monitor, direction=direction)
   for number in range(SEEDS):
-    (run,) = evidence.records.find_runs([home / f"replicate_{number:02d}"])
+    (run,) = evidence.run_folders.find_runs([home / f"replicate_{number:02d}"])
     path = run.directory.level(0).path / "metrics.jsonl"
     names = (f"{split}_{monitor}" for split in ("val", "test"))
     row = {"step": 0, "val_loss": 9.0, **dict.fromkeys(names, start)}
