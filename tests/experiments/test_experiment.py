@@ -27,7 +27,7 @@ change = functools.partial(dataclasses.replace, SMALL)
 
 
 def test_the_name_of_its_directory_never_changes():
-  assert SMALL.id == "model-on-data-c8ba9d68"
+  assert SMALL.id == "model-on-data-787a09ca"
   assert SMALL.heading == "model on data"
 
 

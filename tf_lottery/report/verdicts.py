@@ -131,10 +131,11 @@ def verdicts(
   Each sequence has half of the 5 %. The first gives its half to the second if
   all tickets match; the second gives its half to the first if all tickets that
   have reinits, also those that do not match, are better than them. If there are
-  no reinits, the first has all of it. It also stops at a ticket that finished without a finite value,
-  since that was not left out by chance. Where the second sequence begins
-  depends on the first; `scripts/simulate_verdicts.py` counts how often a word
-  is wrong all the same, see docs/results/verdicts.md in the repository.
+  no reinits, the first has all of it. It also stops at a ticket that finished
+  without a finite value, since that was not left out by chance. Where the
+  second sequence begins depends on the first; `scripts/simulate_verdicts.py`
+  counts how often a word is wrong all the same, see docs/results/verdicts.md
+  in the repository.
 
   *Below* is a warning, not a claim: each Level is tested by itself at 5 %.
 
