@@ -62,7 +62,7 @@ def _of_layers(was: Sequence[Any], now: Sequence[Any]) -> Iterator[str]:
     [json.dumps(one, sort_keys=True) for one in row] for row in (was, now)
   ]
   # Layers of one class and name are the same layer with other settings.
-  matcher = difflib.SequenceMatcher(None, *texts, autojunk=False)
+  matcher = difflib.SequenceMatcher(a=texts[0], b=texts[1], autojunk=False)
   for kind, a, b, c, d in matcher.get_opcodes():
     if kind == "equal":
       continue
