@@ -7,6 +7,7 @@ import pytest
 from tests import runs
 from tf_lottery.report import evidence
 from tf_lottery.report import wording
+from tf_lottery.storage import run_directory
 
 SCHEDULE = (0.5, 0.2, 0.1)
 SEEDS = 3
@@ -184,8 +185,8 @@ def test_any_metric_is_judged_by_its_own_scale(
   methods = {"dense": [dense], "ticket": tickets}
   home = experiment(tmp_path, methods, monitor=monitor, direction=direction)
   for number in range(SEEDS):
-    (run,) = evidence.run_folders.find_runs([home / f"replicate_{number:02d}"])
-    path = run.directory.level(0).path / "metrics.jsonl"
+    run = run_directory.RunDirectory(home / f"replicate_{number:02d}")
+    path = run.level(0).path / "metrics.jsonl"
     names = (f"{split}_{monitor}" for split in ("val", "test"))
     row = {"step": 0, "val_loss": 9.0, **dict.fromkeys(names, start)}
     path.write_text(
