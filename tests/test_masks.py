@@ -315,7 +315,7 @@ class TestNearlyEmpty:
     assert "keeps 4 of 100" in self.warning(kept)
     assert self.warning(kept, rest=0.3) is None
 
-  @pytest.mark.parametrize("shape", [(3, 8), (3, 3, 3, 8)], ids=str)
+  @pytest.mark.parametrize("shape", [(6, 8), (3, 3, 6, 8)], ids=str)
   @pytest.mark.parametrize("axis", [-1, -2])
   def test_one_input_or_output_is_left(self, shape, axis):
     index = [slice(None)] * len(shape)
@@ -331,10 +331,16 @@ class TestNearlyEmpty:
     assert self.warning(np.ones((8, 1))) is None
     assert self.warning(np.ones((1, 8))) is None
 
+  def test_a_low_density_alone_is_no_fault(self):
+    kept = np.zeros((4, 3))
+    kept[0] = 1
+    assert self.warning(kept, rest=0.25) is None
+    assert self.warning(kept, rest=0.9)
+
   def test_most_rows_of_an_embedding_are_empty(self):
     kept = np.zeros((10, 4))
-    kept[:4] = 1
-    assert "keeps 16 of 40" in self.warning(kept, "embedding")
+    kept[:4, :2] = 1
+    assert "keeps 8 of 40" in self.warning(kept, "embedding")
     assert self.warning(kept) is None
     kept[4, 0] = 1
     assert self.warning(kept, "embedding") is None

@@ -198,9 +198,10 @@ class Mask(Mapping[str, np.ndarray]):
 def nearly_empty(mask: Mask, weights: Iterable[Weight]) -> str | None:
   """Says which weights a mask leaves nearly empty; `None` if it leaves none.
 
-  A weight is nearly empty if its density is less than a tenth of the mask's, if
-  at most one of its several inputs or outputs has an entry left, or, of an
-  embedding, if most rows have none.
+  A weight is nearly empty if its density is less than a tenth of the mask's. If
+  it is less than half of the mask's, the weight is also nearly empty if at most
+  one of its several inputs or outputs has an entry left, or, of an embedding,
+  if most rows have none.
   """
   found = [
     f"{weight.name} keeps {np.count_nonzero(kept):,} of {kept.size:,}"
@@ -219,7 +220,10 @@ def nearly_empty(mask: Mask, weights: Iterable[Weight]) -> str | None:
 
 
 def _is_nearly_empty(weight: Weight, kept: np.ndarray, density: float) -> bool:
-  if kept.mean() < density / 10:
+  own = kept.mean()
+  if own >= density / 2 and own:
+    return False  # The density is low, and not the weight's share of it.
+  if own < density / 10 or not own:
     return True
   if weight.kind == "embedding":
     return kept.any(-1).mean() < 0.5
