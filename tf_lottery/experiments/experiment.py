@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import inspect
 import json
 import os
 import pathlib
@@ -22,6 +21,7 @@ from tf_lottery import patterns
 from tf_lottery import rewinding
 from tf_lottery import schedules
 from tf_lottery import scopes
+from tf_lottery.experiments import loading
 from tf_lottery.experiments import references
 from tf_lottery.experiments import values
 from tf_lottery.experiments.controls import BY_NAME
@@ -293,19 +293,19 @@ class Experiment:
     """
     function = references.resolve(self.load_data)
     arguments = dict(self.data_args)
-    if _takes(function, "seed"):
+    if references.takes(function, "seed"):
       arguments["seed"] = self.seed + replicate
-    return _parts(function(**arguments))
+    return loading.parts(function(**arguments))
 
   @functools.cached_property
   def has_width(self) -> bool:
     """Whether the model can be made in other widths, for `small_dense`."""
-    return _takes(references.resolve(self.make_model), "width")
+    return references.takes(references.resolve(self.make_model), "width")
 
   @functools.cached_property
   def has_keras(self) -> bool:
     """Whether the model can be made of either generation, by `keras=`."""
-    return _takes(references.resolve(self.make_model), "keras")
+    return references.takes(references.resolve(self.make_model), "keras")
 
   def branches(
     self, chosen: Iterable[int] = ()
@@ -414,34 +414,3 @@ def _of_declaration(declared: Mapping[str, Any]) -> Experiment:
     return references.resolve(_PAPERS)(**fields)
   fields = {k: v for k, v in declared.items() if k not in _DERIVED}
   return Experiment.from_json(fields)
-
-
-def _takes(function: Callable[..., Any], name: str) -> bool:
-  """Whether a function has a parameter of a name."""
-  parameters = inspect.signature(function).parameters
-  kinds = [parameter.kind for parameter in parameters.values()]
-  return name in parameters or inspect.Parameter.VAR_KEYWORD in kinds
-
-
-def _parts(loaded: Any) -> dict[str, Any]:
-  """Names the parts of the data that `load_data` returned."""
-  if isinstance(loaded, tuple | list) and 2 <= len(loaded) <= 3:
-    parts = dict(zip(("train", "validation", "test"), loaded, strict=False))
-  elif isinstance(loaded, Mapping):
-    parts = dict(loaded)
-  else:
-    parts = {}
-  missing = {"train", "validation"} - parts.keys()
-  unknown = parts.keys() - {"train", "validation", "test"}
-  if missing or unknown or hasattr(parts["train"], "shape"):
-    kind = type(loaded).__name__
-    if isinstance(loaded, tuple | list):
-      kind += f" of {len(loaded)}: {[type(x).__name__ for x in loaded]}"
-    elif isinstance(loaded, Mapping):
-      kind += f" with the keys {sorted(map(str, loaded))}"
-    raise ValueError(
-      "load_data must return (train, validation, test) or (train, validation),"
-      " each in a form that find_ticket takes, such as (x, y); or a dict with"
-      f" the keys train, validation and, if there is any, test. Got a {kind}."
-    )
-  return {f"{name}_data": data for name, data in parts.items()}

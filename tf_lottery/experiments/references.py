@@ -6,6 +6,7 @@ of a user by their references.
 
 import importlib
 import importlib.util
+import inspect
 import pathlib
 import sys
 from collections.abc import Callable
@@ -74,6 +75,13 @@ def words(function: Callable[..., Any] | str) -> str:
     return known
   name = getattr(function, "__qualname__", type(function).__name__)
   return f"{getattr(function, '__module__', '')}:{name}"
+
+
+def takes(function: Callable[..., Any], name: str) -> bool:
+  """Whether a function has a parameter of a name."""
+  parameters = inspect.signature(function).parameters
+  kinds = [parameter.kind for parameter in parameters.values()]
+  return name in parameters or inspect.Parameter.VAR_KEYWORD in kinds
 
 
 def _module_name(function: Any) -> str | None:
