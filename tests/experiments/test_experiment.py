@@ -80,7 +80,7 @@ def test_more_may_be_asked_of_an_experiment(more):
     {"rewind": "4it"},
     {"seed": 1},
   ],
-  ids=str,
+  ids="-".join,
 )
 def test_other_fields_make_another_experiment(other):
   assert change(**other).id != SMALL.id
@@ -266,7 +266,7 @@ def test_controls_are_trained_around_the_level_that_is_chosen(tmp_path):
     {"model_args": {"keras": "tf_keras"}},
     {"model_args": {"units": 12}, "scope": "layerwise", "rewind": "4it"},
   ],
-  ids=str,
+  ids="-".join,
 )
 def test_any_model_on_any_data(fields, tmp_path):
   controls = ("random_reinit", "shuffled_mask", "gradual")
