@@ -16,7 +16,9 @@ def test_the_python_blocks_run_one_after_the_other(
   names = readme.run(data.train, data.validation)
   assert (tmp_path / "ticket.safetensors").is_file()
   assert names["result"].rounds[-1].density == pytest.approx(0.8**10, abs=1e-4)
-  assert names["ticket"].density != 1
+  assert (tmp_path / "report" / "report.html").is_file()
+  assert (tmp_path / "ticket.tflite").is_file()
+  assert {v.n_ticket for v in names["proof"].verdicts} == {3}
   printed = capsys.readouterr().out
   assert "level  density" in printed
   assert "parameters are prunable" in printed
