@@ -56,7 +56,7 @@ def summary(evidence: Evidence, when: str) -> Table:
   )
   table = _by_level(caption, rows, evidence.percent)
   emptiest = _emptiest(evidence)
-  if when != summaries.EARLY or not emptiest:
+  if when != summaries.HEADLINE or not emptiest:
     return table
   levels = sorted({row.level for row in rows})
   return dataclasses.replace(

@@ -116,7 +116,7 @@ def headline(evidence: Evidence) -> str:
   so_far = "So far: " if evidence.unfinished else ""
   rows = {
     (row.method, row.level): row
-    for row in evidence.summary(evidence.fields[summaries.EARLY])
+    for row in evidence.summary(evidence.fields[summaries.HEADLINE])
   }
   if ("dense", 0) not in rows:
     return "The dense network is not trained to its end yet."
@@ -174,7 +174,7 @@ def how_tested(evidence: Evidence) -> str:
 
 def tolerance(evidence: Evidence) -> str:
   """Writes the tolerance with its unit: `"0.79 points"`, or `"0.0041"`."""
-  number = evidence.tolerance_at(summaries.EARLY)
+  number = evidence.tolerance_at()
   if not evidence.percent:
     return f"{number:.3g}"
   text = f"{100 * number:.3g}"
@@ -205,7 +205,7 @@ def _default_tolerance(evidence: Evidence) -> str:
   """Says where the tolerance comes from; empty if somebody gave it."""
   if evidence.tolerance is not None:
     return ""
-  field = f"{evidence.fields[summaries.EARLY].split('_')[0]}_start"
+  field = f"{evidence.fields[summaries.HEADLINE].split('_')[0]}_start"
   dense = [r for r in evidence.compared if not r.level]
   if any(getattr(r, field) is not None for r in dense):
     return (
