@@ -27,7 +27,8 @@ def make_model(width=1.0):
   x = layers.Dense(10)(layers.GlobalAveragePooling2D()(x))
   model = keras.Model(image, x)
   loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-  model.compile(keras.optimizers.AdamW(3e-3), loss, metrics=["accuracy"])
+  rate = keras.optimizers.schedules.CosineDecay(5e-3, 350)
+  model.compile(keras.optimizers.AdamW(rate), loss, metrics=["accuracy"])
   return model
 
 
@@ -48,7 +49,7 @@ EXPERIMENT = tf_lottery.Experiment(
   title="Small residual network on digits",
   make_model=make_model,
   load_data=load_data,
-  epochs=8,
+  epochs=10,
   schedule=tf_lottery.geometric(6, rate=0.4),
   controls=("random_reinit", "shuffled_mask", "small_dense"),
 )

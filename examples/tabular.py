@@ -21,22 +21,24 @@ def make_model(width=1.0):
       layers.Dense(1),
     ]
   )
-  model.compile(keras.optimizers.Adam(3e-3), "mse", metrics=["mae"])
+  rate = keras.optimizers.schedules.CosineDecay(5e-3, 2100)
+  model.compile(keras.optimizers.Adam(rate), "mse", metrics=["mae"])
   return model
 
 
 def load_data(seed):
-  x, y = datasets.make_friedman1(6000, noise=1.0, random_state=0)
-  x, x_test, y, y_test = train_test_split(x, y, test_size=2000, random_state=0)
-  x, x_val, y, y_val = train_test_split(x, y, test_size=1000, random_state=seed)
+  x, y = datasets.make_friedman1(20_000, noise=1.0, random_state=0)
+  x, x_test, y, y_test = train_test_split(x, y, test_size=4000, random_state=0)
+  x, x_val, y, y_val = train_test_split(x, y, test_size=2000, random_state=seed)
   return (x, y[:, None]), (x_val, y_val[:, None]), (x_test, y_test[:, None])
 
 
 EXPERIMENT = tf_lottery.Experiment(
-  title="MLP on Friedman's function",
+  title="MLP on Friedman regression",
   make_model=make_model,
   load_data=load_data,
-  epochs=20,
+  epochs=10,
+  batch_size=64,
   schedule=tf_lottery.geometric(8, rate=0.4),
   objective="mae",
   controls=("random_reinit", "shuffled_mask", "small_dense"),
