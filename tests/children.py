@@ -1,7 +1,6 @@
 """Child processes that stop or die while they write files."""
 
 import contextlib
-import itertools
 import multiprocessing
 import os
 import signal
@@ -50,17 +49,23 @@ def killed_at(number: int, function, *arguments) -> bool:
   return child.exitcode != 0
 
 
-def _replace(path):
+def _die_while_aside(path):
+  def hook(event, details):
+    if event == "os.rename" and os.fspath(details[1]) == os.fspath(path):
+      os.kill(os.getpid(), signal.SIGKILL)
+
+  sys.addaudithook(hook)
   with files.replacing(path) as new:
     new.mkdir()
 
 
 def kill_while_aside(path):
   """Kills a child that replaces a directory and has moved the old one aside."""
-  for number in itertools.count():
-    assert killed_at(number, _replace, path)
-    if not path.exists():
-      break
+  child = CONTEXT.Process(target=_die_while_aside, args=(path,))
+  child.start()
+  child.join()
+  assert child.exitcode == -signal.SIGKILL
+  assert not path.exists()
 
 
 class Child:

@@ -28,8 +28,6 @@ from tf_lottery.training.programs import Programs
 from tf_lottery.weights import Override
 from tf_lottery.weights import Weight
 
-# Models that trainers have changed, as a function must not return one twice.
-_USED: weakref.WeakSet[Any] = weakref.WeakSet()
 
 _SLOW_IN_XLA_ON_CPU = ("conv", "depthwise", "recurrent")
 
@@ -77,6 +75,7 @@ class Trainer:
   ):
     _check_maker(make_model)
     self._make_model = make_model
+    self._returned: weakref.WeakSet[Any] = weakref.WeakSet()
     self.prunable = prunable
     self.strategy = distribution.resolve_strategy(strategy)
     self.model = self._made(seed)
@@ -112,13 +111,13 @@ class Trainer:
         " return."
       )
     wrappers.generation_of(model)
-    if model in _USED:
+    if model in self._returned:
       raise ValueError(
         "make_model must build a new model at each call, got the same model"
         f" {model.name!r} again. Build and compile the model inside of it, so"
         " that each seed has initial weights of its own."
       )
-    _USED.add(model)
+    self._returned.add(model)
     return model
 
   # Weights and state.
