@@ -214,6 +214,15 @@ def found_words(made, tolerance=0.01, **changes):
   }
 
 
+def test_the_end_of_training_is_judged_unless_another_moment_is_asked_for():
+  made = [
+    dataclasses.replace(r, test_end=r.test_end - 0.1 * (r.method == "ticket"))
+    for r in sequence({1: 0.91}, {})
+  ]
+  assert found_words(made) == found_words(made, when="end") == {1: "below"}
+  assert found_words(made, when="early") == {1: "matching"}
+
+
 def test_tickets_match_down_to_the_first_that_is_not_shown_to():
   made = sequence({1: 0.91, 2: 0.91, 3: 0.8905, 4: 0.91}, {})
   found = verdicts.verdicts(made, 0.01)

@@ -85,7 +85,7 @@ def findings(
 
   A claim *holds* if the test rejects its opposite at a significance of 5 %, and
   *does not hold* if the test rejects the claim itself. Claims about values are
-  tested twice: at the early stop and at the end of training.
+  tested twice: at the end of training and at the early stop.
 
   A claim is left out if one of its methods was not trained at any Level whose
   density is within 25 % of the claim's density, or of the lower end of its
@@ -121,10 +121,7 @@ def _measures(rounds: Sequence[RoundRecord], claim: Claim) -> list[str]:
   """Returns the fields of `RoundRecord` that a claim is about."""
   if claim.sooner:
     return [summaries.STEP]
-  return [
-    summaries.measure_at(when, rounds)
-    for when in (summaries.EARLY, summaries.END)
-  ]
+  return [summaries.measure_at(when, rounds) for when in summaries.MOMENTS]
 
 
 def _levels(

@@ -58,16 +58,16 @@ class Evidence:
 
   @functools.cached_property
   def fields(self) -> dict[str, str]:
-    """The field of `RoundRecord` to compare at `"early"` and at `"end"`."""
+    """The field of `RoundRecord` to compare at `"end"` and at `"early"`."""
     return {
       when: summaries.measure_at(when, self.compared)
-      for when in (summaries.EARLY, summaries.END)
+      for when in summaries.MOMENTS
     }
 
   @functools.cached_property
   def metric(self) -> str:
     """The split and the metric in words, such as `"test accuracy"`."""
-    test = self.fields[summaries.EARLY].startswith("test")
+    test = self.fields[summaries.HEADLINE].startswith("test")
     split = "test" if test else "validation"
     return f"{split} {self.monitor.replace('_', ' ')}"
 
@@ -156,12 +156,12 @@ class Evidence:
     """Returns one row for each method and Level; see `summaries.summarise`."""
     return summaries.summarise(self.compared, measure)
 
-  def tolerance_at(self, when: str = summaries.EARLY) -> float:
+  def tolerance_at(self, when: str = summaries.HEADLINE) -> float:
     """Returns the tolerance, or the default; see `verdicts.tolerance_of`."""
     measure = self.fields[when]
     return verdicts.tolerance_of(self.compared, self.tolerance, measure)
 
-  def verdicts(self, when: str = summaries.EARLY) -> list[verdicts.Verdict]:
+  def verdicts(self, when: str = summaries.HEADLINE) -> list[verdicts.Verdict]:
     """Returns one verdict for each Level; see `verdicts.verdicts`.
 
     The list is empty if the direction of the metric is not known.

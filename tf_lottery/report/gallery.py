@@ -83,7 +83,7 @@ def pictures(
 def sketches(evidence: Evidence) -> list[Sketch]:
   """Returns all figures of an experiment before they are drawn."""
   return [
-    *(_values(evidence, when) for when in wording.WHEN),
+    *(_values(evidence, when) for when in summaries.MOMENTS),
     _early_stop(evidence),
     _curves(evidence),
     *_of_masks(evidence),
@@ -141,7 +141,7 @@ def _against_density(
     sign=sign,
     tolerance=tolerance,
     whole=is_step,
-    wide=measure == evidence.fields[summaries.EARLY],
+    wide=measure == evidence.fields[summaries.HEADLINE],
   )
   return name, caption, _alt(what, rows, percent), draw
 

@@ -42,7 +42,7 @@ class Outcome:
     Without either, the Level is the smallest one whose mean is within the
     tolerance; else the one with the best mean.
     """
-    rows = evidence.summary(evidence.fields[summaries.EARLY])
+    rows = evidence.summary(evidence.fields[summaries.HEADLINE])
     dense = next((row for row in rows if row.method == "dense"), None)
     found = evidence.verdicts()
     tickets = {row.level: row for row in rows if row.method == "ticket"}
@@ -96,7 +96,8 @@ def take(evidence: Evidence, outcome: Outcome) -> Taken | None:
     for r in evidence.compared
     if (r.method, r.level) == ("ticket", outcome.ticket.level) and r.done
   ]
-  for best in sorted(rounds, key=lambda r: -sign * (r.val_early or 0)):
+  measure = f"val_{summaries.HEADLINE}"
+  for best in sorted(rounds, key=lambda r: -sign * (getattr(r, measure) or 0)):
     directory = run_directory.RunDirectory(best.run, writes=False)
     path = directory.level(best.level).ticket
     if path.is_file():

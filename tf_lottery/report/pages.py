@@ -12,6 +12,7 @@ import markupsafe
 
 from tf_lottery.report import drawing
 from tf_lottery.report import outcomes
+from tf_lottery.report import summaries
 from tf_lottery.report import wording
 from tf_lottery.report.sections import FIRST_PAGE
 from tf_lottery.report.sections import Section
@@ -26,8 +27,8 @@ _COLUMNS = (
 )
 # The tables that are folded, and the lines that unfold them.
 _FOLDED = {
-  "summary": "Values at the early stop",
-  "summary_end": "Values at the end of training",
+  "summary": f"Values {wording.WHEN[summaries.HEADLINE]}",
+  "summary_early": "Values at the early stop",
   "steps": "Steps of the early stop",
 }
 

@@ -87,11 +87,11 @@ def distinct(names: Sequence[str]) -> list[str]:
 def _tables(evidence: Evidence) -> dict[str, tables.Table]:
   """Returns the tables of an experiment that have rows, by name."""
   every = {
-    "verdicts": tables.verdicts(evidence, summaries.EARLY),
-    "verdicts_end": tables.verdicts(evidence, summaries.END),
+    "verdicts": tables.verdicts(evidence, summaries.HEADLINE),
+    "verdicts_early": tables.verdicts(evidence, summaries.EARLY),
     "claims": tables.claims(evidence),
-    "summary": tables.summary(evidence, summaries.EARLY),
-    "summary_end": tables.summary(evidence, summaries.END),
+    "summary": tables.summary(evidence, summaries.HEADLINE),
+    "summary_early": tables.summary(evidence, summaries.EARLY),
     "steps": tables.steps(evidence),
     "declaration": tables.declaration(evidence),
   }

@@ -16,6 +16,10 @@ from tf_lottery.report.records import RoundRecord
 STEP = "early_stop_step"
 EARLY = "early"
 END = "end"
+# The moment that headline, verdicts and the main figure are about: the weights
+# at the end of training are those that are chosen, exported and taken.
+HEADLINE = END
+MOMENTS = (HEADLINE, EARLY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +62,7 @@ def measure_at(when: str, rounds: Sequence[RoundRecord]) -> str:
   Raises:
     ValueError: `when` is neither of them.
   """
-  if when not in (EARLY, END):
+  if when not in MOMENTS:
     raise ValueError(f"when must be 'early' or 'end', got {when!r}.")
   tested = any(getattr(round_, f"test_{when}") is not None for round_ in rounds)
   return f"{'test' if tested else 'val'}_{when}"

@@ -56,7 +56,7 @@ def summary(evidence: Evidence, when: str) -> Table:
   )
   table = _by_level(caption, rows, evidence.percent)
   emptiest = _emptiest(evidence)
-  if when != summaries.EARLY or not emptiest:
+  if when != summaries.HEADLINE or not emptiest:
     return table
   levels = sorted({row.level for row in rows})
   return dataclasses.replace(
@@ -145,7 +145,7 @@ def verdicts_as_text(evidence: Evidence) -> str:
   found = evidence.verdicts()
   means = {
     (row.method, row.level): wording.value(row.mean, evidence.percent)
-    for row in evidence.summary(evidence.fields[summaries.EARLY])
+    for row in evidence.summary(evidence.fields[summaries.HEADLINE])
   }
   header = ("level", "weights left", "ticket", "dense", "reinit", "verdict")
   rows = [
@@ -163,7 +163,9 @@ def verdicts_as_text(evidence: Evidence) -> str:
   if not rows:
     return ""
   lines = text_table.render((*header, "because"), rows, ">>>>><<")
-  what = f"{wording.capital(evidence.metric)} {wording.WHEN[summaries.EARLY]}"
+  what = (
+    f"{wording.capital(evidence.metric)} {wording.WHEN[summaries.HEADLINE]}"
+  )
   return f"{what}, mean over {_replicates(evidence)}:\n{lines}"
 
 

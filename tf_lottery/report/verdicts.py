@@ -106,7 +106,7 @@ class _Outcome:
 def verdicts(
   rounds: Sequence[RoundRecord],
   tolerance: float | None = None,
-  when: str = summaries.EARLY,
+  when: str = summaries.HEADLINE,
 ) -> list[Verdict]:
   """Returns one verdict for each Level that has tickets.
 
@@ -148,7 +148,7 @@ def verdicts(
       match it, in units of the metric. At least 0. Defaults to `None`: see
       `tolerance_of`.
     when: `"early"` compares values at the early stop, `"end"` at the end of
-      training. Defaults to `"early"`.
+      training. Defaults to `"end"`.
 
   Raises:
     ValueError: The tolerance is negative, or the Rounds do not tell whether

@@ -116,7 +116,7 @@ def headline(evidence: Evidence) -> str:
   so_far = "So far: " if evidence.unfinished else ""
   rows = {
     (row.method, row.level): row
-    for row in evidence.summary(evidence.fields[summaries.EARLY])
+    for row in evidence.summary(evidence.fields[summaries.HEADLINE])
   }
   if ("dense", 0) not in rows:
     return "The dense network is not trained to its end yet."
@@ -157,7 +157,9 @@ def how_tested(evidence: Evidence) -> str:
   )
   by = f" ({', '.join(tests)})" if tests else ""
   return (
-    "A ticket matches if tests show that it, and each larger ticket, is worse"
+    "Verdicts compare values"
+    f" {WHEN[summaries.HEADLINE]}, of the weights that are exported. A ticket"
+    " matches if tests show that it, and each larger ticket, is worse"
     f" than the dense network by at most {tolerance(evidence)}."
     f"{_default_tolerance(evidence)} It wins if it matches, and a test shows"
     " that it is better than its random reinits. All that is said to match and"
@@ -174,7 +176,7 @@ def how_tested(evidence: Evidence) -> str:
 
 def tolerance(evidence: Evidence) -> str:
   """Writes the tolerance with its unit: `"0.79 points"`, or `"0.0041"`."""
-  number = evidence.tolerance_at(summaries.EARLY)
+  number = evidence.tolerance_at()
   if not evidence.percent:
     return f"{number:.3g}"
   text = f"{100 * number:.3g}"
@@ -205,7 +207,7 @@ def _default_tolerance(evidence: Evidence) -> str:
   """Says where the tolerance comes from; empty if somebody gave it."""
   if evidence.tolerance is not None:
     return ""
-  field = f"{evidence.fields[summaries.EARLY].split('_')[0]}_start"
+  field = f"{evidence.fields[summaries.HEADLINE].split('_')[0]}_start"
   dense = [r for r in evidence.compared if not r.level]
   if any(getattr(r, field) is not None for r in dense):
     return (
