@@ -22,6 +22,7 @@ from tf_lottery.papers import claims
 from tf_lottery.report import drawing
 from tf_lottery.report import evidence
 from tf_lottery.report import gallery
+from tf_lottery.report import tables
 from tf_lottery.report import wording
 from tf_lottery.report import workers
 from tf_lottery.report.sections import distinct
@@ -310,6 +311,40 @@ def test_neighbours_of_which_one_cannot_tell_share_a_row(tmp_path, no_drawing):
     "cannot tell",
     f"{wording.MINUS}2.00 to +1.00",
   )
+  assert len(rows(made, "verdicts.csv")) == 10
+
+
+def test_a_terminal_shows_levels_that_are_not_tested_in_one_line(
+  tmp_path, no_drawing
+):
+  home = tmp_path / "mine"
+  home.mkdir()
+  declared = {"id": "mine", "control_levels": [4]}
+  (home / "experiment.json").write_text(json.dumps(declared))
+  for seed in range(3):
+    noise = seed / 1000
+    tickets = [0.8, 0.92, 0.85 + noise, 0.93 - noise, 0.5]
+    runs.write_run(
+      home / f"replicate_{seed:02d}",
+      {"dense": [0.9 + noise], "ticket": tickets},
+      seed=seed,
+      schedule=[0.5**level for level in range(1, 6)],
+    )
+  made = report.write([home], tmp_path / "out", 0.01)
+  section = made.sections[0]
+  printed = tables.verdicts_as_text(section.evidence).splitlines()
+  found = [re.split("  +", line.strip()) for line in printed[2:]]
+  other = ["cannot tell", "not tested: the experiment declares other Levels"]
+  no_reinit = ["matching", "no random reinit was trained"]
+  dense = "89.1 %"
+  assert found == [
+    ["1 to 3", "50.0 % to 12.5 %", "79.0 % to 91.0 %", dense, *other],
+    ["4", "6.25 %", "91.9 %", dense, *no_reinit],
+    ["5", "3.12 %", "49.0 %", dense, *other],
+  ]
+  assert len(section.tables["verdicts"].rows) == 3
+  assert section.outcome.word == "matching"
+  assert section.outcome.ticket.level == 4
   assert len(rows(made, "verdicts.csv")) == 10
 
 

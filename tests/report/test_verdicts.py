@@ -254,6 +254,37 @@ def test_tickets_are_tested_in_the_order_of_their_densities():
   ]
 
 
+def test_levels_that_are_not_declared_do_not_stop_the_tests():
+  # By themselves, Level 1 would stop the sequence, and Level 3 is below.
+  made = sequence({1: 0.8905, 2: 0.91, 3: 0.8, 4: 0.91}, {2: 0.8, 4: 0.8})
+  assert found_words(made)[4] == "cannot tell"
+  found = verdicts.verdicts(made, 0.01, levels=(2, 4))
+  assert [(v.level, v.word, v.to_test) for v in found] == [
+    (1, "cannot tell", False),
+    (2, "winning", True),
+    (3, "cannot tell", False),
+    (4, "winning", True),
+  ]
+  other = found[2]
+  assert other.reason == "not tested: the experiment declares other Levels"
+  assert other.difference == pytest.approx(-0.1)
+  tests = (other.p_matching, other.p_below, other.p_reinit, other.needed)
+  assert tests == (None, None, None, None)
+
+
+def test_declared_levels_are_tested_in_sequence_and_below_by_themselves():
+  made = sequence({1: 0.8905, 2: 0.8905, 3: 0.91, 4: 0.8}, {})
+  found = verdicts.verdicts(made, 0.01, levels=(2, 3, 4))
+  assert [(v.word, v.reason[:11]) for v in found] == [
+    ("cannot tell", "not tested:"),
+    ("cannot tell", "replicates "),
+    ("cannot tell", "not tested:"),
+    ("below", "below dense"),
+  ]
+  assert "a larger ticket is not shown to match" in found[2].reason
+  assert (found[0].needed, found[1].needed > 3) == (None, True)
+
+
 def test_a_ticket_after_the_stop_can_be_below():
   made = sequence({1: 0.8905, 2: 0.85}, {})
   assert found_words(made) == {1: "cannot tell", 2: "below"}

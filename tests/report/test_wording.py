@@ -26,7 +26,7 @@ def experiment(root, methods, *, declared=None, direction=None, **changes):
     **changes: Of `runs.write_run`.
   """
   home = root / "mine"
-  home.mkdir()
+  home.mkdir(parents=True)
   (home / "experiment.json").write_text(json.dumps(declared or {"id": "mine"}))
   for seed in range(SEEDS):
     values = {
@@ -104,6 +104,47 @@ def test_a_ticket_that_is_no_better_than_its_reinits_is_not_said_to_win(
   found = headline(experiment(tmp_path, methods))
   assert "; none is shown to be better than its random reinits." in found
   assert found.endswith("Smaller tickets were not searched.")
+
+
+# Its largest ticket is not shown to match.
+UNSURE = {"dense": [0.9], "ticket": [0.881, 0.905, 0.91]}
+
+
+@pytest.mark.parametrize("levels", [None, [], "chosen"])
+def test_without_declared_levels_all_are_tested(tmp_path, levels):
+  declared = {"id": "mine", "control_levels": levels}
+  home = experiment(tmp_path, UNSURE, declared=declared)
+  (found,) = evidence.gather([home], 0.009)
+  assert all(v.to_test for v in found.verdicts())
+  assert "No ticket is shown to match" in wording.headline(found)
+  assert "declares" not in wording.how_tested(found)
+
+
+def test_declared_levels_alone_are_tested(tmp_path):
+  declared = {"id": "mine", "control_levels": [2, 3]}
+  home = experiment(tmp_path, UNSURE, declared=declared)
+  (found,) = evidence.gather([home], 0.009)
+  text = wording.headline(found)
+  assert text.startswith(
+    "All tested tickets down to 10.0 % of the weights match the dense network"
+  )
+  assert text.endswith("Smaller tickets were not tested.")
+  text = wording.how_tested(found)
+  assert "Of 3 Levels, those that the experiment declares" in text
+  assert "were tested: 20.0 % and 10.0 % of the weights." in text
+  assert "each larger tested ticket" in text
+
+
+def test_of_declared_levels_none_may_be_shown_to_match(tmp_path):
+  declared = {"id": "mine", "control_levels": [1, 2]}
+  methods = {"dense": [0.9], "ticket": [0.8, 0.7, 0.9]}
+  home = experiment(tmp_path, methods, declared=declared)
+  assert headline(home).startswith(
+    "No tested ticket matches the dense network: all are below it by more than"
+  )
+  declared = {"id": "mine", "control_levels": [9]}
+  home = experiment(tmp_path / "other", methods, declared=declared)
+  assert headline(home).endswith("; no tested ticket is trained yet.")
 
 
 def test_one_ticket_of_several_wins(tmp_path):
