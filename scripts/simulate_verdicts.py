@@ -1,6 +1,6 @@
 """Simulates how often verdicts are wrong, and how much they find.
 
-  python scripts/simulate_verdicts.py --out=docs/results/verdicts.md
+  python scripts/simulate_verdicts.py --page=docs/results/verdicts.md
 
 Accuracies of dense networks, tickets and reinits are drawn about curves whose
 truth is known, and are judged by the verdicts of the report. So it is counted
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
   from tf_lottery.report.records import RoundRecord
   from tf_lottery.report.verdicts import Verdict
 
-_OUT = flags.DEFINE_string(
-  "out", None, "The Markdown file to write. By default the text is printed."
+_PAGE = flags.DEFINE_string(
+  "page", None, "The Markdown file to write. By default the text is printed."
 )
 _SIMULATIONS = flags.DEFINE_integer(
   "simulations", 2000, "How many experiments to draw for each row.", 1
@@ -358,7 +358,7 @@ def document(simulations: int, seed: int) -> str:
   return f"""# How far verdicts can be trusted
 
 `python scripts/simulate_verdicts.py --simulations={simulations} --seed={seed}
---out=docs/results/verdicts.md` wrote this page. It draws the accuracies of
+--page=docs/results/verdicts.md` wrote this page. It draws the accuracies of
 experiments of which the truth is known, and judges them by the code that
 writes the verdicts of a report, `tf_lottery.report.verdicts`, with the default
 tolerance. Each row is {simulations:,} simulated experiments.
@@ -401,11 +401,11 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"All arguments are flags, got {argv[1]!r}.")
   startup.import_tensorflow()
   text = document(_SIMULATIONS.value, _SEED.value)
-  if _OUT.value is None:
+  if _PAGE.value is None:
     print(text)
   else:
-    pathlib.Path(_OUT.value).write_text(text, encoding="utf-8")
-    print(_OUT.value)
+    pathlib.Path(_PAGE.value).write_text(text, encoding="utf-8")
+    print(_PAGE.value)
 
 
 if __name__ == "__main__":

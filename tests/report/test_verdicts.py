@@ -214,6 +214,15 @@ def found_words(made, tolerance=0.01, **changes):
   }
 
 
+def test_the_end_of_training_is_judged_unless_another_moment_is_asked_for():
+  made = [
+    dataclasses.replace(r, test_end=r.test_end - 0.1 * (r.method == "ticket"))
+    for r in sequence({1: 0.91}, {})
+  ]
+  assert found_words(made) == found_words(made, when="end") == {1: "below"}
+  assert found_words(made, when="early") == {1: "matching"}
+
+
 def test_tickets_match_down_to_the_first_that_is_not_shown_to():
   made = sequence({1: 0.91, 2: 0.91, 3: 0.8905, 4: 0.91}, {})
   found = verdicts.verdicts(made, 0.01)
@@ -243,6 +252,37 @@ def test_tickets_are_tested_in_the_order_of_their_densities():
     (2, "replicates vary too much, or are too few"),
     (1, "not tested: a larger ticket is not shown to match"),
   ]
+
+
+def test_levels_that_are_not_declared_do_not_stop_the_tests():
+  # By themselves, Level 1 would stop the sequence, and Level 3 is below.
+  made = sequence({1: 0.8905, 2: 0.91, 3: 0.8, 4: 0.91}, {2: 0.8, 4: 0.8})
+  assert found_words(made)[4] == "cannot tell"
+  found = verdicts.verdicts(made, 0.01, levels=(2, 4))
+  assert [(v.level, v.word, v.to_test) for v in found] == [
+    (1, "cannot tell", False),
+    (2, "winning", True),
+    (3, "cannot tell", False),
+    (4, "winning", True),
+  ]
+  other = found[2]
+  assert other.reason == "not tested: the experiment declares other Levels"
+  assert other.difference == pytest.approx(-0.1)
+  tests = (other.p_matching, other.p_below, other.p_reinit, other.needed)
+  assert tests == (None, None, None, None)
+
+
+def test_declared_levels_are_tested_in_sequence_and_below_by_themselves():
+  made = sequence({1: 0.8905, 2: 0.8905, 3: 0.91, 4: 0.8}, {})
+  found = verdicts.verdicts(made, 0.01, levels=(2, 3, 4))
+  assert [(v.word, v.reason[:11]) for v in found] == [
+    ("cannot tell", "not tested:"),
+    ("cannot tell", "replicates "),
+    ("cannot tell", "not tested:"),
+    ("below", "below dense"),
+  ]
+  assert "a larger ticket is not shown to match" in found[2].reason
+  assert (found[0].needed, found[1].needed > 3) == (None, True)
 
 
 def test_a_ticket_after_the_stop_can_be_below():

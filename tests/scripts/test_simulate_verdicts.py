@@ -16,7 +16,7 @@ def base():
   return simulation.measured("lenet_fashion_mnist", 10_000)
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_any_word_is_wrong_in_at_most_one_of_twenty(base, number):
   setting = simulation.nulls(base)[number]
   found = simulation.simulate(setting, 3, SIMULATIONS, seed=number)
@@ -55,5 +55,5 @@ def test_both_tables_are_written(monkeypatch):
   monkeypatch.setattr(simulation, "REPLICATES", (2,))
   text = simulation.document(simulations=2, seed=0)
   rows = [line for line in text.splitlines() if line.startswith("|")]
-  assert len(rows) == (2 + 4) + (2 + 3 * 2)
+  assert len(rows) == (2 + 5) + (2 + 4 * 2)
   assert "\n\n| truth | replicates | sequence, paired |" in text

@@ -103,6 +103,16 @@ class Evidence:
     return True
 
   @functools.cached_property
+  def declared_levels(self) -> tuple[int, ...] | None:
+    """The Levels to test, which the experiment declares by their controls.
+
+    None, which stands for all Levels, if it declares none, or leaves it to the
+    search to choose them.
+    """
+    levels = self.runs[0].experiment_declaration.get("control_levels")
+    return tuple(levels) if levels and isinstance(levels, list) else None
+
+  @functools.cached_property
   def replicates(self) -> int:
     """The number of replicates whose dense network is fully trained."""
     return len({r.replicate for r in self.rounds if not r.level and r.done})
@@ -168,7 +178,9 @@ class Evidence:
     """
     if not self.has_direction:
       return []
-    return verdicts.verdicts(self.compared, self.tolerance, when)
+    return verdicts.verdicts(
+      self.compared, self.tolerance, when, self.declared_levels
+    )
 
   def findings(self) -> list[claims.Finding]:
     """Returns the outcomes of the claims; see `claims.findings`.

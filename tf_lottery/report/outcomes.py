@@ -46,7 +46,7 @@ class Outcome:
     dense = next((row for row in rows if row.method == "dense"), None)
     found = evidence.verdicts()
     tickets = {row.level: row for row in rows if row.method == "ticket"}
-    judged = [verdict for verdict in found if verdict.level in tickets]
+    judged = [v for v in found if v.level in tickets and v.to_test]
     if not judged or dense is None:
       return cls("", dense)
     chosen = _chosen(judged, evidence)

@@ -14,6 +14,7 @@ from tf_lottery.report import summaries
 from tf_lottery.report import wording
 from tf_lottery.report.evidence import Evidence
 from tf_lottery.report.records import RoundRecord
+from tf_lottery.report.verdicts import Verdict
 
 # Fields of a declaration that are long or stand elsewhere on the page.
 _LEFT_OUT = ("initial", "layers", "schedule", "seed", "weights")
@@ -97,11 +98,6 @@ def verdicts(evidence: Evidence, when: str) -> Table:
   """Returns the verdict on each Level, with its numbers."""
   percent = evidence.percent
   unit = ", points" if percent else ""
-  groups = itertools.groupby(
-    evidence.verdicts(when),
-    # Only rows of this word are drawn together.
-    key=lambda v: v.reason if v.word == "cannot tell" else v.level,
-  )
   rows = [
     (
       wording.ends([v.density for v in group], wording.density)
@@ -118,7 +114,7 @@ def verdicts(evidence: Evidence, when: str) -> Table:
       ),
       group[0].reason,
     )
-    for group in (list(members) for _, members in groups)
+    for group in _neighbours(evidence.verdicts(when))
   ]
   return Table(
     f"Verdicts by {evidence.metric} {wording.WHEN[when]}. Differences are"
@@ -140,30 +136,48 @@ def verdicts(evidence: Evidence, when: str) -> Table:
   )
 
 
+def _neighbours(found: Sequence[Verdict]) -> list[list[Verdict]]:
+  """Draws together neighbours of which one cannot tell for the same reason."""
+  groups = itertools.groupby(
+    found, key=lambda v: v.reason if v.word == "cannot tell" else v.level
+  )
+  return [list(members) for _, members in groups]
+
+
 def verdicts_as_text(evidence: Evidence) -> str:
-  """Returns the verdict on each Level as lines for a terminal."""
-  found = evidence.verdicts()
+  """Returns the verdict on each Level as lines for a terminal.
+
+  Neighbours of which one cannot tell for the same reason share a line.
+  """
   means = {
-    (row.method, row.level): wording.value(row.mean, evidence.percent)
-    for row in evidence.summary(evidence.fields[summaries.EARLY])
+    (row.method, row.level): row.mean
+    for row in evidence.summary(evidence.fields[summaries.HEADLINE])
   }
+
+  def mean(method: str, group: Sequence[Verdict], missing: str = "") -> str:
+    values = [means.get((method, v.level)) for v in group]
+    if all(value is None for value in values):
+      return missing
+    return wording.ends(values, lambda x: wording.value(x, evidence.percent))
+
   header = ("level", "weights left", "ticket", "dense", "reinit", "verdict")
   rows = [
     (
-      str(v.level),
-      wording.density(v.density),
-      means.get(("ticket", v.level), wording.UNKNOWN),
-      means.get(("dense", 0), wording.UNKNOWN),
-      means.get(("random_reinit", v.level), ""),
-      v.word,
-      v.reason,
+      wording.ends([v.level for v in group], str),
+      wording.ends([v.density for v in group], wording.density),
+      mean("ticket", group, wording.UNKNOWN),
+      wording.value(means.get(("dense", 0)), evidence.percent),
+      mean("random_reinit", group),
+      group[0].word,
+      group[0].reason,
     )
-    for v in found
+    for group in _neighbours(evidence.verdicts())
   ]
   if not rows:
     return ""
   lines = text_table.render((*header, "because"), rows, ">>>>><<")
-  what = f"{wording.capital(evidence.metric)} {wording.WHEN[summaries.EARLY]}"
+  when = wording.WHEN[summaries.HEADLINE]
+  what = f"{wording.capital(evidence.metric)} {when}"
   return f"{what}, mean over {_replicates(evidence)}:\n{lines}"
 
 

@@ -14,6 +14,7 @@ from tf_lottery.report.records import RoundRecord
 
 # The probability that anything is shown wrongly, over all Levels.
 SIGNIFICANCE = 0.05
+NOT_DECLARED = "not tested: the experiment declares other Levels"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Verdict:
       ticket matches, or, if it does, that it wins. 51 stands for more than 50.
       None if more replicates are not likely to show it, or if nothing is known
       of how the values vary.
+    to_test: Whether the Level is one of those to test. If not, there is no
+      test, and one cannot tell.
   """
 
   level: int
@@ -75,6 +78,7 @@ class Verdict:
   reinit_significance: float
   tolerance: float
   needed: int | None
+  to_test: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +111,7 @@ def verdicts(
   rounds: Sequence[RoundRecord],
   tolerance: float | None = None,
   when: str = summaries.HEADLINE,
+  levels: Collection[int] | None = None,
 ) -> list[Verdict]:
   """Returns one verdict for each Level that has tickets.
 
@@ -139,6 +144,10 @@ def verdicts(
 
   *Below* is a warning, not a claim: each Level is tested by itself at 5 %.
 
+  Where there are many Levels, the first sequence is likely to stop early. If
+  some were chosen before any result was known, these alone can be tested: then
+  both sequences go through them only, and of all others one cannot tell.
+
   Tests are paired, as replicates have the seed in common; see
   `comparisons.Comparison`.
 
@@ -149,6 +158,8 @@ def verdicts(
       `tolerance_of`.
     when: `"early"` compares values at the early stop, `"end"` at the end of
       training. Defaults to `"end"`.
+    levels: The Levels to test, chosen before any result was known. Defaults to
+      `None`: all of them.
 
   Raises:
     ValueError: The tolerance is negative, or the Rounds do not tell whether
@@ -159,9 +170,13 @@ def verdicts(
   measure = summaries.measure_at(when, rounds)
   margin = tolerance_of(rounds, tolerance, measure)
   sign = direction(rounds)
-  levels = _levels(rounds, measure, sign, margin)
-  outcome = _outcome(levels)
-  return [_verdict(at, outcome, measure, sign, margin) for at in levels]
+  found = _levels(rounds, measure, sign, margin)
+  tested = [at for at in found if levels is None or at.level in levels]
+  outcome = _outcome(tested)
+  every = [_verdict(at, outcome, measure, sign, margin) for at in found]
+  return [
+    v if levels is None or v.level in levels else _untested(v) for v in every
+  ]
 
 
 def tolerance_of(
@@ -327,6 +342,24 @@ def _verdict(
     outcome.reinit_significance,
     margin,
     needed,
+  )
+
+
+def _untested(verdict: Verdict) -> Verdict:
+  """Keeps the differences of a verdict, and takes back its tests."""
+  return dataclasses.replace(
+    verdict,
+    word="cannot tell",
+    reason=NOT_DECLARED,
+    p_matching=None,
+    p_below=None,
+    p_reinit=None,
+    test="",
+    pairs=0,
+    reinit_test="",
+    reinit_pairs=0,
+    needed=None,
+    to_test=False,
   )
 
 

@@ -111,7 +111,7 @@ def headline(evidence: Evidence) -> str:
   The first sentence holds as a whole: down to which density all tickets match,
   and which of them win. If none is shown to match, the smallest ticket whose
   mean is within the tolerance is named. The last sentence says what would show
-  more, such as further replicates.
+  more, such as further replicates. It is about the Levels to test alone.
   """
   so_far = "So far: " if evidence.unfinished else ""
   rows = {
@@ -127,13 +127,13 @@ def headline(evidence: Evidence) -> str:
       f"{so_far}{dense}. Which tickets match it cannot be told: it is not known"
       f" whether more or less of {evidence.monitor} is better."
     )
-  found = evidence.verdicts()
+  found = [v for v in evidence.verdicts() if v.to_test]
   if not found:
-    return f"{so_far}{dense}; no ticket is trained yet."
+    return f"{so_far}{dense}; no {_tested(evidence)}ticket is trained yet."
   if all(v.word == "below" for v in found):
     return (
-      f"{so_far}No ticket matches the dense network: all are below it by more"
-      f" than {tolerance(evidence)}. {dense}."
+      f"{so_far}No {_tested(evidence)}ticket matches the dense network: all are"
+      f" below it by more than {tolerance(evidence)}. {dense}."
     )
   matching = [v for v in found if v.word in ("winning", "matching")]
   if matching:
@@ -141,7 +141,7 @@ def headline(evidence: Evidence) -> str:
     numbers = _numbers(evidence, matching[-1], rows)
     parts = [_whole(evidence, matching), f"At {smallest}: {numbers}"]
   else:
-    parts = [_nothing_shown(found), _nearest(evidence, found, rows)]
+    parts = [_nothing_shown(evidence, found), _nearest(evidence, found, rows)]
   parts.append(_next_step(evidence, found))
   return so_far + " ".join(filter(None, parts))
 
@@ -157,7 +157,10 @@ def how_tested(evidence: Evidence) -> str:
   )
   by = f" ({', '.join(tests)})" if tests else ""
   return (
-    "A ticket matches if tests show that it, and each larger ticket, is worse"
+    "Verdicts compare values"
+    f" {WHEN[summaries.HEADLINE]}, of the weights that are exported."
+    f"{_which_tested(evidence)} A ticket matches if tests show that it, and"
+    f" each larger {_tested(evidence)}ticket, is worse"
     f" than the dense network by at most {tolerance(evidence)}."
     f"{_default_tolerance(evidence)} It wins if it matches, and a test shows"
     " that it is better than its random reinits. All that is said to match and"
@@ -169,6 +172,26 @@ def how_tested(evidence: Evidence) -> str:
     f" tests are one-sided{by}. They compare trainings of the same replicate,"
     " which have the seed in common; the draws of a control are first averaged"
     " within their replicate."
+  )
+
+
+def _tested(evidence: Evidence) -> str:
+  """Returns `"tested "` if some Levels are not to be tested, else `""`."""
+  return "tested " * any(not v.to_test for v in evidence.verdicts())
+
+
+def _which_tested(evidence: Evidence) -> str:
+  """Says which Levels are to be tested; empty if all are."""
+  if not _tested(evidence):
+    return ""
+  found = evidence.verdicts()
+  *others, last = [density(v.density) for v in found if v.to_test] or ["none"]
+  which = f"{', '.join(others)} and {last}" if others else last
+  return (
+    f" Of {count(len(found), 'Level')}, those that the experiment declares to"
+    f" have controls were tested: {which} of the weights. As the tests stop at"
+    " the first that fails, they get further down where they are fewer. That"
+    " is sound only if the Levels were declared before any result was known."
   )
 
 
@@ -221,7 +244,8 @@ def _default_tolerance(evidence: Evidence) -> str:
 def _whole(evidence: Evidence, matching: Sequence[verdicts.Verdict]) -> str:
   """Says which tickets match and which win: what holds as a whole."""
   several = len(matching) > 1
-  who = "All tickets down to" if several else "The ticket with"
+  every = f"All {_tested(evidence)}tickets down to"
+  who = every if several else "The ticket with"
   text = (
     f"{who} {density(matching[-1].density)} of the weights"
     f" {'match' if several else 'matches'} the dense network within"
@@ -254,19 +278,22 @@ def _winners(matching: Sequence[verdicts.Verdict]) -> str:
   )
 
 
-def _nothing_shown(found: Sequence[verdicts.Verdict]) -> str:
+def _nothing_shown(
+  evidence: Evidence, found: Sequence[verdicts.Verdict]
+) -> str:
   """Says why not even the largest ticket is shown to match."""
   first = found[0]
   if max(min(v.n_ticket, v.n_dense) for v in found) < 2:
     return "One replicate cannot give a verdict."
-  largest = f"the largest ticket, with {density(first.density)} of the weights"
+  who = f"{_tested(evidence)}ticket"
+  largest = f"the largest {who}, with {density(first.density)} of the weights"
   if first.word == "below":
     return (
-      "No ticket is shown to match the dense network: the tests stop at"
+      f"No {who} is shown to match the dense network: the tests stop at"
       f" {largest}, which is below it."
     )
   return (
-    "No ticket is shown to match the dense network yet: the tests stop at"
+    f"No {who} is shown to match the dense network yet: the tests stop at"
     f" {largest} ({first.reason})."
   )
 
@@ -294,6 +321,7 @@ def _nearest(
 ) -> str:
   """Names the smallest ticket whose mean is within the tolerance."""
   sign = verdicts.direction(evidence.compared)
+  who = f"{_tested(evidence)}ticket"
   near = [
     v
     for v in found
@@ -303,12 +331,12 @@ def _nearest(
   ]
   if not near:
     return (
-      f"The mean of no ticket is within {tolerance(evidence)} of dense, whose"
+      f"The mean of no {who} is within {tolerance(evidence)} of dense, whose"
       f" {evidence.metric} is"
       f" {value(rows['dense', 0].mean, evidence.percent)}."
     )
   return (
-    f"The smallest ticket whose mean is within {tolerance(evidence)} of dense"
+    f"The smallest {who} whose mean is within {tolerance(evidence)} of dense"
     f" keeps {density(near[-1].density)} of the weights:"
     f" {_numbers(evidence, near[-1], rows)}"
   )
@@ -318,7 +346,9 @@ def _next_step(evidence: Evidence, found: Sequence[verdicts.Verdict]) -> str:
   """Says what would show more; empty if that is not known."""
   rest = [v for v in found if v.word not in ("winning", "matching")]
   if not rest:
-    return "Smaller tickets were not searched."
+    return (
+      f"Smaller tickets were not {_tested(evidence).strip() or 'searched'}."
+    )
   stop = rest[0]
   which = f"the ticket with {density(stop.density)}"
   have = min(stop.n_ticket, stop.n_dense)

@@ -28,7 +28,6 @@ from tf_lottery.training.programs import Programs
 from tf_lottery.weights import Override
 from tf_lottery.weights import Weight
 
-
 _SLOW_IN_XLA_ON_CPU = ("conv", "depthwise", "recurrent")
 
 
