@@ -23,7 +23,8 @@ def make_model(width=1.0):
 
   image = keras.Input((8, 8, 1))
   x = layers.RandomTranslation(0.1, 0.1, fill_mode="constant")(image)
-  x = block(block(x, round(16 * width)), round(32 * width), strides=2)
+  filters = [max(1, round(n * width)) for n in (16, 32)]
+  x = block(block(x, filters[0]), filters[1], strides=2)
   x = layers.Dense(10)(layers.GlobalAveragePooling2D()(x))
   model = keras.Model(image, x)
   loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -71,7 +71,8 @@ def _find(experiment: experiments.Experiment, run_dir: str) -> None:
   path = pathlib.Path(run_dir) / "ticket.safetensors"
   if result.directory.writes:  # of a cluster, only the chief
     result.rounds[level].ticket.save(path)
-    experiment.declare(run_dir)
+    # There is one replicate here, and no more are to come.
+    dataclasses.replace(experiment, replicates=1).declare(run_dir)
   _print_choice(result, level)
   if experiment.search_steps is not None:
     _print_full_training(result, level)

@@ -20,6 +20,7 @@ Importing a config does not import TensorFlow; calling its `get_config()` does.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import typing
@@ -91,12 +92,19 @@ def maker_of(config: Config) -> Callable[..., experiments.Experiment]:
 def fields_of(config: Config) -> dict[str, Any]:
   """Returns the fields of a config's experiment."""
   return {
-    name: value.to_dict() if isinstance(value, Config) else value
+    name: _plain(name, config[name])
+    # Not items(), which returns the placeholders themselves.
     for name in config
     if name not in _OWN
-    # Not items(), which returns the placeholders themselves.
-    for value in [config[name]]
   }
+
+
+def _plain(name: str, value: Any) -> Any:
+  if isinstance(value, ml_collections.ConfigDict):
+    return value.to_dict()
+  if name == "control_levels" and str(value)[:1] in "([":
+    return ast.literal_eval(value) if isinstance(value, str) else value
+  return value
 
 
 def experiment_of(config: Config) -> experiments.Experiment:

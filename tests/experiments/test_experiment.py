@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 
+import numpy as np
 import pytest
 
 import tf_lottery
@@ -109,10 +110,25 @@ def test_a_name_and_a_title_are_taken():
     ({"retrain": {"Slow!": {}}}, "got 'Slow!'"),
     ({"retrain": {"one_shot": {}}}, "not that of a control"),
     ({"retrain": {"a": {"scope": "global"}}}, "got scope for 'a'"),
+    ({"retrain": {"a": {"steps": 0}}}, "steps must be at least 1, got 0"),
   ],
 )
 def test_bad_fields_are_refused(fields, message):
   with pytest.raises(ValueError, match=message):
+    change(**fields)
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"make_model": mine.make_model()}, "without parentheses.*got a model"),
+    ({"load_data": mine.load_data(0)}, "load_data must be.*got a tuple"),
+    ({"controls": "one_shot"}, "a list of names.*got 'one_shot'"),
+  ],
+  ids=str,
+)
+def test_other_types_are_refused(fields, message):
+  with pytest.raises(TypeError, match=message):
     change(**fields)
 
 
@@ -194,6 +210,44 @@ def test_what_no_process_can_import_is_said():
     local.to_json()
   with pytest.raises(ValueError, match="cannot be passed to another process"):
     change(model_args={"units": object()}).to_json()
+
+
+def test_arguments_are_part_of_the_name():
+  names = {
+    change(model_args={"units": np.int64(units)}).id for units in (4, 8)
+  } | {
+    change(make_model=functools.partial(mine.make_model, units)).id
+    for units in (4, 8)
+  }
+  assert len(names) == 4
+
+
+def test_lists_stay_lists(tmp_path):
+  change(model_args={"units": [4, (8,)]}).declare(tmp_path)
+  found, _ = experiments.of_run(tmp_path)
+  assert found.model_args == {"units": [4, [8]]}
+
+
+def test_controls_that_a_model_cannot_have_are_refused_before(tmp_path):
+  with pytest.raises(ValueError, match="gradual_tfmot needs a model of tf_k"):
+    other = {"make_model": mine.make_without_width}
+    experiments.run(change(**other, controls=["gradual_tfmot"]), 0, tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_retraining_adds_arguments_and_changes_the_length(tmp_path):
+  slow = change(
+    model_args={"units": 6},
+    retrain={"slow": {"model_args": {"learning_rate": 0.001}, "steps": 24}},
+    controls=(),
+  )
+  experiments.run(slow, 0, tmp_path)
+  run = run_directory.RunDirectory(experiments.run_dir(slow, 0, tmp_path))
+  for level in (0, 2):
+    assert run.control(level, "slow").read_record()["steps"] == 24
+  other = {"slow": {"model_args": {"learning_rate": 0.1}, "steps": 24}}
+  with pytest.raises(ValueError, match="another recipe"):
+    experiments.run(dataclasses.replace(slow, retrain=other), 0, tmp_path)
 
 
 def test_small_dense_is_left_out_where_a_model_has_one_width():

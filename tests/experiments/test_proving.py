@@ -90,6 +90,34 @@ def test_again_it_trains_nothing(proof, monkeypatch):
   assert str(again) == str(proof)
 
 
+def test_a_changed_model_is_not_taken_for_the_old_one(proof):
+  changed = dataclasses.replace(
+    MINE, name=MINE.id, model_args={"units": 9}, replicates=5
+  )
+  for processes in (1, 2):
+    with pytest.raises(ValueError, match="holds another run"):
+      experiments.prove(changed, proof.root, processes=processes)
+  assert not experiments.run_dir(changed, 4, proof.root).exists()
+
+
+def test_what_is_missing_is_counted(proof):
+  more = dataclasses.replace(MINE, replicates=5)
+  more.declare(proof.directory, experiments.chosen_levels(more, proof.root))
+  missing = len(more.rounds(experiments.chosen_levels(more, proof.root)))
+  assert proof.evidence.unfinished == 2 * missing
+  MINE.declare(proof.directory, experiments.chosen_levels(MINE, proof.root))
+  assert not proof.evidence.unfinished
+
+
+def test_one_that_diverges_does_not_stop_the_others(tmp_path):
+  wild = dataclasses.replace(
+    MINE, load_data=mine.load_some_broken, replicates=2, controls=()
+  )
+  proof = experiments.prove(wild, tmp_path, progress=False)
+  assert [name[-2:] for name in proof.failed] == ["00"]
+  assert experiments.is_done(wild, 1, tmp_path)
+
+
 def test_a_replicate_more_keeps_the_others(proof):
   more = dataclasses.replace(MINE, replicates=4)
   experiments.prove(more, proof.root, progress=False)

@@ -94,10 +94,10 @@ class Experiment:
       `"chosen"`, the default, the smallest Level that matches the dense network
       in the mean over replicates, and its neighbours.
     reinits: Random reinitialisations of each ticket. The paper has three.
-    retrain: Name -> fields that differ, of `make_model`, `model_args`,
-      `load_data`, `data_args`, `epochs`, `steps`, `batch_size`, `augment` and
-      `class_weight`. At the Levels that have controls, and for the dense
-      network, the ticket is also trained so.
+    retrain: Name -> fields that differ, of `make_model`, `load_data`, `epochs`,
+      `steps`, `batch_size`, `augment` and `class_weight`, and arguments that
+      are added, as `model_args` and `data_args`. At the Levels that have
+      controls, and for the dense network, the ticket is also trained so.
     replicates: Number of seeds, at least 1. Defaults to `3`.
     seed: Seed of the first replicate; each further one's is one higher.
     tolerance: By how much a ticket may be worse than the dense network and
@@ -156,6 +156,7 @@ class Experiment:
   name: str | None = None
 
   def __post_init__(self):
+    self._check_functions()
     schedule = schedules.check_schedule(self.schedule)
     object.__setattr__(self, "schedule", schedule)
     object.__setattr__(self, "controls", tuple(self.controls))
@@ -175,6 +176,22 @@ class Experiment:
       scopes.get(self.scope)
     if self.pattern is not None:
       patterns.get(self.pattern)
+
+  def _check_functions(self) -> None:
+    for name in ("make_model", "load_data"):
+      value = getattr(self, name)
+      is_model = hasattr(value, "compile") and not isinstance(value, str)
+      if is_model or not (callable(value) or isinstance(value, str)):
+        what = "a model" if is_model else f"a {type(value).__name__}"
+        raise TypeError(
+          f"{name} must be a function, without parentheses after its name, or"
+          f" 'package.module:function'; got {what}."
+        )
+    if isinstance(self.controls, str):
+      raise TypeError(
+        "controls must be a list of names, such as ('random_reinit',), got"
+        f" {self.controls!r}."
+      )
 
   def _check_numbers(self) -> None:
     for name in ("reinits", "replicates", "steps", "search_steps"):
@@ -220,6 +237,7 @@ class Experiment:
           f"retrain may replace {', '.join(_RETRAINED)}; got"
           f" {', '.join(unknown)} for {name!r}."
         )
+      self.retrained(name)  # refuses what is out of range
 
   # What it is called.
 
@@ -329,10 +347,32 @@ class Experiment:
       for level in (0, *levels):
         yield level, name, 0
 
-  def trainings(self, chosen: Iterable[int] = ()) -> int:
-    """Returns how many Rounds all replicates have together."""
-    branches = len(list(self.branches(chosen)))
-    return self.replicates * (1 + self.levels + branches)
+  def rounds(self, chosen: Iterable[int] = ()) -> list[tuple[int, str, int]]:
+    """Returns the Level, control and draw of each Round of a replicate.
+
+    For the Round of a Level itself, the control is `""`.
+
+    Args:
+      chosen: The Levels that `control_levels="chosen"` stands for; as long as
+        there are none, the first ones stand for them.
+    """
+    chosen = tuple(chosen) or range(1, min(3, self.levels) + 1)
+    levels = [(level, "", 0) for level in range(self.levels + 1)]
+    return [*levels, *self.branches(chosen)]
+
+  def retrained(self, name: str) -> "Experiment":
+    """Returns this experiment with the fields of `retrain[name]`.
+
+    Arguments of functions are added to those that are there.
+    """
+    changes = dict(self.retrain[name])
+    for given, other in (("steps", "epochs"), ("epochs", "steps")):
+      if given in self.retrain[name]:
+        changes.setdefault(other, None)
+    for field in ("model_args", "data_args"):
+      if field in changes:
+        changes[field] = {**getattr(self, field), **changes[field]}
+    return dataclasses.replace(self, retrain={}, **changes)
 
   # On disk.
 
@@ -341,13 +381,10 @@ class Experiment:
     found = {}
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
-      if field.name in ("make_model", "load_data"):
-        # A plain text: it is what people look for in the file.
-        if strict and references.reference(value) is None:
-          values.to_json(value)  # raises
-        found[field.name] = references.words(value)
-      else:
-        found[field.name] = values.to_json(value, strict=strict)
+      # A plain text where it can be: it is what people look for in the file.
+      found[field.name] = (
+        callable(value) and references.reference(value)
+      ) or values.to_json(value, strict=strict)
     return found
 
   @classmethod
@@ -370,14 +407,14 @@ class Experiment:
       "id": self.id,
       "heading": self.heading,
       "levels": self.levels,
-      "trainings": self.trainings(chosen),
+      "rounds": self.rounds(chosen),
     }
     declaration = {**derived, **self.to_json(strict=False)}
     path = pathlib.Path(directory) / run_directory.EXPERIMENT
     files.write_json(path, declaration)
 
 
-_DERIVED = ("id", "heading", "levels", "trainings")
+_DERIVED = ("id", "heading", "levels", "rounds", "trainings")
 
 
 def of_run(run_dir: str | os.PathLike) -> tuple[Experiment, int]:

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import tqdm
@@ -20,6 +21,7 @@ from tf_lottery.experiments import sweeps
 from tf_lottery.experiments import values
 from tf_lottery.experiments.experiment import Experiment
 from tf_lottery.search import rounds
+from tf_lottery.search.divergence import DivergedError
 from tf_lottery.search.rounds import Round
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.tickets import Ticket
@@ -68,8 +70,9 @@ class Proof:
     If no verdict says so, the smallest that matches on the validation data in
     the mean over replicates; 0, the dense network, if there is none.
     """
+    found = self.verdicts
     for word in ("winning", "matching"):
-      if shown := [v.level for v in self.verdicts if v.word == word]:
+      if shown := [v.level for v in found if v.word == word]:
         return max(shown)
     return running.smallest_matching_level(self.experiment, self.root)
 
@@ -186,28 +189,45 @@ def prove(
       here = True
   with _bar(experiment, root, progress):
     if here:
-      _run_here(experiment, root)
-      return Proof(experiment, root)
-    runner = sweeps.run_ray
-    if not ray:
-      runner = functools.partial(sweeps.run_local, processes=processes)
-    failed = sweeps.run_all(todo, runner)
+      failed = _run_here(experiment, root, range(experiment.replicates))
+    else:
+      # What is done is compared with the declaration, and read back, here.
+      done = [task.replicate for task in todo if task.is_done]
+      failed = _run_here(experiment, root, done)
+      runner = sweeps.run_ray
+      if not ray:
+        runner = functools.partial(sweeps.run_local, processes=processes)
+      failed |= sweeps.run_all(todo, runner)
   for run, text in failed.items():
     _log.warning("%s failed:\n%s", run, text)
   return Proof(experiment, root, failed)
 
 
-def _run_here(experiment: Experiment, root: pathlib.Path) -> None:
+def _run_here(
+  experiment: Experiment, root: pathlib.Path, replicates: Sequence[int]
+) -> dict[str, str]:
+  """Runs replicates in this process; those that diverge stop no others."""
+  failed: dict[str, str] = {}
+  if not replicates:
+    return failed
   trainer = experiment.make_trainer()
-  run = functools.partial(
-    running.run, experiment, root=root, trainer=trainer, progress=False
-  )
   for with_controls in (False, True):
-    for replicate in range(experiment.replicates):
-      if not running.is_done(
-        experiment, replicate, root, with_controls=with_controls
-      ):
-        run(replicate, with_controls=with_controls)
+    for replicate in replicates:
+      name = str(running.run_dir(experiment, replicate, root))
+      if name in failed:
+        continue
+      try:
+        running.run(
+          experiment,
+          replicate,
+          root,
+          with_controls=with_controls,
+          trainer=trainer,
+          progress=False,
+        )
+      except DivergedError as error:
+        failed[name] = str(error)
+  return failed
 
 
 def _threads(processes: int) -> int:
@@ -224,18 +244,19 @@ def _bar(
     return
   ended = threading.Event()
 
+  def show(bar: tqdm.tqdm) -> None:
+    bar.n, bar.total = running.count_done(experiment, root)
+    bar.refresh()
+
   def follow(bar: tqdm.tqdm) -> None:
     while not ended.wait(1):
-      chosen = running.chosen_levels(experiment, root)
-      bar.total = experiment.trainings(chosen)
-      bar.n = running.count_done(experiment, root)
-      bar.refresh()
+      # A file that is being replaced is read again a second later.
+      with contextlib.suppress(OSError):
+        show(bar)
 
+  done, total = running.count_done(experiment, root)
   with tqdm.tqdm(
-    total=experiment.trainings(),
-    initial=running.count_done(experiment, root),
-    desc=experiment.heading,
-    unit="Round",
+    total=total, initial=done, desc=experiment.heading, unit="Round"
   ) as bar:
     watcher = threading.Thread(target=follow, args=(bar,), daemon=True)
     watcher.start()
@@ -244,4 +265,4 @@ def _bar(
     finally:
       ended.set()
       watcher.join()
-      bar.n = running.count_done(experiment, root)
+      show(bar)

@@ -79,9 +79,7 @@ def words(function: Callable[..., Any] | str) -> str:
 
 def takes(function: Callable[..., Any], name: str) -> bool:
   """Whether a function has a parameter of a name."""
-  parameters = inspect.signature(function).parameters
-  kinds = [parameter.kind for parameter in parameters.values()]
-  return name in parameters or inspect.Parameter.VAR_KEYWORD in kinds
+  return name in inspect.signature(function).parameters
 
 
 def _module_name(function: Any) -> str | None:

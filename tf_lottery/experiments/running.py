@@ -10,6 +10,7 @@ ROOT/
 
 import dataclasses
 import functools
+import logging
 import os
 import pathlib
 from collections.abc import Callable
@@ -27,11 +28,18 @@ from tf_lottery.search import rounds
 from tf_lottery.search.finding import find_ticket
 from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
+from tf_lottery.storage.run_directory import RoundDirectory
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.storage.run_directory import replicate_directory
+from tf_lottery.training.data import ArrayData
 from tf_lottery.training.data import as_data
 from tf_lottery.training.distribution import is_chief
 from tf_lottery.training.trainer import Trainer
+
+_log = logging.getLogger("tf_lottery")
+
+# The fields that decide on which data a ticket is trained again.
+_OF_DATA = ("load_data", "data_args", "augment", "class_weight")
 
 # Called with each Round as it ends, also with those that are read back.
 OnRound = Callable[[Round], None]
@@ -106,6 +114,12 @@ def run(
   """
   trainer = trainer or experiment.make_trainer()
   data = experiment.load(replicate)
+  check_controls(experiment, trainer, data)
+  home = pathlib.Path(root) / experiment.id
+  writes = is_chief(trainer.strategy)
+  if writes:
+    # Before the search, so that a report knows what is going on.
+    experiment.declare(home, chosen_levels(experiment, root))
   search = find(
     experiment,
     replicate,
@@ -115,13 +129,41 @@ def run(
     progress=progress,
     on_round=on_round,
   )
-  home = pathlib.Path(root) / experiment.id
-  chosen = chosen_levels(experiment, root) if with_controls else ()
-  if is_chief(trainer.strategy):
-    experiment.declare(home, chosen)
   if with_controls:
+    chosen = chosen_levels(experiment, root)
+    if writes:
+      experiment.declare(home, chosen)
     train_controls(experiment, replicate, search, chosen, on_round=on_round)
   return search
+
+
+def check_controls(
+  experiment: Experiment, trainer: Trainer, data: Mapping[str, Any]
+) -> None:
+  """Refuses controls that the model cannot have, before anything is trained.
+
+  Raises:
+    ValueError: `gradual_tfmot` needs a model of tf_keras and arrays, or the
+      model cannot be made at another width.
+  """
+  library = trainer.binding.generation.library.__name__
+  is_tf_keras = library == "tf_keras" or experiment.has_keras
+  is_arrays = isinstance(as_data(data["train_data"]), ArrayData)
+  if "gradual_tfmot" in experiment.controls and not (is_tf_keras and is_arrays):
+    raise ValueError(
+      "The control gradual_tfmot needs a model of tf_keras, or a make_model"
+      " that takes keras='tf_keras', and training data as arrays. Take the"
+      " control gradual."
+    )
+  if "small_dense" not in experiment.controls:
+    return
+  if experiment.has_width:
+    experiment.make(width=0.01)
+  else:
+    _log.warning(
+      "The control small_dense is left out: make_model has no parameter width,"
+      " a factor for the size of hidden layers."
+    )
 
 
 def train_controls(
@@ -194,15 +236,24 @@ def smallest_matching_level(
   return _smallest_matching(experiment, found)
 
 
-def count_done(experiment: Experiment, root: str | os.PathLike) -> int:
-  """Returns how many Rounds of all replicates are trained to their end."""
-  return sum(
-    directory.is_done
-    for replicate in range(experiment.replicates)
-    for *_, directory in RunDirectory(
-      run_dir(experiment, replicate, root), writes=False
-    ).rounds()
-  )
+def count_done(
+  experiment: Experiment, root: str | os.PathLike
+) -> tuple[int, int]:
+  """Counts the Rounds of all replicates that are done, and all of them."""
+  rounds_ = experiment.rounds(chosen_levels(experiment, root))
+  done = 0
+  for replicate in range(experiment.replicates):
+    directory = RunDirectory(run_dir(experiment, replicate, root), writes=False)
+    done += sum(_round(directory, *one).is_done for one in rounds_)
+  return done, experiment.replicates * len(rounds_)
+
+
+def _round(
+  directory: RunDirectory, level: int, control: str, draw: int
+) -> RoundDirectory:
+  if control:
+    return directory.control(level, control, draw)
+  return directory.level(level)
 
 
 def is_done(
@@ -213,14 +264,15 @@ def is_done(
   with_controls: bool = True,
 ) -> bool:
   """Whether every Round of a replicate is trained to its end."""
-  directory = RunDirectory(run_dir(experiment, replicate, root))
-  done = [directory.level(level) for level in range(experiment.levels + 1)]
-  if with_controls:
-    chosen = chosen_levels(experiment, root)
-    if experiment.control_levels == CHOSEN and not chosen:
-      return False
-    done += [directory.control(*b) for b in experiment.branches(chosen)]
-  return all(round_.is_done for round_ in done)
+  directory = RunDirectory(run_dir(experiment, replicate, root), writes=False)
+  chosen = chosen_levels(experiment, root) if with_controls else ()
+  if with_controls and experiment.control_levels == CHOSEN and not chosen:
+    return False
+  return all(
+    _round(directory, level, control, draw).is_done
+    for level, control, draw in experiment.rounds(chosen)
+    if with_controls or not control
+  )
 
 
 def run_dir(
@@ -244,11 +296,8 @@ def _retraining(
   experiment: Experiment, name: str, replicate: int
 ) -> controls.Control:
   """Returns the function that trains a ticket as `retrain[name]` declares."""
-  changes = dict(experiment.retrain[name])
-  for given, other in (("steps", "epochs"), ("epochs", "steps")):
-    if given in changes:
-      changes[other] = None
-  again = dataclasses.replace(experiment, retrain={}, **changes)
+  changes = experiment.retrain[name]
+  again = experiment.retrained(name)
 
   @functools.cache
   def trainer() -> Trainer | None:
@@ -257,10 +306,12 @@ def _retraining(
 
   @functools.cache
   def data() -> dict[str, Any]:
+    if changes.keys().isdisjoint(_OF_DATA):
+      return {}
     return _prepared(again, again.load(replicate))
 
   def control(search: Search, level: int, draw: int) -> Round:
-    train = data()["train_data"]
+    train = data().get("train_data", search.protocol.train)
     epochs = again.epochs or 0
     steps = round(epochs * train.steps_per_epoch(again.batch_size))
     return retrain(
@@ -311,10 +362,13 @@ def _smallest_matching(experiment: Experiment, found: list[_Levels]) -> int:
   """Chooses by the means over replicates, as one search chooses by values."""
   objective = found[0][1]
   name = f"val_{objective.name}"
+  tolerance = experiment.tolerance
+  if tolerance is None:
+    own = [rounds.tolerance_of(levels[0], objective) for levels, _ in found]
+    tolerance = float(np.mean(own))
   means = []
   for same in zip(*(levels for levels, _ in found), strict=True):
     mean = float(np.mean([round_.metrics[name] for round_ in same]))
     metrics = {**same[0].metrics, name: mean}
     means.append(dataclasses.replace(same[0], metrics=metrics))
-  tolerance = experiment.tolerance
   return rounds.smallest_matching_round(means, objective, tolerance).level

@@ -1,8 +1,11 @@
 """The values of an Experiment's fields, as JSON and back."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from tf_lottery.experiments import references
 
@@ -10,6 +13,7 @@ from tf_lottery.experiments import references
 _CLASS = "@class"
 _FUNCTION = "@function"
 _PAIRS = "@pairs"
+_PARTIAL = "@partial"
 
 
 class NotPortableError(ValueError):
@@ -30,6 +34,8 @@ def to_json(value: Any, *, strict: bool = True) -> Any:
   """
   if value is None or isinstance(value, bool | int | float | str):
     return value
+  if isinstance(value, np.generic):
+    return value.item()
   if isinstance(value, list | tuple):
     return [to_json(item, strict=strict) for item in value]
   if isinstance(value, Mapping):
@@ -42,6 +48,12 @@ def to_json(value: Any, *, strict: bool = True) -> Any:
       for field in dataclasses.fields(value)
     }
     return {_CLASS: references.words(type(value)), **fields}
+  if isinstance(value, functools.partial):
+    return {
+      _PARTIAL: to_json(value.func, strict=strict),
+      "args": to_json(value.args, strict=strict),
+      "keywords": to_json(value.keywords, strict=strict),
+    }
   if callable(value):
     if strict and references.reference(value) is None:
       raise NotPortableError(
@@ -66,7 +78,7 @@ def from_json(value: Any) -> Any:
     TypeError: The fields of a class are not its own.
   """
   if isinstance(value, list):
-    return tuple(from_json(item) for item in value)
+    return [from_json(item) for item in value]
   if not isinstance(value, dict):
     return value
   if _FUNCTION in value:
@@ -74,10 +86,20 @@ def from_json(value: Any) -> Any:
   if _PAIRS in value:
     return {key: from_json(item) for key, item in value[_PAIRS]}
   fields = {key: from_json(item) for key, item in value.items()}
+  if _PARTIAL in fields:
+    function = fields[_PARTIAL]
+    return functools.partial(function, *fields["args"], **fields["keywords"])
   name = fields.pop(_CLASS, None)
   if name is None:
     return fields
   made = references.resolve(name)
   if not dataclasses.is_dataclass(made):
     raise ValueError(f"{name!r} names no class of settings.")
-  return made(**fields)
+  return made(**{key: _frozen(item) for key, item in fields.items()})
+
+
+def _frozen(value: Any) -> Any:
+  """The settings of this library have tuples where JSON has lists."""
+  if isinstance(value, list):
+    return tuple(_frozen(item) for item in value)
+  return value

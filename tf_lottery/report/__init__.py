@@ -40,6 +40,9 @@ class Report:
   sections: tuple[Section, ...]
   paths: tuple[pathlib.Path, ...]
 
+  def __repr__(self) -> str:
+    return f"Report({str(self.paths[0])!r}, {len(self.sections)} experiments)"
+
 
 def write(
   runs: Iterable[str | os.PathLike],

@@ -120,9 +120,22 @@ class Evidence:
   @functools.cached_property
   def unfinished(self) -> int:
     """The number of Rounds that are declared or begun but not finished."""
-    declared = self.runs[0].experiment_declaration.get("trainings")
-    if declared is not None:
-      return max(0, declared - sum(r.done for r in self.rounds))
+    experiment = self.runs[0].experiment_declaration
+    if "rounds" in experiment:
+      own = ("dense", "ticket")
+      done = {
+        (r.level, "" if r.method in own else r.method, r.draw, r.replicate)
+        for r in self.rounds
+        if r.done
+      }
+      return sum(
+        (level, control, draw, replicate) not in done
+        for level, control, draw in experiment["rounds"]
+        for replicate in range(experiment.get("replicates", 1))
+      )
+    if "trainings" in experiment:  # of an earlier version
+      trained = sum(r.done for r in self.rounds)
+      return max(0, experiment["trainings"] - trained)
     begun = sum(not r.done for r in self.rounds)
     missing = 0
     for run in self.runs:

@@ -106,8 +106,8 @@ def declare(directory: RunDirectory, declaration: Mapping[str, Any]) -> None:
     raise ValueError(
       f"The run directory {directory.path} holds another run:\n  "
       + "\n  ".join(lines)
-      + "\nGive another run_dir, or the same arguments as before to resume."
-      + _former_default(before, declaration)
+      + "\nGive another run_dir (another name, for an Experiment), or the same"
+      " arguments as before to resume." + _former_default(before, declaration)
     )
   if before != found:
     directory.write_declaration(before)

@@ -107,7 +107,10 @@ class Experiment(TypedDict, total=False):
   Attributes:
     id: The name of the experiment's directory.
     heading: What the experiment is, for people.
-    trainings: Number of Rounds of all replicates together.
+    trainings: Number of Rounds of all replicates together, as the first
+      versions wrote it.
+    rounds: Level, control and draw of each Round of a replicate. For the Round
+      of a Level, the control is empty.
     levels: How often to prune.
     control_levels: The Levels that have controls, or how they are chosen.
     reinits: Number of random reinitialisations of each ticket.
@@ -117,6 +120,7 @@ class Experiment(TypedDict, total=False):
   id: str
   heading: str
   trainings: Count
+  rounds: list[tuple[Count, str, Count]]
   levels: Count
   control_levels: list[Count] | str
   reinits: Count
