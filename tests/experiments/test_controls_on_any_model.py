@@ -117,7 +117,11 @@ def image_stream(count, seed):
 
 CASES = {
   "text": (text_model, texts, {"scope": tf_lottery.layerwise()}),
-  "images": (image_model, image_stream, {"pattern": "channel"}),
+  "images": (
+    image_model,
+    image_stream,
+    {"pattern": "channel", "scope": tf_lottery.global_()},
+  ),
   "outputs": (two_outputs, both_targets, {"objective": "loss"}),
   "shared": (shared_model, numbers, {"scope": tf_lottery.erdos_renyi()}),
 }

@@ -68,11 +68,67 @@ def test_data_that_is_not_prepared_is_two_lines(tmp_path):
 def test_the_paper_configs_are_the_papers_protocol(data):
   module = importlib.import_module(f"scripts.configs.lenet_{data}")
   experiment = configs.experiment_of(module.get_config())
-  recipe = experiment.make_recipe()
-  assert (experiment.data, experiment.recipe) == (data, "lenet_300_100")
-  assert (recipe.steps, recipe.batch_size) == (50_000, 60)
-  assert recipe.learning_rate == pytest.approx(1.2e-3)
+  assert experiment.model_args["recipe"] == "lenet_300_100"
+  assert experiment.data_args["name"] == data
+  assert (experiment.steps, experiment.batch_size) == (50_000, 60)
+  rate = experiment.make().optimizer.learning_rate
+  assert float(rate) == pytest.approx(1.2e-3)
   assert experiment.evaluate_every == "100it"
-  assert recipe.rate == pytest.approx(0.2)
+  assert experiment.schedule == tf_lottery.geometric(24)
+  assert experiment.scope == tf_lottery.layerwise({"output": 0.1})
   assert (experiment.replicates, experiment.reinits) == (5, 3)
   assert module.get_config("smoke").steps < 1000
+
+
+CONFIG = """
+from scripts import configs
+
+
+def get_config():
+  fields = dict(
+    make_model="mine:make_model",
+    load_data="mine:load_data",
+    model_args={"units": 6},
+    steps=8,
+    batch_size=12,
+    schedule=(0.5, 0.2),
+    controls=("random_reinit", "small_dense"),
+    replicates=2,
+  )
+  return configs.config_of(fields, "runs")
+"""
+
+
+def test_a_config_names_a_model_of_ones_own(tmp_path):
+  (tmp_path / "config.py").write_text(CONFIG)
+  mine = ROOT / "tests" / "experiments" / "mine.py"
+  (tmp_path / "mine.py").write_text(mine.read_text())
+
+  def script(name, *arguments):
+    done = subprocess.run(
+      [sys.executable, str(ROOT / "scripts" / name), *arguments],
+      cwd=tmp_path,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+  config = "--config=config.py"
+  printed = script("find_ticket.py", config, "--config.run_dir=one")
+  assert "model on data: 96 train examples" in printed
+  assert "One replicate cannot give a verdict" in printed
+  levels = "--config.control_levels=(1, 2)"
+  printed = script("run_sweep.py", config, levels, "--processes=1")
+  assert "mean over 2 replicates" in printed
+  (page,) = [
+    line
+    for line in script("make_report.py", "--out=report", "runs").splitlines()
+    if line.endswith(".html")
+  ]
+  assert (tmp_path / page).is_file()
+  (run,) = (tmp_path / "runs").glob("*/replicate_01")
+  assert len(list(run.glob("level_0*-*/round.json"))) == 4
+  printed = script("export_ticket.py", f"--run={run}", "--level=2")
+  assert "Through the file, on the test data: accuracy" in printed
