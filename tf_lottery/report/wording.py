@@ -167,7 +167,9 @@ def how_tested(evidence: Evidence) -> str:
     f" to win holds as a whole at {at}: tickets are tested from the largest"
     " down until one fails, and those that match against their reinits from"
     " the smallest up"
-    f" until one fails; the two share the {at}. A ticket is below if a test of"
+    f" until one fails; the two share the {at}. This is so if the number of"
+    " replicates was fixed before: who adds some until a word appears is wrong"
+    " more often. A ticket is below if a test of"
     f" it alone, at {at}, shows that it is worse than the tolerance allows. The"
     f" tests are one-sided{by}. They compare trainings of the same replicate,"
     " which have the seed in common; the draws of a control are first averaged"
@@ -344,33 +346,44 @@ def _nearest(
 
 def _next_step(evidence: Evidence, found: Sequence[verdicts.Verdict]) -> str:
   """Says what would show more; empty if that is not known."""
-  rest = [v for v in found if v.word not in ("winning", "matching")]
+  shown = [v for v in found if v.word in ("winning", "matching")]
+  rest = [v for v in found if v not in shown]
+  if shown and shown[-1].needed and all(v.word == "matching" for v in shown):
+    which = f"the ticket with {density(shown[-1].density)}"
+    have = min(shown[-1].n_ticket, shown[-1].n_reinit)
+    what = f"{which} is better than its random reinits"
+    return _more(evidence, have, shown[-1].needed, what)
   if not rest:
     return (
       f"Smaller tickets were not {_tested(evidence).strip() or 'searched'}."
     )
   stop = rest[0]
   which = f"the ticket with {density(stop.density)}"
-  have = min(stop.n_ticket, stop.n_dense)
   if stop.word == "below":
     return "" if stop is found[0] else f"{capital(which)} is below dense."
+  have = min(stop.n_ticket, stop.n_dense)
+  return _more(evidence, have, stop.needed, f"{which} matches")
+
+
+def _more(evidence: Evidence, have: int, needed: int | None, what: str) -> str:
+  """Says how many more replicates are likely to show something."""
   if have < 2:
     needed, text = 3, "Train at least 3"
-  elif stop.needed is None:
+  elif needed is None:
     return ""
-  elif stop.needed > comparisons.MOST:
+  elif needed > comparisons.MOST:
     return (
       f"More than {comparisons.MOST} replicates are likely to be needed to show"
-      f" that {which} matches."
+      f" that {what}."
     )
   else:
-    needed = max(stop.needed, have + 1)
+    needed = max(needed, have + 1)
     more = needed - have
     text = (
       f"About {count(more, 'more replicate')} {'is' if more == 1 else 'are'}"
-      f" likely to be enough to show that {which} matches"
+      f" likely to be enough to show that {what}"
     )
   declared = evidence.runs[0].experiment_declaration.get("replicates", 0)
   if isinstance(declared, int) and declared >= needed:
-    return ""  # They are declared, and still to be trained.
+    return "Further replicates are declared: run the same command again."
   return f"{text}: {more_replicates(evidence, needed)}."
