@@ -126,8 +126,150 @@ def test_an_ignored_class_may_be_out_of_range(library):
 def test_binary_labels(library):
   trainer = make(library, "binary_crossentropy", 1, "sigmoid")
   trainer.check(examples(y=np.full(20, 0.3)))  # soft labels are legal
+  trainer.check(examples(y=np.full(20, 1 + 1e-7)))  # rounding
   with pytest.raises(ValueError, match=r"y\[2\] is -1, .* labels from 0 to 1"):
     trainer.check(examples(y=(2, -1)))
+  with pytest.raises(ValueError, match=r"y\[2\] is 1.5, .* from 0 to 1"):
+    trainer.check(examples(y=np.where(np.arange(20) == 2, 1.5, 1)))
+
+
+def train(trainer, data):
+  """Returns the loss of some steps on data that pass the checks."""
+  trainer.check(data, batch_size=4)
+  return trainer.train(data, 0, 4, batch_size=4, seed=0)
+
+
+def test_labels_without_weight_do_not_count(library):
+  trainer = make(library, "binary_crossentropy", 1, "sigmoid")
+  data = examples(y=(2, -1), weight=(2, 0))
+  assert np.isfinite(train(trainer, data))
+  x, y, weight = data
+  trainer.check((x, y[:, None], weight))
+  trainer.check((x, y, weight[:, None]))
+  trainer.check(tf.data.Dataset.from_tensor_slices(data).batch(4))
+  with pytest.raises(ValueError, match=r"y\[3\] is -1, .* sample_weight 0"):
+    trainer.check(examples(y=([2, 3], -1), weight=(2, 0)))
+  classes = make(library, "sparse_categorical_crossentropy")
+  with pytest.raises(ValueError, match=r"y\[2\] is -1, .* ignore_class of"):
+    classes.check(data)
+
+
+TOKENS = np.array([[1, 2, 0], [1, 0, 0], [2, 1, 1], [2, 2, 0]] * 4)
+
+
+def make_sequence_model(library, mask_zero):
+  def make_model():
+    layers = library.layers
+    model = library.Sequential(
+      [
+        library.Input((3,), dtype="int32"),
+        layers.Embedding(3, 4, mask_zero=mask_zero),
+        layers.Dense(1, activation="sigmoid"),
+      ]
+    )
+    model.compile("sgd", "binary_crossentropy")
+    return model
+
+  return tf_lottery.Trainer(make_model, jit=False)
+
+
+def test_steps_without_weight_do_not_count(library):
+  trainer = make_sequence_model(library, mask_zero=False)
+  y = (TOKENS - 1).astype(np.float32)
+  weight = (TOKENS > 0).astype(np.float32)
+  assert np.isfinite(train(trainer, (TOKENS, y[..., None], weight)))
+  trainer.check((TOKENS, y, weight[..., None]))
+  weight[1, 2] = 1
+  with pytest.raises(ValueError, match=r"y\[1, 2, 0\] is -1"):
+    trainer.check((TOKENS, y[..., None], weight))
+
+
+def test_masked_steps_do_not_count(library):
+  trainer = make_sequence_model(library, mask_zero=True)
+  y = (TOKENS - 1).astype(np.float32)[..., None]
+  assert np.isfinite(train(trainer, (TOKENS, y)))
+
+
+def make_grouped_model(library, size):
+  """Subtracts the mean of the examples of each group."""
+
+  def subtract(x):
+    groups = tf.reshape(x, (-1, size, 6))
+    return tf.reshape(groups - tf.reduce_mean(groups, 1, True), (-1, 6))
+
+  def make_model():
+    inputs = library.Input((6,))
+    x = library.layers.Lambda(subtract, output_shape=(6,))(inputs)
+    model = library.Model(inputs, library.layers.Dense(1)(x))
+    model.compile("sgd", "mse")
+    return model
+
+  return tf_lottery.Trainer(make_model, jit=False)
+
+
+def test_a_model_may_take_groups_of_examples(library):
+  trainer = make_grouped_model(library, 5)
+  x, y, _ = examples()
+  trainer.check((x, y), batch_size=15)
+  trainer.check((x, y))  # evaluated on 20 at once
+  many = np.repeat(x, 75, 0), np.repeat(y, 75, 0)
+  trainer.check(many)  # 1500, evaluated on 750 at once
+  with pytest.raises(ValueError, match="in a batch of 8 does not fit"):
+    trainer.check((x, y), batch_size=8)
+  x[19, 0] = np.nan
+  with pytest.raises(ValueError, match=r"x\[19, 0\] must be finite"):
+    trainer.check((x, y), batch_size=5)
+
+
+def test_find_ticket_tries_the_batch_of_a_training_step(library):
+  trainer = make_grouped_model(library, 5)
+  x, y, _ = examples()
+  with pytest.raises(ValueError, match=r"train_data: x .* in a batch of 8 "):
+    tf_lottery.find_ticket(
+      trainer, (x, y), validation_data=(x, y), epochs=1, batch_size=8
+    )
+
+
+def test_one_weight_may_be_for_a_whole_batch(library):
+  trainer = make(library, "binary_crossentropy", 1, "sigmoid")
+  x, y, _ = examples()
+  y = y.astype(np.float32)
+
+  def batches(y, weight):
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
+    return dataset.map(lambda x, y: (x, y, weight))
+
+  class Batches(library_sequence(library)):
+    def __len__(self):
+      return 5
+
+    def __getitem__(self, index):
+      part = slice(4 * index, 4 * index + 4)
+      return x[part], y[part], np.float32(0.5)
+
+  assert np.isfinite(train(trainer, batches(y, 0.5)))
+  assert np.isfinite(train(trainer, Batches()))
+  trainer.check(batches(-y, 0.0))
+  with pytest.raises(ValueError, match=r"is -1.0, and binary"):
+    trainer.check(batches(-y, 0.5))
+  with pytest.raises(ValueError, match=r"sample_weight.* must be finite"):
+    trainer.check(batches(y, np.nan))
+
+
+def library_sequence(library):
+  utils = library.utils
+  return utils.PyDataset if library is keras else utils.Sequence
+
+
+@pytest.mark.parametrize("part", ["x", "y"])
+def test_numbers_in_arrays_of_objects(trainer, part):
+  x, y = small.examples(20)
+  values = {"x": x, "y": y}[part].astype(object)
+  with pytest.raises(ValueError, match=rf'{part} must .*astype\("float32"\)'):
+    trainer.check(examples(**{part: values}))
+  values.flat[7] = [1, 2]
+  with pytest.raises(ValueError, match=r"such as \[1, 2\].*pad_sequences"):
+    trainer.check(examples(**{part: values}))
 
 
 def test_labels_that_would_be_broadcast(library):

@@ -161,7 +161,7 @@ def find_ticket(
   trainer, initial = _trainer(make_model, strategy, seed, prunable, jit)
   validation = as_data(validation_data)
   test = None if test_data is None else as_data(test_data)
-  trainer.check(train, "train_data")
+  trainer.check(train, "train_data", batch_size=batch_size)
   trainer.check(validation, "validation_data")
   if test is not None:
     trainer.check(test, "test_data")

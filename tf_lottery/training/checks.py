@@ -5,10 +5,12 @@ place, and the way out. What only one model can judge is left to that model: x
 may hold strings or NaN where its outputs on them are finite.
 """
 
+import numbers
 import re
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,11 +26,13 @@ Predict = Callable[[Any], Any]
 
 # Entries of an array that are looked at together.
 _CHUNK = 2**20
-# Examples of arrays that the model is tried on.
-_TRIED = 2
+# How far binary labels may be out of range: they may have been computed.
+_ROUNDING = 1e-6
 
 
-def check_data(data: Data, name: str, model: Any, predict: Predict) -> None:
+def check_data(
+  data: Data, name: str, model: Any, predict: Predict, sizes: Sequence[int]
+) -> None:
   """Refuses data on which a model cannot be trained or evaluated.
 
   Arrays are looked at from their beginning to their end, of a stream the first
@@ -39,6 +43,8 @@ def check_data(data: Data, name: str, model: Any, predict: Predict) -> None:
     name: What messages call it, such as `"train_data"`.
     model: A compiled model of either Keras generation.
     predict: Computes the model's outputs.
+    sizes: How many examples of arrays the model is tried on at once. It must
+      take one of these numbers.
 
   Raises:
     ValueError: A value is not finite, a label is out of the range that the loss
@@ -48,16 +54,15 @@ def check_data(data: Data, name: str, model: Any, predict: Predict) -> None:
   if isinstance(data, StreamData):
     _check_stream(data, name)
     name = f"{name}, first batch"
-  tried = data.first(_TRIED)
-  x, y, weight = data.arrays if isinstance(data, ArrayData) else tried
+  x, y, weight = data.arrays if isinstance(data, ArrayData) else data.first()
   for part in ("x", "y", "sample_weight"):
     for place, array in leaves({"x": x, "y": y, "sample_weight": weight}[part]):
       _check_type(array, f"{name}: {part}{place}", strings=part == "x")
-  outputs = _outputs(tried[0], name, model, predict)
+  outputs, size = _outputs(data, sizes, name, model, predict)
   for place, array in leaves(x):
-    _check_inputs(array, data, f"{name}: x{place}", predict)
+    _check_inputs(array, data, size, f"{name}: x{place}", predict)
   for place, array in leaves(weight):
-    _check_finite(array, f"{name}: sample_weight{place}")
+    _check_finite(np.atleast_1d(array), f"{name}: sample_weight{place}")
   for target in losses.targets(model, outputs, y, weight):
     _check_target(target, name)
 
@@ -86,7 +91,8 @@ def _check_stream(data: StreamData, name: str) -> None:
       f"{name} must give (x, y) or (x, y, sample_weight), got elements of"
       f" {_short(spec)}. Use dataset.map()."
     )
-  if any(s.shape.rank == 0 for s in _specs(spec)):
+  # One sample weight for a whole batch is legal.
+  if any(s.shape.rank == 0 for s in _specs(spec[:2])):
     raise ValueError(
       f"{name} must be batched, got single examples: {_short(spec)}. Use"
       " dataset.batch(size)."
@@ -110,6 +116,13 @@ def _check_type(array: np.ndarray, place: str, *, strings: bool) -> None:
     return
   value = next(iter(array.flat), "")
   if not isinstance(value, str | bytes):
+    is_number = numbers.Number | np.bool_ | None
+    value = next((v for v in array.flat if not isinstance(v, is_number)), None)
+    if value is None:
+      raise ValueError(
+        f"{place} must be an array of numbers, got one of dtype object that"
+        ' holds numbers. Use .astype("float32").'
+      )
     raise ValueError(
       f"{place} must be an array of numbers, got one of Python objects such as"
       f" {_short(value)}. Bring all examples to one shape, for instance with"
@@ -122,27 +135,45 @@ def _check_type(array: np.ndarray, place: str, *, strings: bool) -> None:
     )
 
 
-def _outputs(x: Any, name: str, model: Any, predict: Predict) -> Any:
-  """Returns the outputs on a batch; explains why there are none."""
-  try:
-    return predict(x)
-  except Exception as error:  # whatever the layers of a user's model raise
-    given = ", ".join(str((None, *a.shape[1:])) for _, a in leaves(x))
-    inputs = [tuple(i.shape) for i in getattr(model, "inputs", None) or ()]
-    unbatched = any(
-      array.shape == shape[1:]
-      for (_, array), shape in zip(leaves(x), inputs, strict=False)
-    )
-    way_out = (
-      "The dataset is not batched: use dataset.batch(size)."
-      if unbatched
-      else "Change the shape or type of x, or the Input of the model."
-    )
-    takes = f", which takes {', '.join(map(str, inputs))}" if inputs else ""
-    raise ValueError(
-      f"{name}: x of shape {given} does not fit the model{takes}. {way_out} The"
-      f" model says: {_said_by(error)}"
-    ) from error
+def _outputs(
+  data: Data, sizes: Sequence[int], name: str, model: Any, predict: Predict
+) -> tuple[Any, int]:
+  """Returns the outputs on a batch of the first size that the model takes.
+
+  Returns:
+    The outputs, and that size.
+  """
+  refusals = []
+  for size in sizes:
+    x = data.first(size)[0]
+    try:
+      return predict(x), size
+    except Exception as error:  # whatever the layers of a user's model raise
+      refusals.append((x, error))
+  x, first = refusals[0]
+  raise ValueError(_does_not_fit(x, name, model, first)) from first
+
+
+def _does_not_fit(x: Any, name: str, model: Any, error: Exception) -> str:
+  """Explains why a model has no outputs on a batch."""
+  given = ", ".join(str((None, *a.shape[1:])) for _, a in leaves(x))
+  count = next((len(a) for _, a in leaves(x) if a.ndim), None)
+  tried = f" in a batch of {count}" if count else ""
+  inputs = [tuple(i.shape) for i in getattr(model, "inputs", None) or ()]
+  unbatched = any(
+    array.shape == shape[1:]
+    for (_, array), shape in zip(leaves(x), inputs, strict=False)
+  )
+  way_out = (
+    "The dataset is not batched: use dataset.batch(size)."
+    if unbatched
+    else "Change the shape or type of x, or the Input of the model."
+  )
+  takes = f", which takes {', '.join(map(str, inputs))}" if inputs else ""
+  return (
+    f"{name}: x of shape {given}{tried} does not fit the model{takes}."
+    f" {way_out} The model says: {_said_by(error)}"
+  )
 
 
 def _said_by(error: Exception) -> str:
@@ -152,16 +183,18 @@ def _said_by(error: Exception) -> str:
 
 
 def _check_inputs(
-  array: np.ndarray, data: Data, place: str, predict: Predict
+  array: np.ndarray, data: Data, size: int, place: str, predict: Predict
 ) -> None:
   """Refuses x that is not finite, unless the outputs on it are finite."""
   index = _first_bad(array, np.isfinite)
   if index is None:
     return
   if isinstance(data, ArrayData):
-    x = data.take(slice(index[0], index[0] + 1))[0]
+    # A batch with the value: not all models take any number of examples.
+    first = max(0, min(index[0], data.size - size))
+    x = data.take(slice(first, first + size))[0]
   else:
-    x = data.first(_TRIED)[0]
+    x = data.first()[0]
   outputs = [np.asarray(array) for array in tf.nest.flatten(predict(x))]
   if not all(np.isfinite(a.astype(np.float32)).all() for a in outputs):
     raise ValueError(_not_finite(array, index, place))
@@ -181,15 +214,22 @@ def _not_finite(array: np.ndarray, index: tuple[int, ...], place: str) -> str:
 
 
 def _first_bad(
-  array: np.ndarray, is_good: Callable[[np.ndarray], np.ndarray]
+  array: np.ndarray,
+  is_good: Callable[[np.ndarray], np.ndarray],
+  counts: np.ndarray | None = None,
 ) -> tuple[int, ...] | None:
-  """Returns the index of the first entry that is not good, None if all are."""
+  """Returns the index of the first entry that is not good, None if all are.
+
+  Entries may be bad where `counts`, which is broadcast to them, is False.
+  """
   if array.dtype.kind in "biuOSU" and is_good is np.isfinite:
     return None
   rows = max(1, _CHUNK // max(1, array[:1].size))
   for first in range(0, len(array), rows):
     chunk = array[first : first + rows]
     good = is_good(chunk)
+    if counts is not None:
+      good = good | ~counts[first : first + rows]
     if not good.all():
       row, *others = np.argwhere(~good)[0]
       return (first + int(row), *map(int, others))
@@ -199,7 +239,7 @@ def _first_bad(
 def _check_target(target: losses.Target, name: str) -> None:
   """Checks the labels of one output, and their weights, by its loss."""
   place = f"{name}: y{target.place}"
-  y, output = target.y, target.output
+  y = target.y
   if y is None or target.loss is None:
     return  # a loss that is not Keras's may take anything
   _check_finite(y, place)
@@ -207,25 +247,62 @@ def _check_target(target: losses.Target, name: str) -> None:
   if target.weight is not None:
     _check_weight(target.weight.shape[1:], target, name)
   if target.loss == "binary":
-    low, high, why = 0, 1, "binary crossentropy takes"
-    advice = "Number the two classes 0 and 1."
+    _check_binary(target, y, place)
   elif target.loss == "sparse":
-    low, high = 0, output[-1] - 1
-    why = f"the output{target.said} has {output[-1]} values, and so takes"
-    advice = (
-      "Number the classes from 0, or give the output one value for each class."
-    )
-    if y.dtype.kind == "f":
-      _check_whole(y, place, target.ignored)
-  else:
-    return
+    _check_classes(target, y, place)
+
+
+def _check_binary(target: losses.Target, y: np.ndarray, place: str) -> None:
+  """Refuses labels that count and are not between 0 and 1."""
+  if target.masked:
+    return  # which labels count is only known where the loss is computed
   index = _first_bad(
-    y, lambda a: ((a >= low) & (a <= high)) | (a == target.ignored)
+    y, lambda a: (a >= -_ROUNDING) & (a <= 1 + _ROUNDING), _counts(target, y)
   )
   if index is not None:
     raise ValueError(
-      f"{place}{list(index)} is {y[index]}, and {why} labels from {low} to"
-      f" {high}. {advice}"
+      f"{place}{list(index)} is {y[index]}, and binary crossentropy takes"
+      " labels from 0 to 1. Number the two classes 0 and 1. Where a label does"
+      " not count, give the sample_weight 0."
+    )
+
+
+def _counts(target: losses.Target, y: np.ndarray) -> np.ndarray | None:
+  """Whether labels have a weight, in a shape that is broadcast to theirs."""
+  if target.weight is None:
+    return None
+  weight = target.weight
+  if not weight.ndim:
+    weight = np.broadcast_to(weight, len(y))
+  shape = (len(weight), *_plain(weight.shape[1:]))
+  return weight.reshape(shape + (1,) * (y.ndim - len(shape))) != 0
+
+
+def _check_classes(target: losses.Target, y: np.ndarray, place: str) -> None:
+  """Refuses numbers of classes that the output does not have.
+
+  Labels that have no weight are checked too: on them the loss is an error, or
+  NaN, which times 0 is NaN.
+  """
+  if y.dtype.kind == "f":
+    _check_whole(y, place, target.ignored)
+  classes = target.output[-1]
+  index = _first_bad(
+    y, lambda a: ((a >= 0) & (a < classes)) | (a == target.ignored)
+  )
+  if index is not None:
+    way_out = (
+      "Number the classes from 0, or give the output one value for each class."
+    )
+    if target.masked or target.weight is not None:
+      way_out += (
+        " Masks and weights of 0 do not leave such a label out, ignore_class of"
+        " SparseCategoricalCrossentropy does."
+      )
+    raise ValueError(
+      f"{place}{list(index)} is {y[index]}, and the output{target.said} has"
+      f" {classes} values, and so takes labels from 0 to {classes - 1}."
+      f" {way_out}"
     )
 
 

@@ -54,6 +54,8 @@ class Target:
       model has only one.
     weight: The sample weights, or None.
     ignored: The label that the loss leaves out, or None.
+    masked: Whether the output has a mask of Keras's, which takes some of its
+      positions out of the loss.
   """
 
   loss: str | None
@@ -63,6 +65,7 @@ class Target:
   said: str
   weight: np.ndarray | None
   ignored: Any
+  masked: bool
 
 
 def targets(model: Any, outputs: Any, y: Any, weight: Any) -> Iterator[Target]:
@@ -96,6 +99,7 @@ def targets(model: Any, outputs: Any, y: Any, weight: Any) -> Iterator[Target]:
       f" {name!r}" if len(flat) > 1 else "",
       _as_array(own_weight),
       ignored,
+      getattr(output, "_keras_mask", None) is not None,
     )
 
 

@@ -70,6 +70,8 @@ class SequenceEpochs:
     batches = [self._batch(index) for index in sorted(indices)]
 
     def spec(*arrays: np.ndarray) -> tf.TensorSpec:
+      if not arrays[0].ndim:  # one sample weight for the whole batch
+        return tf.TensorSpec([], tf.as_dtype(arrays[0].dtype))
       shapes = (a.shape[1:] for a in arrays)
       sizes = [set(dims) for dims in zip(*shapes, strict=True)]
       shape = [dims.pop() if len(dims) == 1 else None for dims in sizes]

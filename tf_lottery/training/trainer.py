@@ -19,8 +19,10 @@ from tf_lottery.masks import Mask
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.training import checks
 from tf_lottery.training import distribution
+from tf_lottery.training.data import ArrayData
 from tf_lottery.training.data import Data
 from tf_lottery.training.data import as_data
+from tf_lottery.training.evaluation import _BATCH as _EVALUATED
 from tf_lottery.training.evaluation import Evaluator
 from tf_lottery.training.evaluation import Placement
 from tf_lottery.training.examples import map_arrays
@@ -29,6 +31,8 @@ from tf_lottery.weights import Override
 from tf_lottery.weights import Weight
 
 _SLOW_IN_XLA_ON_CPU = ("conv", "depthwise", "recurrent")
+# Examples that the model is tried on where no batch size is known.
+_TRIED = 32
 
 
 class Trainer:
@@ -180,7 +184,9 @@ class Trainer:
 
   # Training and evaluating.
 
-  def check(self, data: Data, name: str = "data") -> None:
+  def check(
+    self, data: Data, name: str = "data", *, batch_size: int | None = None
+  ) -> None:
     """Refuses data on which this model cannot be trained or evaluated.
 
     Arrays are looked at once from their beginning to their end; of a stream,
@@ -189,13 +195,24 @@ class Trainer:
     Args:
       data: The examples; see `as_data`.
       name: What messages call it, such as `"train_data"`.
+      batch_size: Examples of arrays in a training step over all replicas; the
+        model must take a batch of them. Defaults to `None`: the model must
+        take 32 examples, or as many as it is evaluated on at once.
 
     Raises:
       ValueError: A value is not finite, a label is out of the range that the
         loss takes, a shape or a type does not fit the model, or a dataset is
         not batched or has no end.
     """
-    checks.check_data(as_data(data), name, self.model, self._outputs)
+    data = as_data(data)
+    if batch_size is not None:
+      sizes = [max(1, batch_size // self._replicas)]
+    elif isinstance(data, ArrayData):
+      parts = -(-data.size // _EVALUATED) * self._replicas
+      sizes = [_TRIED, max(1, data.size // parts)]
+    else:
+      sizes = [_TRIED]
+    checks.check_data(data, name, self.model, self._outputs, sizes)
 
   def train(
     self,
