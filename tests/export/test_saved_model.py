@@ -161,6 +161,24 @@ def test_lookup_tables_go_along(tmp_path, library):
   assert [d.absolute for d in report.differences] == [0, 0]
 
 
+@pytest.mark.parametrize("library", [keras, tf_keras], ids=lambda m: m.__name__)
+def test_a_small_embedding(tmp_path, library):
+  """Its weights become a constant, and one of its reads is not used."""
+  layers = library.layers
+  model = library.Sequential(
+    [
+      library.Input((3,), dtype="int32"),
+      layers.Embedding(20, 4),
+      layers.Flatten(),
+      layers.Dense(2),
+    ]
+  )
+  x = np.arange(12, dtype=np.int32).reshape(4, 3)
+  report = export.to_saved_model(model, tmp_path / "saved", inputs=x)
+  answers = export.predict(report.path, x)
+  np.testing.assert_allclose(answers, model.predict(x, verbose=0), atol=1e-6)
+
+
 def test_mixed_precision_and_double_precision(tmp_path):
   for dtype in ("mixed_bfloat16", "float64"):
     keras.config.set_dtype_policy(dtype)

@@ -53,7 +53,9 @@ def with_variables_replaced(
     replacement = replacements.get(id(external), external)
     if isinstance(replacement, np.ndarray):
       reads = internal.consumers()
-      constants |= {read.outputs[0].name: replacement for read in reads}
+      values = [read.outputs[0] for read in reads]
+      # A read that nothing uses, as for a shape that is known, has no place.
+      constants |= {v.name: replacement for v in values if v.consumers()}
       superseded |= {internal.op.name, *(read.name for read in reads)}
     else:
       captures[internal.name] = replacement
