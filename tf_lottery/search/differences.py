@@ -48,7 +48,7 @@ def _lines(field: str, was: Any, now: Any) -> Iterator[str]:
       "make_model draws other initial weights. It may load weights, or draw"
       " them by a seed of its own that has changed"
     )
-  elif field in _DATA and was and now:
+  elif field in _DATA and isinstance(was, str) and isinstance(now, str):
     yield _of_data(was, now)
   elif isinstance(was, Mapping) and isinstance(now, Mapping):
     yield from _settings(was, now)
