@@ -16,12 +16,12 @@ def make_model(width=1.0):
   model = keras.Sequential(
     [
       keras.Input((10,)),
-      layers.Dense(max(1, round(128 * width)), "relu"),
-      layers.Dense(max(1, round(64 * width)), "relu"),
+      layers.Dense(max(1, round(300 * width)), "relu"),
+      layers.Dense(max(1, round(100 * width)), "relu"),
       layers.Dense(1),
     ]
   )
-  rate = keras.optimizers.schedules.CosineDecay(5e-3, 2100)
+  rate = keras.optimizers.schedules.CosineDecay(2e-3, 2100)
   model.compile(keras.optimizers.Adam(rate), "mse", metrics=["mae"])
   return model
 
