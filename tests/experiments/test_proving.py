@@ -94,9 +94,12 @@ def test_a_changed_model_is_not_taken_for_the_old_one(proof):
   changed = dataclasses.replace(
     MINE, name=MINE.id, model_args={"units": 9}, replicates=5
   )
+  path = proof.directory / "experiment.json"
+  declared = path.read_text()
   for processes in (1, 2):
     with pytest.raises(ValueError, match="holds another run"):
       experiments.prove(changed, proof.root, processes=processes)
+    assert path.read_text() == declared
   assert not experiments.run_dir(changed, 4, proof.root).exists()
 
 

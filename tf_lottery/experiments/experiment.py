@@ -39,6 +39,8 @@ CHOSEN = "chosen"
 GROWING = ("controls", "control_levels", "reinits", "replicates", "retrain")
 # Fields that say what it is called, and by which rule it is judged.
 _BESIDE = ("name", "title", "tolerance")
+# What a declaration also has, for readers that do not import the functions.
+_DERIVED = ("id", "heading", "levels", "rounds", "trainings")
 # The fields of an experiment that `retrain` may replace.
 _RETRAINED = (
   *("make_model", "model_args", "load_data", "data_args"),
@@ -399,6 +401,23 @@ class Experiment:
       raise ValueError(f"unknown fields: {', '.join(unknown)}")
     return cls(**{name: values.from_json(v) for name, v in fields.items()})
 
+  def may_declare(self, directory: str | os.PathLike) -> bool:
+    """Whether a directory holds no other experiment than this one.
+
+    Where it holds another, its runs refuse this one, and its declaration must
+    not be lost before.
+    """
+    try:
+      found = run_directory.read_experiment(directory)
+    except FileNotFoundError:
+      return True
+    apart = (*GROWING, *_BESIDE, *_DERIVED, "schedule")
+    mine = json.loads(json.dumps(self.to_json(strict=False)))
+    return all(
+      found.get(name) == mine.get(name)
+      for name in (found.keys() | mine.keys()) - set(apart)
+    )
+
   def declare(
     self, directory: str | os.PathLike, chosen: Iterable[int] = ()
   ) -> None:
@@ -412,9 +431,6 @@ class Experiment:
     declaration = {**derived, **self.to_json(strict=False)}
     path = pathlib.Path(directory) / run_directory.EXPERIMENT
     files.write_json(path, declaration)
-
-
-_DERIVED = ("id", "heading", "levels", "rounds", "trainings")
 
 
 def of_run(run_dir: str | os.PathLike) -> tuple[Experiment, int]:

@@ -117,7 +117,7 @@ def run(
   check_controls(experiment, trainer, data)
   home = pathlib.Path(root) / experiment.id
   writes = is_chief(trainer.strategy)
-  if writes:
+  if writes and experiment.may_declare(home):
     # Before the search, so that a report knows what is going on.
     experiment.declare(home, chosen_levels(experiment, root))
   search = find(
