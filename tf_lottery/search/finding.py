@@ -18,7 +18,9 @@ from tf_lottery import schedules
 from tf_lottery import scopes
 from tf_lottery import wrappers
 from tf_lottery.objective import Objective
-from tf_lottery.objective import choose
+from tf_lottery.objective import choose as choose_objective
+from tf_lottery.search import choosing
+from tf_lottery.search import methods
 from tf_lottery.search.loop import Search
 from tf_lottery.search.protocol import Protocol
 from tf_lottery.search.rounds import Round
@@ -42,6 +44,8 @@ def find_ticket(
   search_steps: int | None = None,
   batch_size: int = 32,
   schedule: Sequence[float] | None = None,
+  method: str | methods.Method | None = None,
+  choose: str = "all",
   criterion: str | criteria.Criterion = "magnitude",
   scope: str | scopes.Scope | None = None,
   pattern: str | patterns.Pattern | None = None,
@@ -93,6 +97,13 @@ def find_ticket(
     schedule: The density of each Level after the dense one, in (0, 1] and
       falling. Defaults to `geometric(10)`: each Level prunes 20 % of the
       remaining weights.
+    method: Where the masks of the Levels come from: `iterative(...)`,
+      `gradual(...)`, `cycles(...)`, `early_bird(...)` or `at_init(...)`, also by
+      name. Defaults to `iterative()`.
+    choose: Which Levels are trained: `"all"`; or `"bisect"`, those that are
+      needed to find the smallest ticket that matches the dense network. The
+      second needs a method that draws masks without training the Levels.
+      Defaults to `"all"`.
     criterion: `"magnitude"`, `"random"` or a function; it gives each prunable
       weight a score. Defaults to `"magnitude"`.
     scope: Which weights compete with each other. Defaults to
@@ -176,6 +187,7 @@ def find_ticket(
     keep_optimizer=rewind.keep_optimizer,
     progress=sys.stderr.isatty() if progress is None else progress,
   )
+  method = methods.get("iterative" if method is None else method)
   search = Search(
     trainer=trainer,
     initial=initial,
@@ -192,6 +204,8 @@ def find_ticket(
     else patterns.get(pattern),
     rewind=rewind,
     objective=_objective(objective, monitor, trainer, protocol.validation),
+    method=method,
+    choose=choosing.get(choose),
     directory=_directory(run_dir, trainer),
   )
   return search.run(on_round or (lambda round_: None))
@@ -308,4 +322,4 @@ def _objective(
   # Keras builds its metrics when it first evaluates.
   reported = trainer.metric_names(validation)
   metrics = trainer.binding.generation.metrics(trainer.model)
-  return choose(objective, reported, metrics)
+  return choose_objective(objective, reported, metrics)

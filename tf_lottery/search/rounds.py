@@ -31,6 +31,7 @@ class Round:
     directory: where its files lie.
     smallest_layer: `name` and `density` of the weight that keeps the smallest
       fraction of its entries; `None` in runs of before this was recorded.
+    stopped: whether it was stopped before its end, as its outcome was clear.
   """
 
   level: int
@@ -40,6 +41,7 @@ class Round:
   steps: int
   directory: RoundDirectory = dataclasses.field(repr=False)
   smallest_layer: SmallestLayer | None = None
+  stopped: bool = False
 
   @classmethod
   def of(cls, record: Mapping[str, Any], directory: RoundDirectory) -> "Round":
@@ -49,6 +51,7 @@ class Round:
       **{name: record[name] for name in names},
       directory=directory,
       smallest_layer=record.get("smallest_layer"),
+      stopped=record.get("stopped", False),
     )
 
   @classmethod

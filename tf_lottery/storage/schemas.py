@@ -69,6 +69,7 @@ class Record(TypedDict):
     seed: Seed of the data order.
     versions: The versions of Python and of packages.
     smallest_layer: The weight of the lowest density.
+    stopped: Whether it was stopped before its end, and may go on.
   """
 
   level: Count
@@ -81,6 +82,7 @@ class Record(TypedDict):
   seed: NotRequired[int]
   versions: NotRequired[dict[str, str]]
   smallest_layer: NotRequired[SmallestLayer]
+  stopped: NotRequired[bool]
 
 
 class Declaration(TypedDict, total=False):

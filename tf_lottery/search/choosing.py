@@ -1,0 +1,113 @@
+"""Which Levels are trained: all of them, or those that bisection needs."""
+
+import typing
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+from tf_lottery.search.rounds import Round
+from tf_lottery.search.rounds import tolerance_of
+
+if typing.TYPE_CHECKING:
+  from tf_lottery.search.loop import Search
+
+# Trains Levels of a search, until it knows what it wants to know.
+Choose = Callable[["Search"], None]
+
+
+def train_all(search: "Search") -> None:
+  """Trains every Level of the schedule, the densest first."""
+  for level in range(1, 1 + len(search.schedule)):
+    search.train_level(level)
+
+
+def bisect(search: "Search") -> None:
+  """Trains the Levels that are needed to find the smallest matching one.
+
+  Bisection over the schedule: after a Level that matches the dense network it
+  tries a smaller one, else a larger one. A Round stops as soon as it matches;
+  see `Matching`. The smallest one that matches is trained to its end.
+  """
+  matching = Matching(search)
+  first, last = 0, 1 + len(search.schedule)
+  while last - first > 1:
+    level = (first + last) // 2
+    if matching.is_reached_by(search.train_level(level, matching.is_shown)):
+      first = level
+    else:
+      last = level
+  finish(search, matching)
+
+
+def finish(search: "Search", matching: "Matching") -> Round:
+  """Trains the smallest Level that matches to its end.
+
+  If it does not match there, the next larger one that matched is trained to its
+  end, and so on.
+
+  Returns:
+    The Round of the smallest Level that matches at its end; the dense one if
+    none does.
+  """
+  for round_ in reversed(search.rounds):
+    if round_.level and not matching.is_reached_by(round_):
+      continue
+    if round_.stopped:
+      round_ = search.train_level(round_.level)
+    if not round_.level or matching.at_end(round_):
+      return round_
+  raise RuntimeError("The dense network is not trained.")
+
+
+class Matching:
+  """When a Level matches the dense network, at its end or already before.
+
+  Args:
+    search: The search; its dense network is trained.
+  """
+
+  def __init__(self, search: "Search"):
+    dense = search.round(0)
+    self._name = f"val_{search.objective.name}"
+    self._sign = search.objective.sign
+    tolerance = tolerance_of(dense, search.objective)
+    self._least = self._sign * dense.metrics[self._name] - tolerance
+
+  def at_end(self, round_: Round) -> bool:
+    """Whether the last value of a Round is within the tolerance."""
+    return self._gap(round_.metrics) <= 0
+
+  def is_shown(self, rows: Sequence[Mapping[str, float]]) -> bool:
+    """Whether a training has matched for good, by its evaluations so far."""
+    last = [self._gap(row) for row in rows if "loss" in row][-_SUCCESSIVE:]
+    return len(last) == _SUCCESSIVE and all(gap <= 0 for gap in last)
+
+  def is_reached_by(self, round_: Round) -> bool:
+    """Whether a Round matches at its end, or was shown to on the way."""
+    rows = round_.history
+    return self.at_end(round_) or any(
+      self.is_shown(rows[:count]) for count in range(1, len(rows) + 1)
+    )
+
+  def _gap(self, metrics: Mapping[str, float]) -> float:
+    """How much worse than allowed a value is; at most 0 if it matches."""
+    return self._least - self._sign * metrics[self._name]
+
+
+# How many evaluations in a row must match, so that a Round may stop.
+_SUCCESSIVE = 3
+
+_BY_NAME: Mapping[str, Choose] = {"all": train_all, "bisect": bisect}
+
+
+def get(choose: str) -> Choose:
+  """Returns the function of a name.
+
+  Raises:
+    ValueError: There is none of that name.
+  """
+  if choose not in _BY_NAME:
+    raise ValueError(
+      f"choose must be one of {', '.join(_BY_NAME)}, got {choose!r}."
+    )
+  return _BY_NAME[choose]
