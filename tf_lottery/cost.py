@@ -65,6 +65,19 @@ class Cost:
       knows_flops * (self.sparse_flops + other.sparse_flops),
     )
 
+  def scaled(self, factor: float) -> "Cost":
+    """Returns the cost of a part of a training under one mask.
+
+    Args:
+      factor: The part, in [0, 1].
+    """
+    return Cost(
+      round(factor * self.steps),
+      round(factor * self.examples),
+      factor * self.dense_flops,
+      factor * self.sparse_flops,
+    )
+
   def trainings(self, dense: "Cost") -> float:
     """Returns this cost in units of one full training of the dense network.
 

@@ -77,17 +77,26 @@ class Matching:
     """Whether the last value of a Round is within the tolerance."""
     return self._gap(round_.metrics) <= 0
 
+  def at_row(self, row: Mapping[str, float]) -> bool:
+    """Whether the value of one evaluation is within the tolerance."""
+    return self._gap(row) <= 0
+
   def is_shown(self, rows: Sequence[Mapping[str, float]]) -> bool:
     """Whether a training has matched for good, by its evaluations so far."""
     last = [self._gap(row) for row in rows if "loss" in row][-_SUCCESSIVE:]
     return len(last) == _SUCCESSIVE and all(gap <= 0 for gap in last)
 
-  def is_reached_by(self, round_: Round) -> bool:
-    """Whether a Round matches at its end, or was shown to on the way."""
+  def part_until_shown(self, round_: Round) -> float:
+    """The part of a Round after which it had matched for good; 1 if never."""
     rows = round_.history
-    return self.at_end(round_) or any(
-      self.is_shown(rows[:count]) for count in range(1, len(rows) + 1)
-    )
+    for count, row in enumerate(rows, 1):
+      if self.is_shown(rows[:count]):
+        return (row["step"] - round_.start) / round_.steps
+    return 1.0
+
+  def is_reached_by(self, round_: Round) -> bool:
+    """Whether a Round matches at its end, or had matched for good before."""
+    return self.at_end(round_) or self.part_until_shown(round_) < 1
 
   def _gap(self, metrics: Mapping[str, float]) -> float:
     """How much worse than allowed a value is; at most 0 if it matches."""

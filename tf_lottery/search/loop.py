@@ -163,13 +163,14 @@ class Search:
     path = self.directory.level(level).ticket
     return Ticket.load(path) if path.is_file() else None
 
-  def keep(self, level: int, mask: Mask, spent: Cost) -> None:
+  def keep(self, level: int, mask: Mask, spent: Cost, number: int) -> None:
     """Keeps the ticket of a Level that the method has drawn.
 
     Args:
       level: the Level, from 1 on.
       mask: what it keeps.
       spent: all training that was needed to draw it.
+      number: the number of the search's training that drew it.
     """
     if warning := nearly_empty(mask, self.prunable):
       _log.warning("Level %d: %s", level, warning)
@@ -177,6 +178,7 @@ class Search:
       **self._provenance(level),
       "step": self._starts.span(level, self.search_steps, self.rewind).start,
       "search_cost": spent.to_json(),
+      "search": number,
     }
     start = self._starts.of_level(level, self.rewind).without_random_states()
     ticket = Ticket(mask, start, provenance)
@@ -184,6 +186,17 @@ class Search:
     directory.save(ticket, directory.ticket)
     if not directory.writes:
       self._drawn[level] = ticket
+
+  def supersede(self, level: int, name: str, draw: int) -> None:
+    """Sets the training of a Level aside, because its ticket is drawn again.
+
+    Args:
+      level: the Level, from 1 on.
+      name: the name of its directory, as a control has it.
+      draw: the number of the draw, as a control has it.
+    """
+    self.rounds = tuple(r for r in self.rounds if r.level != level)
+    self.directory.level(level).move(self.directory.control(level, name, draw))
 
   def spent_on(self, level: int) -> Cost:
     """What it cost to draw the ticket of a Level; nothing for the dense one."""

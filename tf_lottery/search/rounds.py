@@ -31,6 +31,7 @@ class Round:
     directory: where its files lie.
     smallest_layer: `name` and `density` of the weight that keeps the smallest
       fraction of its entries; `None` in runs of before this was recorded.
+    start: the step at which it began.
     stopped: whether it was stopped before its end, as its outcome was clear.
   """
 
@@ -41,6 +42,7 @@ class Round:
   steps: int
   directory: RoundDirectory = dataclasses.field(repr=False)
   smallest_layer: SmallestLayer | None = None
+  start: int = 0
   stopped: bool = False
 
   @classmethod
@@ -51,6 +53,7 @@ class Round:
       **{name: record[name] for name in names},
       directory=directory,
       smallest_layer=record.get("smallest_layer"),
+      start=record.get("start", 0),
       stopped=record.get("stopped", False),
     )
 

@@ -108,6 +108,13 @@ class RoundDirectory:
       if not record.get("stopped"):
         self.checkpoint.unlink(missing_ok=True)
 
+  def move(self, to: "RoundDirectory") -> None:
+    """Renames the directory, if this process writes."""
+    if self.writes:
+      self.path.rename(to.path)
+      if self.tensorboard.is_dir():
+        self.tensorboard.rename(to.tensorboard)
+
   def append_metrics(self, row: Mapping[str, float]) -> None:
     """Adds one line to the metrics."""
     if self.writes:

@@ -1,6 +1,7 @@
 """Methods in which the density falls within a training: gradual, cycles."""
 
 import dataclasses
+import itertools
 import typing
 
 from tf_lottery.cost import Cost
@@ -10,6 +11,8 @@ from tf_lottery.search.methods.falling import fall
 
 if typing.TYPE_CHECKING:
   from tf_lottery.search.loop import Search
+
+_NOTHING = Cost()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,16 +34,53 @@ class Cycles:
 
   def draw(self, search: "Search", level: int) -> None:
     """Trains the cycles down to a Level; draws all that they pass."""
-    steps = base.steps_of(self.steps, search)
-    last, target = search.schedule[-1], search.schedule[level - 1]
-    mask, spent = Mask.ones(search.trainer.binding.shapes), Cost()
-    ends = [last ** (number / self.n) for number in range(1, self.n)]
-    begin = 1.0
-    for number, end in enumerate([*ends, last], 1):
-      if begin <= target:
-        break
-      round_, mask = fall(search, number, mask, (begin, end), steps, spent)
-      begin, spent = end, spent + round_.cost
+    draw_cycles(
+      search,
+      Mask.ones(search.trainer.binding.shapes),
+      (1.0, search.schedule[-1]),
+      self.n,
+      base.steps_of(self.steps, search),
+      until=search.schedule[level - 1],
+    )
+
+
+def draw_cycles(
+  search: "Search",
+  mask: Mask,
+  densities: tuple[float, float],
+  n: int,
+  steps: int,
+  *,
+  until: float = 0.0,
+  number: int = 1,
+  spent: Cost = _NOTHING,
+) -> Cost:
+  """Trains cycles, in each of which the density falls by the same factor.
+
+  Each starts from the weights of the rewind, under the last mask of the cycle
+  before. The Levels that are passed are drawn.
+
+  Args:
+    search: The search.
+    mask: What is kept at the beginning.
+    densities: The density of `mask`, and the lower one at the end.
+    n: The number of cycles, at least 1.
+    steps: Optimizer updates of each.
+    until: No further cycle begins once this density is reached.
+    number: Numbers the first of these trainings in the search.
+    spent: What the search cost before.
+
+  Returns:
+    What the search cost so far.
+  """
+  first, last = densities
+  marks = [first * (last / first) ** (index / n) for index in range(n)] + [last]
+  for begin, end in itertools.pairwise(marks):
+    if begin <= until:
+      break
+    round_, mask = fall(search, number, mask, (begin, end), steps, spent)
+    number, spent = number + 1, spent + round_.cost
+  return spent
 
 
 def gradual(steps: base.Length = None) -> Cycles:

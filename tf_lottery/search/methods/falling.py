@@ -1,6 +1,7 @@
 """One training of a search, in which the density falls."""
 
 import collections
+import itertools
 import math
 import typing
 from collections.abc import Mapping
@@ -27,7 +28,9 @@ def fall(
   densities: tuple[float, float],
   steps: int,
   spent: Cost,
+  *,
   start: Snapshot | None = None,
+  evaluates: bool = False,
 ) -> tuple[Round, Mask]:
   """Trains while the density falls, and keeps the ticket of each Level passed.
 
@@ -44,6 +47,7 @@ def fall(
     steps: Optimizer updates, at least 1.
     spent: What the search cost before this training.
     start: The weights to start from. Defaults to those of the rewind.
+    evaluates: Whether to evaluate at each Level that is passed.
 
   Returns:
     The Round of this training, and its last mask.
@@ -55,14 +59,20 @@ def fall(
       for density, level in falls.items():
         mask = search.prune(None, mask, density)
         if level:
-          search.keep(level, mask, spent + cost)
+          search.keep(level, mask, spent + cost, number)
       return mask
 
     return prune
 
   changes = {step: change(falls) for step, falls in path.items()}
+  passes = [step for step, falls in path.items() if any(falls.values())]
   round_, _ = search.train_search(
-    number, mask, steps, changes=changes, start=start
+    number,
+    mask,
+    steps,
+    start=start,
+    changes=changes,
+    evaluations=passes if evaluates else (),
   )
   return round_, round_.ticket.mask
 
@@ -93,7 +103,7 @@ def falling(
   levels = {d: n for n, d in enumerate(schedule, 1) if last <= d < first}
   marks = [first, *levels, *([] if last in levels else [last])]
   if between:
-    marks = [d for pair in zip(marks, marks[1:]) for d in _between(*pair)]
+    marks = [d for pair in itertools.pairwise(marks) for d in _between(*pair)]
   else:
     marks = list(levels)
   begin = math.floor(_DENSE_FOR * steps)

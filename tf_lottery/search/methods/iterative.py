@@ -52,7 +52,8 @@ class Iterative:
         level, before.mask, steps, stability=stability
       )
       spent += round_.cost
-    search.keep(level, search.prune(trained, before.mask, density), spent)
+    mask = search.prune(trained, before.mask, density)
+    search.keep(level, mask, spent, level)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,7 @@ class EarlyBird:
     )
     for number, density in enumerate(search.schedule, 1):
       mask = search.prune(trained, mask, density)
-      search.keep(number, mask, round_.cost)
+      search.keep(number, mask, round_.cost, 1)
 
 
 def iterative(steps: base.Length = None) -> Iterative:
