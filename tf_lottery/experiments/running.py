@@ -74,6 +74,7 @@ def find(
     search_steps=experiment.search_steps,
     batch_size=experiment.batch_size,
     schedule=experiment.schedule,
+    **experiment.search_arguments(),
     criterion=experiment.criterion,
     pattern=experiment.pattern,
     scope=experiment.scope,

@@ -3,8 +3,6 @@
 import dataclasses
 import typing
 
-import numpy as np
-
 from tf_lottery.cost import Cost
 from tf_lottery.masks import Mask
 from tf_lottery.search.choosing import Matching
@@ -114,8 +112,9 @@ class _Spending:
     )
     self._spent += round_.cost
     self._number += 1
-    passed = [self._matching.at_row(row) for row in round_.history]
-    return max(1, sum(np.cumprod(passed, dtype=int)))
+    passed = enumerate(round_.history, 1)
+    matching = (n for n, row in passed if self._matching.at_row(row))
+    return max(matching, default=1)
 
   def _train(self, level: int) -> bool:
     """Trains a Level until it matches, else to its end; says if it matched."""
