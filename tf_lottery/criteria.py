@@ -123,8 +123,8 @@ def large_final_same_sign(
 
   `score = sign(w_init) w`: that is |w| where the sign is that of the initial
   weight, and -|w| where training turned it. The paper's score is
-  `max(0, sign(w_init) w)`. Without the maximum the order of the weights with the
-  same sign is the paper's, and the others are no ties: those that went least
+  `max(0, sign(w_init) w)`. Without the maximum, weights of the same sign are
+  ordered as in the paper, and the others are no ties: those that went least
   beyond zero come next.
 
   See `movement` for arguments and exceptions.
@@ -195,8 +195,8 @@ def snip(
 
   See `taylor` for arguments, return value and exceptions.
 
-  Reference: Lee et al., arXiv 1810.02340, equations 5 and 6; iterated: de Jorge
-  et al., arXiv 2006.09081, section 4.
+  Reference: Lee et al., arXiv 1810.02340, section 4; iterated: de Jorge et al.,
+  arXiv 2006.09081, section 4.
   """
   del seed
   weights = _sparse(binding, mask)
@@ -221,10 +221,10 @@ def force(
   is the present one. See `taylor` for arguments and return value.
 
   Raises:
-    ValueError: As for `taylor`; or the mask prunes, and the model has no initial
-      weights.
+    ValueError: As for `taylor`; or the mask prunes, and the model has no
+      initial weights.
 
-  Reference: de Jorge et al., arXiv 2006.09081, section 4, equation 6.
+  Reference: de Jorge et al., arXiv 2006.09081, section 4.
   """
   del seed
   weights = _sparse(binding, mask)
@@ -248,9 +248,9 @@ def grasp(
 
   `score = w (H g)`, where g is the gradient and H the Hessian of the mean loss
   of the batches, both by the prunable weights. Removing a weight changes the
-  gradient flow `g . g` by about `-2 w (H g)`. So the highest scores are those of
-  the weights whose removal lowers it most, and they are kept. The paper's S is
-  `-w (H g)`, and it removes the highest S.
+  gradient flow `g . g` by about `-2 w (H g)`. So the weights with the highest
+  scores are those whose removal lowers it most, and they are kept. The paper's
+  S is `-w (H g)`, and it removes the highest S.
 
   The loss is the model's own. The authors' code divides logits by a temperature
   of 200, and initialises dense layers anew; neither is in the paper's formula,
@@ -261,7 +261,7 @@ def grasp(
   Returns:
     Weight key -> array of the weight's shape, of both signs.
 
-  Reference: Wang et al., arXiv 2002.07376, equation 8 and algorithm 1.
+  Reference: Wang et al., arXiv 2002.07376, section 4.
   """
   del seed
   weights = _sparse(binding, mask)
@@ -280,10 +280,10 @@ def synflow(
   """Scores weights by the flow through them; it needs no data (SynFlow).
 
   `score = |w| dR/d|w| / R`, where R is the sum of all outputs for an input of
-  ones when every weight has its absolute value. In a network of layers in a row
-  the scores of each layer add up to 1. All scores are divided by the same R,
-  which changes no order; it is computed in float64, as R grows with the power of
-  the depth.
+  ones when every weight has its absolute value. In a network of layers in a
+  row the scores of each layer add up to 1. All scores are divided by the same
+  R, which changes no order; it is computed in float64, as R grows with the
+  power of the depth.
 
   The network is made linear for that, as it is in the paper: activations pass
   their input on, normalisation only scales by gamma and adds beta, as the

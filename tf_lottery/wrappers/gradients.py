@@ -64,7 +64,7 @@ def mean_gradient(
     ValueError: The model is not compiled, or a gradient is not finite.
   """
   program = _program(binding, _gradient)
-  with _at(binding, weights):
+  with at(binding, weights):
     return _mean(
       (_finite(program, batch) for batch in batches), len(batches), absolute
     )
@@ -89,7 +89,7 @@ def hessian_gradient(
     for key, part in mean.items()
   }
   program = _program(binding, _hessian_times)
-  with _at(binding, weights):
+  with at(binding, weights):
     product = _mean(
       (_finite(program, batch, unit) for batch in batches), len(batches)
     )
@@ -249,10 +249,11 @@ def _mean(
 
 
 @contextlib.contextmanager
-def _at(binding: Binding, weights: Mapping[str, np.ndarray]) -> Iterator[None]:
+def at(binding: Binding, weights: Mapping[str, np.ndarray]) -> Iterator[None]:
   """Gives a model other weights while the context is open.
 
-  Afterwards all its variables have the values that they had, on each replica.
+  Afterwards all its variables have the values that they had, on each replica:
+  its weights, moving statistics, random states and metrics.
   """
   model, generation = binding.model, binding.generation
   state = [

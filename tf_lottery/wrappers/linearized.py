@@ -18,12 +18,12 @@ tensors in their place.
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tf_lottery.wrappers import gradients
 from tf_lottery.wrappers import replacing
 from tf_lottery.wrappers import walking
 from tf_lottery.wrappers.binding import Binding
@@ -46,7 +46,7 @@ def synaptic_flow(
   weights: Mapping[str, np.ndarray],
   examples: Callable[[], Any],
 ) -> dict[str, np.ndarray]:
-  """Computes `|w dR/dw| / R`, where R is the sum of the linear network's output.
+  """Computes `|w dR/dw| / R`, R being the sum of the linear network's outputs.
 
   Args:
     binding: The binding of a model.
@@ -71,17 +71,18 @@ def synaptic_flow(
     for key, value in {**binding.read(), **weights}.items()
     if np.issubdtype(value.dtype, np.floating)
   }
-  total, gradients = program(values)
+  with gradients.at(binding, {}):  # dropout in a recurrent layer counts draws
+    total, found = program(values)
   if not np.isfinite(total) or total <= 0:
     raise ValueError(
       f"The sum of the outputs for an input of ones must be positive and finite"
       f" for synflow, got {float(total):g}. If it is zero, the mask leaves no"
-      " path from the inputs to the outputs; if it is not finite, the network is"
-      " too deep. Use another criterion, such as 'snip'."
+      " path from the inputs to the outputs; if it is not finite, the network"
+      " is too deep. Use another criterion, such as 'snip'."
     )
   scores = {
     key: np.abs(part.numpy() * values[key].numpy())
-    for key, part in gradients.items()
+    for key, part in found.items()
   }
   if max(np.sum(part) for part in scores.values()) < _LEAST_SHARE:
     raise ValueError(
@@ -112,23 +113,15 @@ def _flow(binding: Binding, values: Mapping[str, tf.Tensor], ones: Any):
       ]
     )
     logarithm = tf.math.log(total)
-  gradients = tape.gradient(logarithm, prunable, unconnected_gradients="zero")
-  return total, {
-    key: tf.convert_to_tensor(part) for key, part in gradients.items()
-  }
+  found = tape.gradient(logarithm, prunable, unconnected_gradients="zero")
+  return total, {key: tf.convert_to_tensor(part) for key, part in found.items()}
 
 
 def _ones(binding: Binding, examples: Callable[[], Any]) -> Any:
   """Returns an input of ones, one example."""
 
   def ones(spec: Any) -> tf.Tensor:
-    shape = [1 if size is None else size for size in spec.shape]
-    return tf.ones(
-      [1, *shape[1:]] if spec.shape[0] is None else shape, dtype_of(spec)
-    )
-
-  def dtype_of(spec: Any) -> tf.DType:
-    return tf.as_dtype(spec.dtype)
+    return tf.ones([spec.shape[0] or 1, *spec.shape[1:]], spec.dtype)
 
   try:
     declared = binding.model.input
@@ -142,8 +135,8 @@ def _ones(binding: Binding, examples: Callable[[], Any]) -> Any:
   given = examples()
   if given is None:
     raise ValueError(
-      f"synflow needs the shape of the inputs, which {binding.model.name!r} does"
-      " not declare. Give batches=[(x, y)], of which only the shape is used."
+      f"synflow needs the shape of the inputs, and {binding.model.name!r} does"
+      " not declare it. Give batches=[(x, y)], of which only the shape is used."
     )
   return tf.nest.map_structure(
     lambda x: tf.ones([1, *np.shape(x)[1:]], tf.convert_to_tensor(x[:1]).dtype),
@@ -171,11 +164,16 @@ def _changes(
     elif "Embedding" in names:
       yield layer, "call", _all_rows(roles["embeddings"])
     elif "activation" in vars(layer) and "recurrent_kernel" not in roles:
-      yield layer, "activation", tf.identity
+      yield layer, "activation", _same
     if hasattr(layer, "compile"):
       for below in generation.children(layer):
         if type(below).__name__ == "Softmax":
-          yield below, "call", tf.identity
+          yield below, "call", _same
+
+
+def _same(inputs, *args, **kwargs):
+  del args, kwargs
+  return inputs
 
 
 def _as_tensor(
