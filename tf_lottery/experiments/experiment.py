@@ -27,6 +27,7 @@ from tf_lottery.experiments import values
 from tf_lottery.experiments.controls import BY_NAME
 from tf_lottery.experiments.controls import WITH_MODEL
 from tf_lottery.objective import Objective
+from tf_lottery.search import anytime
 from tf_lottery.search import methods
 from tf_lottery.storage import files
 from tf_lottery.storage import run_directory
@@ -256,7 +257,7 @@ class Experiment:
   def _check_method(self) -> None:
     iterative = methods.iterative()
     if self.budget is not None:
-      methods.Within(self.budget)  # refuses what is out of range
+      anytime.Within(self.budget)  # refuses what is out of range
       if self.choose != "all" or self.method not in ("iterative", iterative):
         raise ValueError(
           "An experiment with a budget has no method and no choose: the search"
@@ -322,6 +323,12 @@ class Experiment:
     return f"{slug[:60] or 'experiment'}-{digest}"
 
   # What it makes.
+
+  def search_arguments(self) -> dict[str, Any]:
+    """Returns how it searches, as arguments of `find_ticket`."""
+    if self.budget is not None:
+      return {"budget": self.budget}
+    return {"method": self.method, "choose": self.choose}
 
   def make(self, **more: Any) -> Any:
     """Returns the compiled model, from `model_args` and further arguments."""

@@ -3,13 +3,13 @@
 import dataclasses
 import typing
 
-from tf_lottery.cost import Cost
 from tf_lottery.masks import Mask
 from tf_lottery.search.choosing import Matching
 from tf_lottery.search.choosing import finish
 from tf_lottery.search.methods import base
 from tf_lottery.search.methods.cycles import draw_cycles
 from tf_lottery.search.methods.falling import fall
+from tf_lottery.search.prices import SUPERSEDED
 from tf_lottery.search.rounds import Round
 
 if typing.TYPE_CHECKING:
@@ -20,8 +20,6 @@ _FIRST = 0.1
 # Each further draw has this many cycles at first, each of this length.
 _CYCLES = 2
 _LENGTH = 0.25
-# The name, among a Level's directories, of a training that another replaced.
-_SUPERSEDED = "superseded"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +116,7 @@ class _Spending:
 
   def _train(self, level: int) -> bool:
     """Trains a Level until it matches, else to its end; says if it matched."""
-    directory = self._search.directory.control(level, _SUPERSEDED, self._draw)
+    directory = self._search.directory.control(level, SUPERSEDED, self._draw)
     if directory.is_done:
       round_ = Round.read(directory)
     else:
@@ -144,7 +142,9 @@ class _Spending:
     if not matched:
       middle = (self._matched + self._failed) // 2
       return middle if middle > self._matched else None
-    return self._aim() if self._draw == 1 and self._failed > self._last else None
+    return (
+      self._aim() if self._draw == 1 and self._failed > self._last else None
+    )
 
   def _aim(self) -> int | None:
     """Returns a Level below all that match, as far as they are known."""
@@ -190,7 +190,7 @@ class _Spending:
       # What a later draw has trained already, before this process, stays.
       drawn = round_.ticket.provenance.get("search", 0)
       if round_.level > self._matched and drawn < self._number:
-        self._search.supersede(round_.level, _SUPERSEDED, self._draw)
+        self._search.supersede(round_.level, SUPERSEDED, self._draw)
 
   def _affords(self, trainings: float) -> bool:
     spent = self._spent.trainings(self._search.round(0).cost)

@@ -1,10 +1,12 @@
 """Which Levels are trained: all of them, or those that bisection needs."""
 
+import itertools
 import math
 import typing
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -155,6 +157,36 @@ def _noise(values: Sequence[float]) -> float:
   if len(jumps) < 2 or not np.isfinite(jumps).all():
     return math.inf
   return float(np.sqrt(np.mean(jumps**2) / 2))
+
+
+def describe(choose: Choose) -> dict[str, Any]:
+  """Returns the name of what chooses, and its budget if it has one."""
+  names = {function: name for name, function in _BY_NAME.items()}
+  budget = getattr(choose, "budget", None)
+  return {"choose": names.get(choose, "budget"), "budget": budget}
+
+
+def untrained(search: "Search") -> str:
+  """Says which Levels were not trained; nothing if all were."""
+  trained = {round_.level for round_ in search.rounds}
+  left = [n for n in range(1, len(search.schedule) + 1) if n not in trained]
+  if not left:
+    return ""
+  return (
+    f"Levels {_ranges(left)} are not trained: how they would do is unknown. In"
+    " the table, Levels that were stopped as soon as they matched are marked."
+  )
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+  """Writes numbers in rising order with their ranges: `1 to 3, 5`."""
+  texts = []
+  for _, group in itertools.groupby(
+    enumerate(numbers), lambda pair: pair[1] - pair[0]
+  ):
+    run = [number for _, number in group]
+    texts.append(f"{run[0]} to {run[-1]}" if run[1:] else str(run[0]))
+  return ", ".join(texts)
 
 
 _BY_NAME: Mapping[str, Choose] = {"all": train_all, "bisect": bisect}

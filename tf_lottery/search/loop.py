@@ -2,14 +2,15 @@
 
 import dataclasses
 import logging
-import pathlib
 from collections.abc import Callable
 from collections.abc import Collection
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tf_lottery import scopes
 from tf_lottery.cost import Cost
@@ -24,6 +25,7 @@ from tf_lottery.schedules import Schedule
 from tf_lottery.search import choosing
 from tf_lottery.search import declarations
 from tf_lottery.search import methods
+from tf_lottery.search import prices
 from tf_lottery.search.choosing import Choose
 from tf_lottery.search.methods import Method
 from tf_lottery.search.methods.stability import Stability
@@ -113,7 +115,17 @@ class Search:
       declarations.declare(self.directory, declarations.of_search(self))
       self.train_level(0)
       self.choose(self)
+      self.directory.write_outcome(self._outcome())
     return self
+
+  def _outcome(self) -> dict[str, Any]:
+    """What a reader of the run directory wants to know first."""
+    return {
+      **choosing.describe(self.choose),
+      "level": self.smallest_matching_level(),
+      "trained": [round_.level for round_ in self.rounds],
+      "price": {name: cost.to_json() for name, cost in self.price().items()},
+    }
 
   def train_level(self, level: int, until: Until | None = None) -> Round:
     """Trains the ticket of a Level, which is drawn if it is not yet.
@@ -232,7 +244,7 @@ class Search:
     Returns:
       The Round, and the weights at its end.
     """
-    start = start or self._starts.of_level(1, self.rewind)
+    start = start or self.start()
     begin = self._starts.span(1, self.steps, self.rewind).start
     protocol = dataclasses.replace(self.protocol, test=None)
     if stability:
@@ -249,6 +261,23 @@ class Search:
       until=stability.is_reached if stability else None,
     )
     return round_, final or Snapshot.load(round_.directory.final)
+
+  def record_scoring(self, mask: Mask, spent: Cost, seconds: float) -> None:
+    """Records scores of the untrained network, as the search's only Round."""
+    directory = self.directory.search(1)
+    record = {
+      "level": 0,
+      "density": mask.density,
+      "metrics": {},
+      "seconds": seconds,
+      "steps": 0,
+      "cost": spent.to_json(),
+    }
+    directory.finish(record)
+
+  def start(self) -> Snapshot:
+    """The snapshot from which tickets and the search's own trainings start."""
+    return self._starts.of_level(1, self.rewind)
 
   def _provenance(self, level: int) -> dict[str, Any]:
     return {
@@ -272,13 +301,42 @@ class Search:
     Returns:
       A subset of `mask`.
     """
-    binding = self.trainer.binding
+    scores, _ = self.score(snapshot, mask, self.criterion)
+    return self.select(scores, mask, density)
+
+  def score(
+    self, snapshot: Snapshot | None, mask: Mask, criterion: Criterion
+  ) -> tuple[dict[str, np.ndarray], Cost]:
+    """Scores weights by a criterion.
+
+    Args:
+      snapshot: the weights to score; `None` for those that the trainer's model
+        has now.
+      mask: what is kept now.
+      criterion: gives the scores.
+
+    Returns:
+      The scores; and what they cost, where the criterion reads data.
+    """
+    binding, protocol = self.trainer.binding, self.protocol
     if snapshot is not None:
       binding.write(snapshot.weights)
     # A trainer may serve several searches, each from weights of its own.
     binding.give_initial(self.initial.weights)
-    batches = self.protocol.train.batches(self.protocol.batch_size)
-    scores = self.criterion(binding, mask, batches, self.protocol.seed)
+    read: list[int] = []
+
+    def batches() -> Iterator[Any]:
+      for batch in protocol.train.batches(protocol.batch_size, protocol.seed):
+        read.append(len(tf.nest.flatten(batch)[0]))
+        yield batch
+
+    scores = criterion(binding, mask, batches(), protocol.seed)
+    return scores, Cost(examples=sum(read))
+
+  def select(
+    self, scores: Mapping[str, np.ndarray], mask: Mask, density: float
+  ) -> Mask:
+    """Selects what to keep by scores, in the search's scope and pattern."""
     return scopes.select(
       scores, mask, density, self.scope, self.prunable, self.pattern
     )
@@ -335,6 +393,18 @@ class Search:
 
   def _smallest_matching(self, tolerance: float | None) -> Round:
     return smallest_matching_round(self.rounds, self.objective, tolerance)
+
+  def price(self) -> prices.Price:
+    """What was spent so far, on the search and on each other part.
+
+    The parts are those of `prices.price`, for the Level of
+    `smallest_matching_level()`. In units of the dense network's training:
+
+        price["search"].trainings(price["dense"])
+    """
+    level = self.smallest_matching_level()
+    iterative = self.method == methods.iterative()
+    return prices.price(self.directory, level, iterative)
 
   def model(self, level: int | None = None) -> Any:
     """Builds a model with the trained sparse network of a Level.
@@ -493,4 +563,7 @@ class Search:
     lines = [table(self.rounds, self.objective)]
     if self.rounds:
       lines.append(choice(self.rounds, self.objective))
+      lines.append(choosing.untrained(self))
+      lines.append(prices.in_words(self.price()))
+    lines = [line for line in lines if line]
     return "\n".join(lines)

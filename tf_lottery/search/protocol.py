@@ -211,7 +211,6 @@ class Protocol:
     return {} if self.test is None else _prefixed("test_", evaluate(self.test))
 
 
-
 def _smallest_layer(trainer: Trainer, ticket: Ticket) -> SmallestLayer:
   row = min(ticket.mask.table(), key=lambda row: row.density)
   name = trainer.binding.report[row.key].name
@@ -252,7 +251,9 @@ def _read_done(directory: RoundDirectory, span: range) -> Round:
   record = directory.read_record()
   start = record.get("start", span.start)
   found = range(start, start + record["steps"])
-  if found != span and not (record.get("stopped") and found.start == span.start):
+  if record.get("stopped"):
+    found = range(start, start + len(span))  # as far as it is
+  if found != span:
     raise ValueError(
       f"{directory.path} holds a training of steps {found.start} to"
       f" {found.stop}, and {span.start} to {span.stop} are asked for. Give"

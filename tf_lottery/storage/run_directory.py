@@ -3,6 +3,7 @@
 ```
 RUN/
   declaration.json        the settings of the run
+  outcome.json            what the search found; it is written last
   lock                    the lock of the process that works here
   rewind.safetensors      the snapshot to which Rounds rewind
   level_00/ level_01/ ... one directory for each Round: Levels,
@@ -40,6 +41,7 @@ from tf_lottery.storage import files
 from tf_lottery.storage import schemas
 
 DECLARATION = "declaration.json"
+OUTCOME = "outcome.json"
 EXPERIMENT = "experiment.json"
 
 # Every number of up to 18 digits fits in 64 bits.
@@ -298,6 +300,20 @@ class RunDirectory:
     """Writes the settings of the run as JSON."""
     if self.writes:
       files.write_json(self._declaration, dict(declaration))
+
+  def read_outcome(self) -> dict[str, Any]:
+    """Reads what `write_outcome` wrote.
+
+    Raises:
+      FileNotFoundError: The search has not ended, or an earlier version ran it.
+      FileFormatError: The file is damaged.
+    """
+    return files.read_json(self.path / OUTCOME, schemas.Outcome)
+
+  def write_outcome(self, outcome: Mapping[str, Any]) -> None:
+    """Writes what a search found, as JSON."""
+    if self.writes:
+      files.write_json(self.path / OUTCOME, dict(outcome))
 
 
 def temporary() -> RunDirectory:

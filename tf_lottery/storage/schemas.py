@@ -103,6 +103,24 @@ class Declaration(TypedDict, total=False):
   weights: list[tuple[str, Shape, bool]]
 
 
+class Outcome(TypedDict, total=False):
+  """The fields of `outcome.json`, which a search writes at its end.
+
+  Attributes:
+    choose: How Levels were chosen to be trained: `all`, `bisect` or `budget`.
+    budget: The budget in trainings of the dense network, if there was one.
+    level: The smallest Level that matches the dense network; 0 if none does.
+    trained: The Levels that are trained, in order.
+    price: Part -> steps, examples, dense and sparse FLOPs.
+  """
+
+  choose: str
+  budget: Amount | None
+  level: Count
+  trained: list[Count]
+  price: dict[str, dict[str, float]]
+
+
 class Experiment(TypedDict, total=False):
   """The fields of `experiment.json` that are read without TensorFlow.
 

@@ -5,7 +5,8 @@ Level at its scheduled density, and nothing else: how tickets are trained,
 judged and shipped is the same for all methods.
 """
 
-from typing import Any
+from collections.abc import Callable
+from collections.abc import Mapping
 
 from tf_lottery.search.methods.at_init import AtInit
 from tf_lottery.search.methods.at_init import at_init
@@ -18,7 +19,7 @@ from tf_lottery.search.methods.iterative import Iterative
 from tf_lottery.search.methods.iterative import early_bird
 from tf_lottery.search.methods.iterative import iterative
 
-_BY_NAME = {
+_BY_NAME: Mapping[str, Callable[[], Method]] = {
   "iterative": iterative,
   "gradual": gradual,
   "early_bird": early_bird,

@@ -1,9 +1,11 @@
 """Pruning at initialisation: scores of the untrained network."""
 
 import dataclasses
+import time
 import typing
 
 from tf_lottery import criteria
+from tf_lottery.cost import Cost
 from tf_lottery.masks import Mask
 from tf_lottery.search.methods import base
 
@@ -30,13 +32,27 @@ class AtInit:
   def draw(self, search: "Search", level: int) -> None:
     """Draws all Levels: their densities are passed on the way to the last."""
     del level
-    schedule = search.schedule
-    levels = {density: n for n, density in enumerate(schedule, 1)}
-    falling = {
-      schedule[-1] ** (number / self.rounds)
-      for number in range(1, self.rounds)
-    }
-    ...
+    began = time.perf_counter()
+    criterion, last = criteria.get(self.criterion), search.schedule[-1]
+    brings_back = self.criterion in criteria.BRING_BACK
+    everything = Mask.ones(search.trainer.binding.shapes)
+    start = search.start()
+    search.trainer.restore(start, everything, start.step)
+    mask, spent = everything, Cost()
+    levels = list(enumerate(search.schedule, 1))
+    for number in range(1, 1 + self.rounds):
+      end = last ** (number / self.rounds) if number < self.rounds else last
+      scores, cost = search.score(start, mask, criterion)
+      spent += cost
+      mask = everything if brings_back else mask
+      while levels and levels[0][1] >= end:
+        passed, density = levels.pop(0)
+        mask_of_level = search.select(scores, mask, density)
+        search.keep(passed, mask_of_level, spent, 1)
+      if number < self.rounds:
+        mask = search.select(scores, mask, end)
+    seconds = time.perf_counter() - began
+    search.record_scoring(mask_of_level, spent, seconds)
 
 
 def at_init(

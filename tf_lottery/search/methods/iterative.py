@@ -31,7 +31,9 @@ class Iterative:
 
   def draw(self, search: "Search", level: int) -> None:
     """Prunes each Level after the training of the Level before."""
-    first = next(n for n in range(level, 0, -1) if n == 1 or search.drawn(n - 1))
+    first = level
+    while first > 1 and search.drawn(first - 1) is None:
+      first -= 1
     for number in range(first, level + 1):
       self._draw_next(search, number)
 
