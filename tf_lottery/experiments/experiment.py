@@ -269,7 +269,8 @@ class Experiment:
     if trained:
       raise ValueError(
         "These controls go on from the training of the Level before, which only"
-        f" method=iterative() has: {', '.join(sorted(trained))}. Leave them out."
+        f" method=iterative() has: {', '.join(sorted(trained))}. Leave them"
+        " out."
       )
 
   # What it is called.

@@ -100,8 +100,8 @@ def find_ticket(
       falling. Defaults to `geometric(10)`: each Level prunes 20 % of the
       remaining weights.
     method: Where the masks of the Levels come from: `iterative(...)`,
-      `gradual(...)`, `cycles(...)`, `early_bird(...)` or `at_init(...)`, also by
-      name. Defaults to `iterative()`.
+      `gradual(...)`, `cycles(...)`, `early_bird(...)` or `at_init(...)`, also
+      by name. Defaults to `iterative()`.
     choose: Which Levels are trained: `"all"`; or `"bisect"`, those that are
       needed to find the smallest ticket that matches the dense network. The
       second needs a method that draws masks without training the Levels.
