@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import tqdm
 
+from tf_lottery.cost import Cost
 from tf_lottery.masks import Mask
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.search.divergence import Watch
@@ -30,9 +31,10 @@ _log = logging.getLogger("tf_lottery")
 
 # Step -> what to do with the snapshot of that step.
 Captures = Mapping[int, Callable[[Snapshot], None]]
-# Step -> what the mask becomes, given the mask that is held at that step. The
-# function finds the weights of that step on the trainer's model.
-MaskChanges = Mapping[int, Callable[[Mask], Mask]]
+# Step -> what the mask becomes, given the mask that is held at that step, and
+# the cost of the Round so far. The function finds the weights of that step on
+# the trainer's model.
+MaskChanges = Mapping[int, Callable[[Mask, Cost], Mask]]
 # Data -> the metrics on it, by name.
 Evaluate = Callable[[Data], Mapping[str, float]]
 
@@ -123,7 +125,9 @@ class Protocol:
     snapshot, step = _beginning(ticket, before, span, directory)
     mask = ticket.mask if snapshot.mask is None else snapshot.mask
     trainer.restore(snapshot, mask, step)
-    with Recorder(directory, step, ticket.density) as recorder:
+    # Earlier versions did not write the cost into checkpoints.
+    spent = snapshot.cost or Cost(steps=step - span.start)
+    with Recorder(directory, step, ticket.density, spent) as recorder:
       if step == span.start and not recorder.history and not changes:
         self._evaluate_start(trainer, step, recorder)
         # Random states and statistics that an evaluation may have changed.
@@ -187,11 +191,13 @@ class Protocol:
         loss = trainer.train(
           self.train, step, until, batch_size=self.batch_size, seed=self.seed
         )
+        recorder.spent += trainer.spent
         bar.update(until - step)
         watch.loss(loss, range(step, until))
         step, last = until, until == span.stop
         if step in changes:
-          trainer.binding.hold(changes[step](trainer.binding.mask))
+          mask = changes[step](trainer.binding.mask, recorder.spent)
+          trainer.binding.hold(mask)
         if step in captures:
           captures[step](capture(step, optimizer=self.keep_optimizer))
         row = {"step": step, "loss": loss}
@@ -213,6 +219,7 @@ class Protocol:
           early = None
         if epoch_ends and not last:
           checkpoint = capture(step, optimizer=True)
+          checkpoint = dataclasses.replace(checkpoint, cost=recorder.spent)
           directory.save(checkpoint, directory.checkpoint, durable=False)
     watch.end()
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tf_lottery import wrappers
+from tf_lottery.cost import Cost
 from tf_lottery.objective import Objective
 from tf_lottery.objective import default_tolerance
 from tf_lottery.rewinding import Snapshot
@@ -29,6 +30,8 @@ class Round:
     seconds: the time of training and evaluation.
     steps: how many optimizer updates it trained.
     directory: where its files lie.
+    cost: what its training took. Of a Round that an earlier version trained,
+      only the steps are known.
     smallest_layer: `name` and `density` of the weight that keeps the smallest
       fraction of its entries; `None` in runs of before this was recorded.
   """
@@ -40,6 +43,7 @@ class Round:
   steps: int
   directory: RoundDirectory = dataclasses.field(repr=False)
   smallest_layer: SmallestLayer | None = None
+  cost: Cost = Cost()  # noqa: RUF009  It cannot be changed.
 
   @classmethod
   def of(cls, record: Mapping[str, Any], directory: RoundDirectory) -> "Round":
@@ -49,6 +53,7 @@ class Round:
       **{name: record[name] for name in names},
       directory=directory,
       smallest_layer=record.get("smallest_layer"),
+      cost=Cost.from_json({"steps": record["steps"], **record.get("cost", {})}),
     )
 
   @classmethod
