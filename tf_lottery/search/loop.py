@@ -99,7 +99,7 @@ class Search:
           mask = self._next_mask(level, mask, density)
         round_ = self._train_level(level, mask)
         self.rounds = (*self.rounds, round_)
-        _log.info("%s", table_row(round_, self.objective))
+        _log.info("%s", table_row(round_, self.objective, self.rounds[0]))
         on_round(round_)
     return self
 

@@ -63,6 +63,10 @@ class Recorder:
     return self
 
   def __exit__(self, *exception: object) -> None:
+    if self.history and not any(exception):
+      cost = self.spent.to_json()
+      row = {f"cost/{name}": float(value) for name, value in cost.items()}
+      self._write_events({"step": self.history[-1]["step"], **row})
     self._writer.close()
 
   def add(self, row: dict[str, float]) -> None:

@@ -201,27 +201,42 @@ def choice(
 
 
 def table_header(objective: Objective) -> str:
-  """Returns the header line above the lines of `table_row`."""
+  """Returns the header line above the lines of `table_row`.
+
+  The column "cost" has the cost of each training in units of the dense one.
+  """
   val, test = (f"{split} {objective.name}" for split in ("val", "test"))
-  return f"level  density  {val:>14}  {test:>14}  seconds  smallest layer"
+  return (
+    f"level  density  {val:>14}  {test:>14}    cost  seconds  smallest layer"
+  )
 
 
-def table_row(round_: Round, objective: Objective) -> str:
-  """Returns one Round as a line of a table."""
+def table_row(round_: Round, objective: Objective, dense: Round) -> str:
+  """Returns one Round as a line of a table.
+
+  Args:
+    round_: the Round.
+    objective: the metric to show.
+    dense: the Round of the dense network, in units of which costs are told.
+  """
   cells = []
   for name in (f"val_{objective.name}", f"test_{objective.name}"):
     value = round_.metrics.get(name)
     cells.append(f"{'-':>14}" if value is None else f"{value:14.4f}")
+  cost = "-"
+  if dense.cost.steps:
+    cost = f"{round_.cost.trainings(dense.cost):.2f}"
   smallest = "-"
   if layer := round_.smallest_layer:
     smallest = f"{layer['density']:7.2%} {layer['name']}"
   return (
     f"{round_.level:5d}  {round_.density:7.2%}  {'  '.join(cells)}"
-    f"  {round_.seconds:7.1f}  {smallest}"
+    f"  {cost:>6}  {round_.seconds:7.1f}  {smallest}"
   )
 
 
 def table(rounds: Iterable[Round], objective: Objective) -> str:
-  """Returns the Rounds of a search as a table, Level by Level."""
-  rows = [table_row(round_, objective) for round_ in rounds]
+  """Returns the Rounds of a search as a table, the dense one first."""
+  rounds = list(rounds)
+  rows = [table_row(round_, objective, rounds[0]) for round_ in rounds]
   return "\n".join([table_header(objective), *rows])

@@ -197,9 +197,8 @@ class _Recording:
     if name in _FORMULAS:
       named = dict(zip(attrs[::2], attrs[1::2], strict=True))
       multiply_adds, factors = _FORMULAS[name](inputs, outputs, named)
-      factors = [self._factor(factor) for factor in factors]
-    found = [] if name in _OF_SHAPES else map(self._find, inputs)
-    values = [value for value in found if value is not None]
+      factors = [self._find(factor) for factor in factors]
+    values = [self._find(i) for i in inputs if name not in _OF_SHAPES]
     used = frozenset().union(*(factor.keys for factor in factors))
     fixed = sum(bool(factor.keys) for factor in factors)
     of_data = any(value.of_data for value in values)
@@ -227,8 +226,14 @@ class _Recording:
       outputs: The outputs of the model.
       examples: The number of examples.
     """
-    found = map(self._find, tf.nest.flatten(outputs, expand_composites=True))
-    needed = {value.number for value in found if value is not None}
+    outputs = tf.nest.flatten(outputs, expand_composites=True)
+    found = [self._find(output) for output in outputs]
+    if not any(value.of_data for value in found):
+      raise ValueError(
+        "How the outputs come from the inputs is not seen. A layer of a"
+        " SavedModel cannot be counted."
+      )
+    needed = {value.number for value in found}
     total = 0.0
     sums = dict.fromkeys(self._weights, 0.0)
     for operation in reversed(self._operations):
@@ -258,24 +263,21 @@ class _Recording:
     self._values[id(tensor)] = value
     return value
 
-  def _find(self, tensor: tf.Tensor) -> _Value | None:
-    value = self._values.get(id(tensor))
-    return None if value is None or value.tensor() is not tensor else value
+  def _find(self, tensor: tf.Tensor) -> _Value:
+    """Returns what is known of a tensor.
 
-  def _factor(self, tensor: tf.Tensor) -> _Value:
-    """Returns what is known of a factor of a product.
-
-    TensorFlow does not tell when some operations read a variable. Such a
-    factor is the variable of its shape and values.
+    TensorFlow does not tell when some operations read a variable. So a tensor
+    that no operation has made is a weight if it has its shape and values; else
+    it is a constant.
     """
-    value = self._find(tensor)
-    if value is not None:
+    value = self._values.get(id(tensor))
+    if value is not None and value.tensor() is tensor:
       return value
     for key, variable in self._weights.items():
-      if variable.shape == tensor.shape and np.array_equal(
-        variables.replicas(variable)[0].numpy(), tensor.numpy()
-      ):
-        return self._add(tensor, keys={key})
+      if (variable.shape, variable.dtype) == (tensor.shape, tensor.dtype):
+        values = variables.replicas(variable)[0].numpy()
+        if np.array_equal(values, tensor.numpy()):
+          return self._add(tensor, keys={key})
     return self._add(tensor)
 
 
