@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import op_callbacks
+from tensorflow.python.framework import op_def_registry
 
 from tf_lottery.masks import Mask
 from tf_lottery.wrappers import variables
@@ -184,9 +185,10 @@ class _Recording:
     name = op_type.decode() if isinstance(op_type, bytes) else op_type
     if graph is not None:
       return
-    if name in _OPAQUE:
+    # Functions are called by names of their own.
+    if name in _OPAQUE or op_def_registry.get(name) is None:
       raise ValueError(
-        f"The operations of a {name} are not seen. A layer of a SavedModel"
+        f"The operations inside of {name} are not seen. A layer of a SavedModel"
         " cannot be counted."
       )
     if name == "ReadVariableOp":
