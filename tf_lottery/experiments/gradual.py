@@ -5,6 +5,8 @@ import logging
 
 from tf_lottery import patterns
 from tf_lottery import rewinding
+from tf_lottery.cost import Cost
+from tf_lottery.masks import Mask
 from tf_lottery.search.loop import Search
 from tf_lottery.search.protocol import MaskChanges
 from tf_lottery.search.rounds import Round
@@ -88,6 +90,11 @@ def _changes(search: Search, density: float) -> MaskChanges:
   nested = isinstance(search.pattern, patterns.NOfM)
   highest = search.schedule[0] if nested else 1.0
   return {
-    step: functools.partial(search.prune, None, density=now)
+    step: functools.partial(_pruned, search, now)
     for step, now in densities(search.search_steps, density, highest).items()
   }
+
+
+def _pruned(search: Search, density: float, mask: Mask, spent: Cost) -> Mask:
+  del spent
+  return search.prune(None, mask, density)

@@ -149,7 +149,7 @@ class Search:
     self._starts.remember(round_, final)
     others = [other for other in self.rounds if other.level != level]
     self.rounds = tuple(sorted([*others, round_], key=lambda r: r.level))
-    _log.info("%s", table_row(round_, self.objective))
+    _log.info("%s", table_row(round_, self.objective, self.rounds[0]))
     self._on_round(round_)
     return round_
 

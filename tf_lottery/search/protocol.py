@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tf_lottery.cost import Cost
 from tf_lottery.masks import Mask
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.search.recorder import Recorder
@@ -130,7 +131,9 @@ class Protocol:
     snapshot, step = _beginning(ticket, before, span, directory)
     mask = ticket.mask if snapshot.mask is None else snapshot.mask
     trainer.restore(snapshot, mask, step)
-    with Recorder(directory, step, ticket.density) as recorder:
+    # Earlier versions did not write the cost into checkpoints.
+    spent = snapshot.cost or Cost(steps=step - span.start)
+    with Recorder(directory, step, ticket.density, spent) as recorder:
       begins = step == span.start and not recorder.history
       if begins and not changes and evaluations is None:
         self._evaluate_start(trainer, step, recorder)
@@ -153,7 +156,7 @@ class Protocol:
     trainer.binding.check_held()
     stopped = end < span.stop
     if stopped:
-      checkpoint = trainer.capture(end, optimizer=True, mask=bool(changes))
+      checkpoint = training.checkpoint(end)
       directory.save(checkpoint, directory.checkpoint, durable=False)
     final = trainer.capture(end, optimizer=self.keep_optimizer)
     directory.save(final, directory.final)

@@ -27,9 +27,10 @@ if typing.TYPE_CHECKING:
 
 # Step -> what to do with the snapshot of that step.
 Captures = Mapping[int, Callable[[Snapshot], None]]
-# Step -> what the mask becomes, given the mask that is held at that step. The
-# function finds the weights of that step on the trainer's model.
-MaskChanges = Mapping[int, Callable[[Mask], Mask]]
+# Step -> what the mask becomes, given the mask that is held at that step, and
+# the cost of the Round so far. The function finds the weights of that step on
+# the trainer's model.
+MaskChanges = Mapping[int, Callable[[Mask, Cost], Mask]]
 # Returns metrics of the model as it is, which an evaluation does not give.
 Observe = Callable[[], Mapping[str, float]]
 # The rows so far -> whether the Round may end here.
@@ -94,7 +95,12 @@ class RoundTraining:
     self._watch.end()
     return step
 
-  def capture(self, step: int, *, optimizer: bool) -> Snapshot:
+  def checkpoint(self, step: int) -> Snapshot:
+    """Returns a snapshot from which this Round can go on."""
+    snapshot = self._capture(step, optimizer=True)
+    return dataclasses.replace(snapshot, cost=self.recorder.spent)
+
+  def _capture(self, step: int, *, optimizer: bool) -> Snapshot:
     """Returns a snapshot, with the mask where it changes in training."""
     mask = bool(self.changes)
     return self.trainer.capture(step, optimizer=optimizer, mask=mask)
@@ -109,13 +115,13 @@ class RoundTraining:
       batch_size=protocol.batch_size,
       seed=protocol.seed,
     )
+    self.recorder.spent += self.trainer.spent
     self._watch.loss(loss, range(step, stop))
     if stop in self.changes:
-      spent = Cost(stop - self.span.start)
-      binding.hold(self.changes[stop](binding.mask, spent))
+      binding.hold(self.changes[stop](binding.mask, self.recorder.spent))
     if stop in self.captures:
       optimizer = protocol.keep_optimizer
-      self.captures[stop](self.capture(stop, optimizer=optimizer))
+      self.captures[stop](self._capture(stop, optimizer=optimizer))
     return loss
 
   def _evaluated(self, step: int, loss: float) -> dict[str, float] | None:
@@ -173,8 +179,8 @@ class RoundTraining:
     """
     epoch_ends = step % self.protocol.steps_per_epoch == 0
     if epoch_ends or (evaluated and self.observe):
-      checkpoint = self.capture(step, optimizer=True)
-      self.directory.save(checkpoint, self.directory.checkpoint, durable=False)
+      path = self.directory.checkpoint
+      self.directory.save(self.checkpoint(step), path, durable=False)
 
   def _stops(self, step: int) -> Iterator[int]:
     """Yields where training pauses: evaluations, ends of epochs, and others."""

@@ -15,6 +15,8 @@ import msgspec
 # The bounds keep sums of counts exact and sums of amounts finite.
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+# The largest trainings so far took 1e26.
+Flops = Annotated[float, msgspec.Meta(ge=0, le=1e30)]
 Density = Annotated[float, msgspec.Meta(gt=0, le=1)]
 # Arrays of NumPy 1 have at most 32 dimensions.
 Shape = Annotated[list[Count], msgspec.Meta(max_length=32)]
@@ -55,6 +57,22 @@ class SmallestLayer(TypedDict):
   density: Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
+class Cost(TypedDict, total=False):
+  """What training took; see `tf_lottery.cost.Cost`.
+
+  Attributes:
+    steps: Number of optimizer updates.
+    examples: Number of examples.
+    dense_flops: Floating-point operations.
+    sparse_flops: The same without multiplications by pruned weights.
+  """
+
+  steps: Count
+  examples: Count
+  dense_flops: Flops
+  sparse_flops: Flops
+
+
 class Record(TypedDict):
   """The content of `round.json`: one Round that is done.
 
@@ -70,6 +88,7 @@ class Record(TypedDict):
     versions: The versions of Python and of packages.
     smallest_layer: The weight of the lowest density.
     stopped: Whether it was stopped before its end, and may go on.
+    cost: What the training took.
   """
 
   level: Count
@@ -83,6 +102,7 @@ class Record(TypedDict):
   versions: NotRequired[dict[str, str]]
   smallest_layer: NotRequired[SmallestLayer]
   stopped: NotRequired[bool]
+  cost: NotRequired[Cost]
 
 
 class Declaration(TypedDict, total=False):

@@ -69,7 +69,7 @@ class Programs:
     *,
     batch_size: int,
     seed: int,
-  ) -> float:
+  ) -> tuple[float, int]:
     """Trains for some steps of one epoch.
 
     Args:
@@ -81,7 +81,7 @@ class Programs:
       seed: See `Trainer.train`.
 
     Returns:
-      The sum of the losses.
+      The sum of the losses; and the number of examples.
     """
     if isinstance(data, StreamData):
       return self._train_on_stream(data, epoch, first, count)
@@ -100,18 +100,25 @@ class Programs:
       data.augment,  # a function among the arguments is traced by itself
       noise,
     )
-    return float(total)
+    return float(total), count * batch_size
 
   def _train_on_stream(
     self, data: StreamData, epoch: int, first: int, count: int
-  ) -> float:
+  ) -> tuple[float, int]:
     """Trains on batches; continues an open iterator if it stands at `first`."""
     position, iterator = self._open_stream
     if position != (data, epoch, first):
       iterator = iter(self._placement.distribute(data.make(epoch).skip(first)))
-    losses = [self._stream_step(next(iterator)) for _ in range(count)]
+    losses, examples = [], 0
+    for _ in range(count):
+      batch = next(iterator)
+      # Under a strategy, batches are in parts, and of one size.
+      sized = batch if self._placement.replicas == 1 else data.element_spec
+      examples += tf.nest.flatten(sized)[0].shape[0] or 0
+      losses.append(self._stream_step(batch))
     self._open_stream = ((data, epoch, first + count), iterator)
-    return float(np.sum([loss.numpy() for loss in losses], dtype=np.float64))
+    total = np.sum([loss.numpy() for loss in losses], dtype=np.float64)
+    return float(total), examples
 
   # Inside the programs.
 
