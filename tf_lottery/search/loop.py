@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_lottery import cost
 from tf_lottery import scopes
 from tf_lottery.cost import Cost
 from tf_lottery.criteria import Criterion
@@ -135,11 +136,12 @@ class Search:
       until: may stop the Round early; see `Protocol.train_round`. A Round that
         was stopped goes on when it is asked for without this.
     """
-    mask = self.draw(level).mask
+    drawn = self.draw(level)
     start = self._starts.of_level(level, self.rewind)
+    weights = start.without_random_states()
     round_, final = self.protocol.train_round(
       self.trainer,
-      Ticket(mask, start.without_random_states(), self._provenance(level)),
+      Ticket(drawn.mask, weights, drawn.provenance),
       start,
       self._starts.span(level, self.search_steps, self.rewind),
       self.directory.level(level),
@@ -331,7 +333,10 @@ class Search:
         yield batch
 
     scores = criterion(binding, mask, batches(), protocol.seed)
-    return scores, Cost(examples=sum(read))
+    counted = self.trainer.flops(protocol.train)
+    forward = counted.forward() if counted else 0.0
+    sparse = counted.forward(mask) if counted else 0.0
+    return scores, cost.of_training(0, sum(read), forward, sparse)
 
   def select(
     self, scores: Mapping[str, np.ndarray], mask: Mask, density: float

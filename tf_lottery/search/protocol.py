@@ -7,6 +7,7 @@ from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -170,6 +171,7 @@ class Protocol:
       steps=end - span.start,
       seed=self.seed,
       **({"stopped": True} if stopped else {}),
+      **_search_cost(ticket),
       smallest_layer=_smallest_layer(trainer, ticket),
     )
     directory.finish(record)
@@ -212,6 +214,14 @@ class Protocol:
   def tested(self, evaluate: Evaluate) -> dict[str, float]:
     """Returns the metrics on the test data, as `test_...`, if there are any."""
     return {} if self.test is None else _prefixed("test_", evaluate(self.test))
+
+
+def _search_cost(ticket: Ticket) -> dict[str, Any]:
+  """What it cost to draw the ticket of a Level, if that is known."""
+  provenance = ticket.provenance
+  if "search_cost" not in provenance or "control" in provenance:
+    return {}
+  return {"search_cost": provenance["search_cost"]}
 
 
 def _smallest_layer(trainer: Trainer, ticket: Ticket) -> SmallestLayer:

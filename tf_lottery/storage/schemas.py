@@ -89,6 +89,7 @@ class Record(TypedDict):
     smallest_layer: The weight of the lowest density.
     stopped: Whether it was stopped before its end, and may go on.
     cost: What the training took.
+    search_cost: Of a Level: what it took to draw its mask.
   """
 
   level: Count
@@ -103,6 +104,7 @@ class Record(TypedDict):
   smallest_layer: NotRequired[SmallestLayer]
   stopped: NotRequired[bool]
   cost: NotRequired[Cost]
+  search_cost: NotRequired[Cost]
 
 
 class Declaration(TypedDict, total=False):
