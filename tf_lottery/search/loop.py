@@ -384,6 +384,22 @@ class Search:
         )
       )
 
+  def equal_cost_steps(self, level: int) -> int:
+    """The optimizer updates that it took to find a ticket and to train it.
+
+    These are the updates of the search until it drew the Level's mask, and
+    those of the Level itself. Rivals that train so long cost the same.
+
+    Raises:
+      ValueError: there is no such Level, or it is the dense one.
+    """
+    self.ticket(level)  # refuses the dense Level
+    spent = self.rounds[level].directory.read_record().get("search_cost")
+    before = (
+      spent["steps"] if spent else sum(r.steps for r in self.rounds[:level])
+    )
+    return before + self.rounds[level].steps
+
   def find_control(self, level: int, name: str, draw: int) -> Round | None:
     """A control that is trained already, read back; `None` if it is not."""
     directory = self.directory.control(level, name, draw)
