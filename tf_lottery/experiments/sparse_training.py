@@ -238,9 +238,13 @@ def _update(
     )
     for weight in search.prunable
   }
-  stayed = {key: kept & mask[key] for key, kept in moved.items()}
-  search.trainer.reset_slots(Mask(stayed))
+  search.trainer.reset_slots({key: moved[key] != mask[key] for key in moved})
   return Mask(moved)
+
+
+def _finite(scores: np.ndarray) -> np.ndarray:
+  """Returns scores that can be ranked, also where a training diverges."""
+  return scores if np.isfinite(scores.sum()) else np.nan_to_num(scores)
 
 
 def _moved(
@@ -255,8 +259,7 @@ def _moved(
 
   What is dropped may grow again at once, as in the paper: then it never left.
   """
-  # A control that diverges trains on to its end.
-  magnitude, growth = np.nan_to_num(magnitude), np.nan_to_num(growth)
+  magnitude, growth = _finite(magnitude), _finite(growth)
   scores, active = pattern.pool(weight, magnitude, kept)
   count = round(fraction * np.count_nonzero(active))
   stay = scopes.keep_highest(scores, active, np.count_nonzero(active) - count)

@@ -183,18 +183,18 @@ class Trainer:
       variable.assign(value)
     self._keras.step_variable(self.model.optimizer).assign(step)
 
-  def reset_slots(self, mask: Mask) -> None:
-    """Resets the optimizer's slots of pruned weights, such as their momenta.
+  def reset_slots(self, entries: Mapping[str, np.ndarray]) -> None:
+    """Resets the optimizer's slots of some weights, such as their momenta.
 
-    They get the values of a new optimizer, which for momenta are zeros. A
-    weight that a later mask keeps again then trains as a new one.
+    They get the values of a new optimizer, which for momenta are zeros. So a
+    weight that is pruned, and is kept again later, trains as a new one.
 
     Args:
-      mask: True for the weights whose slots stay as they are.
+      entries: Key of a prunable weight -> boolean array; True for the entries
+        whose slots are reset.
     """
-    kept = {key: tf.constant(array) for key, array in mask.items()}
     for key, slot, fresh in self._slots:
-      slot.assign(tf.where(kept[key], slot, fresh))
+      wrappers.variables.fill(slot, entries[key], fresh)
 
   @functools.cached_property
   def _slots(self) -> list[tuple[str, tf.Variable, np.ndarray]]:
