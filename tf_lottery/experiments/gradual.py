@@ -2,9 +2,11 @@
 
 import functools
 import logging
+from typing import Any
 
 from tf_lottery import patterns
 from tf_lottery import rewinding
+from tf_lottery.masks import Mask
 from tf_lottery.search.loop import Search
 from tf_lottery.search.protocol import MaskChanges
 from tf_lottery.search.rounds import Round
@@ -127,6 +129,13 @@ def _changes(search: Search, density: float, steps: int) -> MaskChanges:
   nested = isinstance(search.pattern, patterns.NOfM)
   highest = search.schedule[0] if nested else 1.0
   return {
-    step: functools.partial(search.prune, None, density=now)
+    step: functools.partial(_prune, search, now)
     for step, now in densities(steps, density, highest).items()
   }
+
+
+def _prune(
+  search: Search, density: float, mask: Mask, spent: Any = None
+) -> Mask:
+  del spent
+  return search.prune(None, mask, density)

@@ -393,12 +393,11 @@ class Search:
     Raises:
       ValueError: there is no such Level, or it is the dense one.
     """
-    self.ticket(level)  # refuses the dense Level
-    spent = self.rounds[level].directory.read_record().get("search_cost")
-    before = (
-      spent["steps"] if spent else sum(r.steps for r in self.rounds[:level])
-    )
-    return before + self.rounds[level].steps
+    spent = self.ticket(level).provenance.get("search_cost")
+    # Earlier versions did not write it, and knew iterative pruning alone.
+    earlier = sum(r.steps for r in self.rounds if r.level < level)
+    (own,) = (r.steps for r in self.rounds if r.level == level)
+    return (spent["steps"] if spent else earlier) + own
 
   def find_control(self, level: int, name: str, draw: int) -> Round | None:
     """A control that is trained already, read back; `None` if it is not."""
