@@ -240,6 +240,9 @@ WITH_MODEL: Mapping[str, Callable[..., Round]] = {
   "small_dense_equal_cost": small_dense_equal_cost,
 }
 
+# Of these, the controls whose function must take a width.
+WITH_WIDTH = ("small_dense", "small_dense_equal_cost")
+
 BY_NAME: Mapping[str, Control] = {
   control.__name__.rstrip("_"): control
   for control in (
