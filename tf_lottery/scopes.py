@@ -332,7 +332,7 @@ def select(
     flat = np.concatenate(
       [_comparable(*parts, group.compare) for parts in pooled]
     )
-    kept = _keep_highest(flat, left, keep)
+    kept = keep_highest(flat, left, keep)
     cuts = np.cumsum([len(part) for part, _ in pooled])[:-1]
     for key, part in zip(keys, np.split(kept, cuts), strict=True):
       chosen[key] = pattern.expand(by_key[key], part) & mask[key]
@@ -372,9 +372,14 @@ def _comparable(
   return compared
 
 
-def _keep_highest(
-  scores: np.ndarray, left: np.ndarray, keep: int
-) -> np.ndarray:
+def keep_highest(scores: np.ndarray, left: np.ndarray, keep: int) -> np.ndarray:
+  """Returns which entries have the highest scores; of equal ones, the first.
+
+  Args:
+    scores: A vector of numbers.
+    left: Which entries may be kept, a boolean vector.
+    keep: How many to keep, at most as many as are left.
+  """
   candidates = np.flatnonzero(left)
   values = scores[candidates]
   kept = np.zeros(len(scores), bool)

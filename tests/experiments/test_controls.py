@@ -1,5 +1,6 @@
 """Each control changes one thing, and trains as the ticket did."""
 
+import dataclasses
 import functools
 
 import keras
@@ -21,6 +22,8 @@ FROM_ELSEWHERE = (
   "gradual",
   "learning_rate_rewind",
   "rewind_to_init",
+  "rigl",
+  "set",
 )
 
 
@@ -59,7 +62,10 @@ def test_it_trains_as_long_at_the_same_density(result, ticket, name):
   assert round_.ticket.provenance["control"] == name
   assert round_.ticket.mask.kept == ticket.mask.kept
   assert round_.density == ticket.density
-  assert round_.steps == (20 if name in FROM_ELSEWHERE else 14)
+  expected = 20 if name in FROM_ELSEWHERE else 14
+  if name.endswith("_equal_cost"):
+    expected = 20 + 14 + 14  # Levels 0 and 1, and the ticket's own
+  assert round_.steps == expected
   traces = result.trainer.traces
   again = controls.BY_NAME[name](result, LEVEL, 0)
   assert again.metrics == round_.metrics
@@ -271,6 +277,32 @@ def test_small_dense_has_about_as_many_weights(result, ticket):
   assert not np.array_equal(
     other.start["0/kernel"], round_.ticket.start["0/kernel"]
   )
+
+
+def test_small_dense_trains_as_long_as_search_and_ticket(result, ticket):
+  control = functools.partial(
+    controls.small_dense_equal_cost, make_model=make_narrow
+  )
+  round_ = control(result, LEVEL)
+  assert round_.steps == result.equal_cost_steps(LEVEL) == 20 + 14 + 14
+  assert round_.density == 16 / ticket.mask.size
+  assert round_.ticket.provenance["control"] == "small_dense_equal_cost"
+  assert control(result, LEVEL).metrics == round_.metrics
+
+
+def test_equal_cost_counts_what_the_ticket_says_its_search_cost(
+  trainer, tmp_path
+):
+  search = small.search(tmp_path, trainer=trainer, levels=2)
+  assert [search.equal_cost_steps(level) for level in (1, 2)] == [40, 60]
+  level = search.rounds[2].directory
+  ticket = tf_lottery.Ticket.load(level.ticket)
+  cost = dict.fromkeys(("examples", "dense_flops", "sparse_flops"), 1)
+  provenance = {**ticket.provenance, "search_cost": {"steps": 7, **cost}}
+  dataclasses.replace(ticket, provenance=provenance).save(level.ticket)
+  assert search.equal_cost_steps(2) == 27
+  with pytest.raises(ValueError, match="got Level 0"):
+    search.equal_cost_steps(0)
 
 
 def test_small_dense_says_if_no_width_comes_close(result, caplog):

@@ -16,13 +16,20 @@ LEVEL = 2
 CHANGES = {
   "fine_tune": {"start"},
   "gradual": {"mask"},
+  "gradual_equal_cost": {"mask"},
   "learning_rate_rewind": {"start"},
   "one_shot": {"mask"},
+  "random_erk": {"mask"},
   "random_mask": {"mask"},
   "random_reinit": {"start"},
   "rewind_to_init": {"start"},
+  "rigl": {"mask"},
+  "rigl_equal_cost": {"mask"},
+  "set": {"mask"},
   "shuffled_mask": {"mask"},
 }
+# They start from the initial weights, as they must.
+FROM_INIT = ("gradual", "gradual_equal_cost", "rigl", "rigl_equal_cost", "set")
 
 
 def compiled(library, model, **options):
@@ -166,8 +173,7 @@ def test_it_changes_one_thing(search, name):
     for key, kept in changed.mask.items()
     for both in [kept & ticket.mask[key]]
   )
-  # Gradual pruning starts from the initial weights, as it must.
-  assert same_start == (CHANGES[name] == {"mask"} and name != "gradual")
+  assert same_start == (CHANGES[name] == {"mask"} and name not in FROM_INIT)
   assert changed.density == pytest.approx(ticket.density, abs=0.1)
   if search.pattern == tf_lottery.patterns.unstructured():
     assert changed.mask.kept == ticket.mask.kept

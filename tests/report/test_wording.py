@@ -268,3 +268,33 @@ def test_it_is_said_how_tickets_were_tested(tmp_path):
   (given,) = evidence.gather([home], 0.01)
   text = wording.how_tested(given)
   assert "by at most 1 point. It wins if" in text
+
+
+def test_rivals_that_a_ticket_does_not_beat_are_named(tmp_path):
+  methods = {
+    "dense": [0.9],
+    "ticket": [0.91, 0.905, 0.8],
+    "random_reinit": [0.85, 0.8, 0.6],
+    "rigl_equal_cost": [0.91, 0.905, 0.9],
+    "gradual_equal_cost": [0.95, 0.95, 0.95],
+    "set": [0.85, 0.8, 0.6],
+    "random_erk": [0.84, 0.81, 0.6],
+  }
+  text = headline(experiment(tmp_path, methods))
+  assert (
+    "Against its rivals, it is better than SET (79.0 %) and random ERK mask"
+    " (80.0 %); it is not shown to be better than RigL at equal cost (89.5 %);"
+    " it is worse than gradual pruning at equal cost (94.0 %)."
+  ) in text
+
+
+def test_rivals_of_a_metric_of_which_less_is_better(tmp_path):
+  methods = {
+    "dense": [0.9],
+    "ticket": [0.85, 0.88, 2.0],
+    "rigl": [1.2, 1.2, 2.0],
+    "random_erk": [0.6, 0.6, 2.0],
+  }
+  home = experiment(tmp_path, methods, monitor="mae", direction="min")
+  text = headline(home, tolerance=0.05)
+  assert "rivals, it is better than RigL (1.19); it is worse than rand" in text

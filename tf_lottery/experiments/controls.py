@@ -6,7 +6,6 @@ called again on the same run directory, it reads back what is there.
 
 import functools
 import logging
-import zlib
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
@@ -17,9 +16,15 @@ from tf_lottery import criteria
 from tf_lottery import patterns
 from tf_lottery import rewinding
 from tf_lottery import scopes
+from tf_lottery.experiments import seeds
 from tf_lottery.experiments import widths
 from tf_lottery.experiments.gradual import gradual
+from tf_lottery.experiments.gradual import gradual_equal_cost
 from tf_lottery.experiments.gradual_tfmot import gradual_tfmot
+from tf_lottery.experiments.sparse_training import random_erk
+from tf_lottery.experiments.sparse_training import rigl
+from tf_lottery.experiments.sparse_training import rigl_equal_cost
+from tf_lottery.experiments.sparse_training import set_
 from tf_lottery.masks import Mask
 from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
@@ -39,7 +44,7 @@ def random_reinit(search: Search, level: int, draw: int = 0) -> Round:
 
   Reference: Frankle and Carbin, arXiv 1803.03635, section 2.
   """
-  seed = _seed(search, "random_reinit", level, draw)
+  seed = seeds.of_control(search, "random_reinit", level, draw)
   weights = search.trainer.draw(seed)
   ticket = _changed(search, level, "random_reinit", seed, start=weights)
   # New weights need the learning rates of a whole training.
@@ -53,7 +58,7 @@ def shuffled_mask(search: Search, level: int, draw: int = 0) -> Round:
 
   A search that prunes blocks or channels shuffles blocks or channels.
   """
-  seed = _seed(search, "shuffled_mask", level, draw)
+  seed = seeds.of_control(search, "shuffled_mask", level, draw)
   mask = patterns.shuffled(
     search.ticket(level).mask, search.prunable, search.pattern, seed
   )
@@ -67,7 +72,7 @@ def random_mask(search: Search, level: int, draw: int = 0) -> Round:
   The mask is drawn from all prunable weights, also from those that the scope
   exempts. A search that prunes blocks or channels draws blocks or channels.
   """
-  seed = _seed(search, "random_mask", level, draw)
+  seed = seeds.of_control(search, "random_mask", level, draw)
   mask = _random_mask(search, search.ticket(level).mask, seed)
   ticket = _changed(search, level, "random_mask", seed, mask=mask)
   return search.train_control(ticket, draw)
@@ -151,20 +156,58 @@ def small_dense(
   Raises:
     ValueError: `make_model` fails at a width, or ignores it.
   """
-  if done := search.find_control(level, "small_dense", draw):
+  return _small_dense(search, level, draw, "small_dense", make_model)
+
+
+def small_dense_equal_cost(
+  search: Search,
+  level: int,
+  draw: int = 0,
+  *,
+  make_model: Callable[..., Any],
+) -> Round:
+  """`small_dense`, trained as long as the search and the ticket together.
+
+  A learning-rate schedule that the model was compiled with is not stretched: if
+  it falls to its end within a Level's steps, the longer training goes on at its
+  last rate.
+
+  Args:
+    search: the search.
+    level: the Level of the ticket.
+    draw: numbers the initialisations.
+    make_model: see `small_dense`.
+
+  Raises:
+    ValueError: as for `small_dense`.
+  """
+  name, steps = "small_dense_equal_cost", search.equal_cost_steps(level)
+  return _small_dense(search, level, draw, name, make_model, steps)
+
+
+def _small_dense(
+  search: Search,
+  level: int,
+  draw: int,
+  name: str,
+  make_model: Callable[..., Any],
+  steps: int | None = None,
+) -> Round:
+  if done := search.find_control(level, name, draw):
     return done
   whole = search.ticket(level).mask
   prunable = search.trainer.prunable
   width, size = widths.closest_width(make_model, whole.kept, prunable)
   if abs(size - whole.kept) > whole.kept / 10:
     _log.warning(
-      "small_dense at Level %d has %s prunable weights, and the ticket keeps"
-      " %s: no width comes closer.",
+      "%s at Level %d has %s prunable weights, and the ticket keeps %s: no"
+      " width comes closer.",
+      name,
       level,
       f"{size:,}",
       f"{whole.kept:,}",
     )
-  seed = _seed(search, "small_dense", level, draw)
+  seed = seeds.of_control(search, name, level, draw)
   trainer = Trainer(
     functools.partial(make_model, width=width),
     strategy=search.trainer.strategy,
@@ -175,7 +218,7 @@ def small_dense(
   mask = Mask.ones(trainer.binding.shapes)
   provenance = {
     "level": level,
-    "control": "small_dense",
+    "control": name,
     "control_seed": seed,
     "width": width,
   }
@@ -185,6 +228,7 @@ def small_dense(
     draw,
     rewind=rewinding.to_init(),
     trainer=trainer,
+    steps=steps,
     density=mask.size / whole.size,
   )
 
@@ -193,10 +237,14 @@ def small_dense(
 WITH_MODEL: Mapping[str, Callable[..., Round]] = {
   "gradual_tfmot": gradual_tfmot,
   "small_dense": small_dense,
+  "small_dense_equal_cost": small_dense_equal_cost,
 }
 
+# Of these, the controls whose function must take a width.
+WITH_WIDTH = ("small_dense", "small_dense_equal_cost")
+
 BY_NAME: Mapping[str, Control] = {
-  control.__name__: control
+  control.__name__.rstrip("_"): control
   for control in (
     random_reinit,
     shuffled_mask,
@@ -206,13 +254,13 @@ BY_NAME: Mapping[str, Control] = {
     learning_rate_rewind,
     rewind_to_init,
     gradual,
+    gradual_equal_cost,
+    random_erk,
+    rigl,
+    rigl_equal_cost,
+    set_,
   )
 }
-
-
-def _seed(search: Search, control: str, level: int, draw: int) -> int:
-  """A seed of its own for each draw, and never the search's."""
-  return zlib.crc32(f"{search.seed} {control} {level} {draw}".encode()) >> 1
 
 
 def _trained_before(search: Search, level: int) -> Mapping[str, np.ndarray]:

@@ -26,6 +26,7 @@ from tf_lottery.experiments import references
 from tf_lottery.experiments import values
 from tf_lottery.experiments.controls import BY_NAME
 from tf_lottery.experiments.controls import WITH_MODEL
+from tf_lottery.experiments.controls import WITH_WIDTH
 from tf_lottery.objective import Objective
 from tf_lottery.search import anytime
 from tf_lottery.search import methods
@@ -386,7 +387,7 @@ class Experiment:
       levels = tuple(self.control_levels or range(1, self.levels + 1))
     for level in levels:
       for name in self.controls:
-        if name == "small_dense" and not self.has_width:
+        if name in WITH_WIDTH and not self.has_width:
           continue
         for draw in range(self.reinits if name == "random_reinit" else 1):
           yield level, name, draw

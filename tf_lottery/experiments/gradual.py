@@ -1,4 +1,4 @@
-"""The control `gradual`: the density falls within one training."""
+"""The controls `gradual`: the density falls within one training."""
 
 import functools
 import logging
@@ -14,9 +14,9 @@ from tf_lottery.tickets import Ticket
 
 _log = logging.getLogger("tf_lottery")
 
-# As Zhu and Gupta recommend: the last mask trains for the last quarter, and the
-# network recovers for 100 steps between two changes.
-_FALLS_FOR = 3 / 4
+# As Zhu and Gupta recommend, and Evci et al.: the last mask trains for the last
+# quarter, and the network recovers for 100 steps between two changes.
+_CHANGES_FOR = 3 / 4
 _FREQUENCY = 100
 # A short training has at least this many changes, if it has the steps.
 _CHANGES = 10
@@ -38,23 +38,63 @@ def gradual(search: Search, level: int, draw: int = 0) -> Round:
 
   Reference: Zhu and Gupta, arXiv 1710.01878.
   """
-  ticket = search.ticket(level)
-  if done := search.find_control(level, "gradual", draw):
-    if "control_seed" not in done.ticket.provenance:
-      _log.warning(
-        "%s was trained by an earlier version, by tfmot's gradual pruning,"
-        " which is now the control gradual_tfmot. Delete it to train it anew.",
-        done.directory.path,
-      )
-    return done
-  provenance = {"control": "gradual", "control_seed": None}
+  done = search.find_control(level, "gradual", draw)
+  if done and "control_seed" not in done.ticket.provenance:
+    _log.warning(
+      "%s was trained by an earlier version, by tfmot's gradual pruning,"
+      " which is now the control gradual_tfmot. Delete it to train it anew.",
+      done.directory.path,
+    )
+  return done or _train(search, level, draw, "gradual", search.search_steps)
+
+
+def gradual_equal_cost(search: Search, level: int, draw: int = 0) -> Round:
+  """`gradual`, trained as long as the search and the ticket together.
+
+  The density falls for three quarters of that time. A learning-rate schedule
+  that the model was compiled with is not stretched: if it falls to its end
+  within a Level's steps, the longer training goes on at its last rate.
+
+  Args:
+    search: the search.
+    level: the Level of the ticket.
+    draw: numbers the directory; nothing is drawn.
+  """
+  name, steps = "gradual_equal_cost", search.equal_cost_steps(level)
+  done = search.find_control(level, name, draw)
+  return done or _train(search, level, draw, name, steps)
+
+
+def _train(
+  search: Search, level: int, draw: int, name: str, steps: int
+) -> Round:
+  provenance = {
+    **search.ticket(level).provenance,
+    "control": name,
+    "control_seed": None,
+  }
   dense = search.rounds[0].ticket
   return search.train_control(
-    Ticket(dense.mask, dense.start, {**ticket.provenance, **provenance}),
+    Ticket(dense.mask, dense.start, provenance),
     draw,
     rewind=rewinding.to_init(),
-    changes=_changes(search, search.schedule[level - 1]),
+    steps=steps,
+    changes=_changes(search, search.schedule[level - 1], steps),
   )
+
+
+def change_steps(steps: int) -> range:
+  """Returns the steps of a training after which its mask changes.
+
+  Args:
+    steps: The length of the training in optimizer updates, at least 1.
+
+  >>> change_steps(4000)
+  range(100, 3001, 100)
+  """
+  end = max(1, int(steps * _CHANGES_FOR))
+  every = max(1, min(_FREQUENCY, end // _CHANGES))
+  return range(every, end + 1, every)
 
 
 def densities(
@@ -76,22 +116,21 @@ def densities(
   >>> densities(4000, 0.5)[1500], densities(4000, 0.5)[3000]
   (0.5625, 0.5)
   """
-  end = max(1, int(steps * _FALLS_FOR))
-  every = max(1, min(_FREQUENCY, end // _CHANGES))
-  end -= end % every
+  changes = change_steps(steps)
+  end = changes[-1]
   return {
     step: min(highest, density + (1 - density) * (1 - step / end) ** 3)
-    for step in range(every, end + 1, every)
+    for step in changes
   }
 
 
-def _changes(search: Search, density: float) -> MaskChanges:
+def _changes(search: Search, density: float, steps: int) -> MaskChanges:
   # n of m allows no density between 1 and the first that the search had.
   nested = isinstance(search.pattern, patterns.NOfM)
   highest = search.schedule[0] if nested else 1.0
   return {
     step: functools.partial(_pruned, search, now)
-    for step, now in densities(search.search_steps, density, highest).items()
+    for step, now in densities(steps, density, highest).items()
   }
 
 

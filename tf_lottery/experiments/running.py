@@ -175,15 +175,17 @@ def check_controls(
       " that takes keras='tf_keras', and training data as arrays. Take the"
       " control gradual."
     )
-  if "small_dense" not in experiment.controls:
-    return
-  if experiment.has_width:
-    experiment.make(width=0.01)
-  else:
-    _log.warning(
-      "The control small_dense is left out: make_model has no parameter width,"
-      " a factor for the size of hidden layers."
-    )
+  for name in controls.WITH_WIDTH:
+    if name not in experiment.controls:
+      continue
+    if experiment.has_width:
+      experiment.make(width=0.01)
+    else:
+      _log.warning(
+        "The control %s is left out: make_model has no parameter width, a"
+        " factor for the size of hidden layers.",
+        name,
+      )
 
 
 def train_controls(

@@ -55,7 +55,17 @@ STYLES = {
   ),
   "rewind_to_init": Style("rewound to init", "#332288", "<", (0, (1, 2))),
   "gradual": Style("gradual pruning", "#56B4E9", ">", (0, (5, 1, 1, 1))),
+  "gradual_equal_cost": Style(
+    "gradual pruning at equal cost", "#56B4E9", "d", "-"
+  ),
   "small_dense": Style("small dense", "#8a8d93", "*", "--"),
+  "small_dense_equal_cost": Style(
+    "small dense at equal cost", "#8a8d93", "p", "-"
+  ),
+  "rigl": Style("RigL", "#AA3377", "h", (0, (4, 1, 1, 1))),
+  "rigl_equal_cost": Style("RigL at equal cost", "#AA3377", "H", "-"),
+  "set": Style("SET", "#5a3d2b", "8", (0, (2, 2))),
+  "random_erk": Style("random ERK mask", "#b8860b", "x", (0, (1, 1))),
 }
 # The looks of methods that have no style of their own.
 _OTHERS = (

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tf_lottery.report import comparisons
+from tf_lottery.report import rivals
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
 from tf_lottery.report.evidence import Evidence
@@ -305,7 +306,7 @@ def _numbers(
   verdict: verdicts.Verdict,
   rows: Mapping[tuple[str, int], summaries.Summary],
 ) -> str:
-  """Writes the values of a ticket beside those of dense and its reinits."""
+  """Writes the values of a ticket beside dense, its reinits and rivals."""
   ticket = rows["ticket", verdict.level]
   text = (
     f"{evidence.metric} {spread(ticket, evidence.percent, in_words=True)}"
@@ -313,7 +314,10 @@ def _numbers(
   )
   if reinit := rows.get(("random_reinit", verdict.level)):
     text += f"; reinitialised {value(reinit.mean, evidence.percent)}"
-  return f"{text}."
+  rivalry = rivals.sentence(
+    evidence, verdict.level, lambda mean: value(mean, evidence.percent)
+  )
+  return f"{text}. {rivalry}".rstrip()
 
 
 def _nearest(

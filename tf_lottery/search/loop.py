@@ -541,6 +541,21 @@ class Search:
         )
       )
 
+  def equal_cost_steps(self, level: int) -> int:
+    """The optimizer updates that it took to find a ticket and to train it.
+
+    These are the updates of the search until it drew the Level's mask, and
+    those of the Level itself. Rivals that train so long cost the same.
+
+    Raises:
+      ValueError: there is no such Level, or it is the dense one.
+    """
+    spent = self.ticket(level).provenance.get("search_cost")
+    # Earlier versions did not write it, and knew iterative pruning alone.
+    earlier = sum(r.steps for r in self.rounds if r.level < level)
+    (own,) = (r.steps for r in self.rounds if r.level == level)
+    return (spent["steps"] if spent else earlier) + own
+
   def find_control(self, level: int, name: str, draw: int) -> Round | None:
     """A control that is trained already, read back; `None` if it is not."""
     directory = self.directory.control(level, name, draw)

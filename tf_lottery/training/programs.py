@@ -5,12 +5,15 @@ gathers its own batches, under XLA where that is faster.
 """
 
 import functools
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tf_lottery.training import augmentation
+from tf_lottery.training.data import ArrayData
 from tf_lottery.training.data import Augment
 from tf_lottery.training.data import Data
 from tf_lottery.training.data import StreamData
@@ -53,6 +56,10 @@ class Programs:
     )
     self._array_steps = function(self._many_steps)
     self._stream_step = function(self._distributed_step, reduce_retracing=True)
+    self._array_gradients = function(self._gathered_gradients)
+    self._stream_gradients = function(
+      self._distributed_gradients, reduce_retracing=True
+    )
 
   @property
   def traces(self) -> int:
@@ -85,30 +92,34 @@ class Programs:
     """
     if isinstance(data, StreamData):
       return self._train_on_stream(data, epoch, first, count)
+    begin = tf.constant(first, tf.int32)
+    total = self._array_steps(
+      *self._arrays(data, epoch, batch_size, seed), begin, begin + count
+    )
+    return float(total), count * batch_size
+
+  def _arrays(
+    self, data: ArrayData, epoch: int, batch_size: int, seed: int
+  ) -> tuple[Any, ...]:
+    """Returns the arguments of a program that gathers an epoch's batches."""
     per_epoch = data.steps_per_epoch(batch_size)
     order = data.order(seed, epoch)[: per_epoch * batch_size]
     noise = None
     if data.augment is not None:
       noise = tf.constant([seed, epoch * per_epoch], tf.int64)
-    begin = tf.constant(first, tf.int32)
-    total = self._array_steps(
+    return (
       self._placement.put(data),
       data.scaling,
       tf.constant(order.reshape(per_epoch, batch_size)),
-      begin,
-      begin + count,
       data.augment,  # a function among the arguments is traced by itself
       noise,
     )
-    return float(total), count * batch_size
 
   def _train_on_stream(
     self, data: StreamData, epoch: int, first: int, count: int
   ) -> tuple[float, int]:
     """Trains on batches; continues an open iterator if it stands at `first`."""
-    position, iterator = self._open_stream
-    if position != (data, epoch, first):
-      iterator = iter(self._placement.distribute(data.make(epoch).skip(first)))
+    iterator = self._stream_at(data, epoch, first)
     losses, examples = [], 0
     for _ in range(count):
       batch = next(iterator)
@@ -120,6 +131,46 @@ class Programs:
     total = np.sum([loss.numpy() for loss in losses], dtype=np.float64)
     return float(total), examples
 
+  def _stream_at(self, data: StreamData, epoch: int, first: int) -> Any:
+    position, iterator = self._open_stream
+    if position == (data, epoch, first):
+      return iterator
+    return iter(self._placement.distribute(data.make(epoch).skip(first)))
+
+  def gradients(
+    self,
+    data: Data,
+    epoch: int,
+    index: int,
+    *,
+    batch_size: int,
+    seed: int,
+  ) -> dict[str, np.ndarray]:
+    """Computes the gradients that a step will have, also of pruned weights.
+
+    Args:
+      data: The examples.
+      epoch: The number of the epoch.
+      index: The number of the step in the epoch.
+      batch_size: See `Trainer.train`.
+      seed: See `Trainer.train`.
+
+    Returns:
+      Key of a prunable weight -> its gradient, scaled as the optimizer scales
+      the loss.
+    """
+    if isinstance(data, StreamData):
+      iterator = self._stream_at(data, epoch, index)
+      batch = next(iterator)
+      # The step itself gets the same batch.
+      again = itertools.chain([batch], iterator)
+      self._open_stream = ((data, epoch, index), again)
+      found = self._stream_gradients(batch)
+    else:
+      arrays = self._arrays(data, epoch, batch_size, seed)
+      found = self._array_gradients(*arrays, tf.constant(index, tf.int32))
+    return {key: gradient.numpy() for key, gradient in found.items()}
+
   # Inside the programs.
 
   def _many_steps(
@@ -127,25 +178,37 @@ class Programs:
     parts: Any,
     scaling: Scaling | None,
     order: tf.Tensor,
-    begin: tf.Tensor,
-    end: tf.Tensor,
     augment: Augment | None,
     noise: tf.Tensor | None,
+    begin: tf.Tensor,
+    end: tf.Tensor,
   ) -> tf.Tensor:
     def one(step, total):
-      uniforms = None
-      if augment is not None:
-        uniforms = augmentation.uniforms(order.shape[1], noise, step)
-      loss = self._gathered_step(parts, scaling, order[step], augment, uniforms)
-      return step + 1, total + loss
+      loss = self._gathered(
+        self._update, parts, scaling, order, augment, noise, step
+      )
+      return step + 1, total + self._sum(loss)
 
     _, total = tf.while_loop(
       lambda step, _: step < end, one, (begin, 0.0), parallel_iterations=1
     )
     return total
 
-  def _gathered_step(self, parts, scaling, indices, augment, uniforms):
+  def _gathered(
+    self,
+    use: Callable[..., Any],
+    parts: Any,
+    scaling: Scaling | None,
+    order: tf.Tensor,
+    augment: Augment | None,
+    noise: tf.Tensor | None,
+    step: tf.Tensor,
+  ) -> Any:
+    """Returns what `use` returns on each replica's share of a batch."""
     replicas = self._placement.replicas
+    indices, uniforms = order[step], None
+    if augment is not None:
+      uniforms = augmentation.uniforms(order.shape[1], noise, step)
 
     def replica_step():
       share = indices.shape[0] // replicas
@@ -155,9 +218,9 @@ class Programs:
       )
       if augment is not None:
         x = augment(x, uniforms[first:][:share])
-      return self._update((x, y, weight))
+      return use((x, y, weight))
 
-    return self._sum(self._strategy.run(replica_step))
+    return self._strategy.run(replica_step)
 
   def _distributed_step(self, batch):
     return self._sum(self._strategy.run(self._update, args=(batch,)))
@@ -165,6 +228,36 @@ class Programs:
   def _sum(self, losses):
     # Each replica's loss is its share of the mean over the whole batch.
     return self._strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+
+  def _gathered_gradients(self, *arrays_and_step):
+    found = self._gathered(self._dense_gradients, *arrays_and_step)
+    return {key: self._sum(gradient) for key, gradient in found.items()}
+
+  def _distributed_gradients(self, batch):
+    found = self._strategy.run(self._dense_gradients, args=(batch,))
+    return {key: self._sum(gradient) for key, gradient in found.items()}
+
+  def _dense_gradients(self, batch):
+    """Returns the gradients by key, and leaves the states as they are."""
+    raw = self._binding.variables
+    states = [raw[w.key] for w in self._binding.report if not w.trainable]
+    states += self._keras.random_states(self._model)
+    before = [tf.identity(state) for state in states]
+    _, gradients = self._loss_and_gradients(batch, masked=False)
+    for state, value in zip(states, before, strict=True):
+      state.assign(value)
+    keys = {id(raw[key]): key for key in self._binding.shapes}
+    found = {}
+    for variable, gradient in zip(
+      self._model.trainable_variables, gradients, strict=True
+    ):
+      if key := keys.get(id(self._keras.raw(variable))):
+        found[key] = (
+          tf.zeros_like(raw[key])
+          if gradient is None
+          else tf.convert_to_tensor(gradient)
+        )
+    return found
 
   def _update(self, batch):
     loss, gradients = self._gradients(batch)
@@ -175,7 +268,7 @@ class Programs:
     optimizer.apply_gradients([p for p in pairs if p[0] is not None])
     return tf.cast(loss, tf.float32)
 
-  def _loss_and_gradients(self, batch):
+  def _loss_and_gradients(self, batch, masked=True):
     x, y, sample_weight = as_triple(batch)
     trainable = self._model.trainable_variables
     with tf.GradientTape() as tape:
@@ -186,5 +279,7 @@ class Programs:
       scaled = self._keras.scale_loss(self._model.optimizer, loss)
     gradients = tape.gradient(scaled, [self._keras.raw(v) for v in trainable])
     gradients = self._keras.unscale_gradients(self._model.optimizer, gradients)
+    if not masked:
+      return loss, gradients
     pairs = zip(trainable, gradients, strict=True)
     return loss, [self._binding.mask_gradient(*pair) for pair in pairs]

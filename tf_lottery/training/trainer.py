@@ -4,6 +4,7 @@ The trainer never rebuilds the model: masks, weights and optimizer slots are
 variables that are assigned.
 """
 
+import functools
 import inspect
 import logging
 import os
@@ -193,6 +194,41 @@ class Trainer:
       variable.assign(value)
     self._keras.step_variable(self.model.optimizer).assign(step)
 
+  def reset_slots(self, entries: Mapping[str, np.ndarray]) -> None:
+    """Resets the optimizer's slots of some weights, such as their momenta.
+
+    They get the values of a new optimizer, which for momenta are zeros. So a
+    weight that is pruned, and is kept again later, trains as a new one.
+
+    Args:
+      entries: Key of a prunable weight -> boolean array; True for the entries
+        whose slots are reset.
+    """
+    for key, slot, fresh in self._slots:
+      wrappers.variables.fill(slot, entries[key], fresh)
+
+  @functools.cached_property
+  def _slots(self) -> list[tuple[str, tf.Variable, np.ndarray]]:
+    """The key, a slot and its first value, for each slot of a prunable weight.
+
+    If all entries of a slot begin alike, the value is a single number.
+    """
+    variables = self._keras.optimizer_variables(self.model.optimizer)
+    fresh = {
+      id(variable): value
+      for variable, value in zip(variables, self._fresh_optimizer, strict=True)
+    }
+    keys = {id(self.binding.variables[key]): key for key in self.binding.shapes}
+    found = []
+    for updated, slot in wrappers.optimizers.slots(
+      self.model.optimizer, self.model, self._keras
+    ):
+      if key := keys.get(id(self._keras.raw(updated))):
+        value = fresh[id(slot)]
+        alike = bool((value == value.flat[0]).all())
+        found.append((key, slot, value.flat[0] if alike else value))
+    return found
+
   # Training and evaluating.
 
   def check(
@@ -301,6 +337,29 @@ class Trainer:
           error,
         )
     return self._flops
+
+  def gradients(
+    self, data: Data, step: int, *, batch_size: int, seed: int
+  ) -> dict[str, np.ndarray]:
+    """Computes the gradients that a step will have, also of pruned weights.
+
+    Weights, moving statistics and random states stay as they are.
+
+    Args:
+      data: The examples; see `as_data`.
+      step: The number of steps made before.
+      batch_size: See `train`.
+      seed: See `train`.
+
+    Returns:
+      Key of a prunable weight -> the gradient of the loss of the step's batch.
+      Under mixed precision it may be scaled by a factor, the same for all.
+    """
+    data = as_data(data)
+    epoch, index = divmod(step, data.steps_per_epoch(batch_size))
+    return self._programs.gradients(
+      data, epoch, index, batch_size=batch_size, seed=seed
+    )
 
   def evaluate(self, data: Data) -> dict[str, float]:
     """Returns the loss and the compiled metrics on all of the data."""

@@ -173,8 +173,9 @@ class Binding:
     for key, array in mask.items():
       held = self._install(self._weights[key])
       held.mask.assign(tf.cast(array, held.mask.dtype))
+      # Mostly few weights are pruned anew: to write them all takes longer.
       value = variables.read(self._raw(key))
-      variables.assign(self._raw(key), np.where(array, value, 0))
+      variables.fill(self._raw(key), (value != 0) & ~array, 0)
     self._kept = mask.kept
     self.guard()
 

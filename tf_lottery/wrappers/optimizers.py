@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import tensorflow as tf
+
 from tf_lottery.wrappers import variables
 from tf_lottery.wrappers.generation import Generation
 
@@ -59,6 +61,41 @@ def check(optimizer: Any) -> None:
       f" becomes NaN. epsilon_1 must be at least {_LEAST_EPSILON:g}, got"
       f" {epsilon:g}: give Adafactor(epsilon_1=1e-12), or use Adam."
     )
+
+
+def slots(
+  optimizer: Any, model: Any, generation: Generation
+) -> Iterator[tuple[Any, tf.Variable]]:
+  """Yields each variable that an optimizer updates, with each of its slots.
+
+  A slot has an entry for each entry of its variable, such as a momentum. Both
+  generations keep the slots of one kind in a list, in the order of the
+  variables. What has another shape, such as Adafactor's means of rows, is no
+  slot.
+
+  Args:
+    optimizer: An optimizer of the model's generation, already built.
+    model: The model whose weights it updates.
+    generation: The Keras generation of the model.
+  """
+  inner = innermost(optimizer)
+  updated = generation.updated_variables(inner, model) or []
+  lists = [
+    value
+    for value in vars(inner).values()
+    if isinstance(value, list) and len(value) == len(updated)
+  ]
+  known = {id(raw) for raw in generation.optimizer_variables(optimizer)}
+  for found in lists:
+    for variable, slot in zip(updated, found, strict=True):
+      raw = None if slot is None else _raw(generation, slot)
+      if id(raw) in known and raw.shape == variable.shape:
+        yield variable, raw
+
+
+def _raw(generation: Generation, value: Any) -> Any:
+  """Returns the TensorFlow variable of a Keras variable; else the value."""
+  return generation.raw(value) if hasattr(value, "assign") else value
 
 
 def reset(optimizer: Any, model: Any, generation: Generation) -> None:
