@@ -89,7 +89,8 @@ def slots(
   for found in lists:
     for variable, slot in zip(updated, found, strict=True):
       raw = None if slot is None else _raw(generation, slot)
-      if id(raw) in known and raw.shape == variable.shape:
+      same = raw is not None and raw.shape == variable.shape
+      if same and id(raw) in known:
         yield variable, raw
 
 
