@@ -331,7 +331,7 @@ def test_errors_say_what_to_do(keras):
   with pytest.raises(ValueError, match=r"'snip' reads.*batches=\[\(x, y\)\]"):
     score(binding, "snip", [])
   x, y = examples()
-  with pytest.raises(ValueError, match="0/kernel.* is not finite"):
+  with pytest.raises(ValueError, match=r"0/kernel.* is not finite"):
     score(binding, "snip", [(x * np.nan, y)])
   plain = tf_lottery.bind(models.sequential(keras))
   with pytest.raises(ValueError, match=r"not compiled.*model\.compile"):

@@ -123,9 +123,10 @@ def _ones(binding: Binding, examples: Callable[[], Any]) -> Any:
   def ones(spec: Any) -> tf.Tensor:
     return tf.ones([spec.shape[0] or 1, *spec.shape[1:]], spec.dtype)
 
+  model = getattr(binding.model, "_functional", None) or binding.model
   try:
-    declared = binding.model.input
-  except AttributeError:  # of a subclassed model
+    declared = model.input
+  except (AttributeError, ValueError):  # of a subclassed model
     declared = None
   known = declared is not None and all(
     None not in tuple(spec.shape)[1:] for spec in tf.nest.flatten(declared)
