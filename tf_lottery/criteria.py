@@ -393,6 +393,7 @@ def _first(batches: Iterable[Any], name: str) -> list[Any]:
 
   Raises:
     ValueError: There is none.
+    TypeError: A batch is no tuple.
   """
   first = list(itertools.islice(batches, MAX_BATCHES))
   if not first:
@@ -400,4 +401,10 @@ def _first(batches: Iterable[Any], name: str) -> list[Any]:
       f"criterion={name!r} reads training data, and there are no batches. Give"
       " batches=[(x, y)]."
     )
+  for batch in first:
+    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+      raise TypeError(
+        "A batch must be a tuple (x, y) or (x, y, sample_weight), got"
+        f" {type(batch).__name__}. Give one batch as batches=[(x, y)]."
+      )
   return first

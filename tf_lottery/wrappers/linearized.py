@@ -61,11 +61,12 @@ def synaptic_flow(
     ValueError: The shape of the input is not known; R is zero or not finite; or
       it does not depend on the prunable weights.
   """
-  program = binding.programs.get(synaptic_flow)
-  if program is None:
+
+  def trace() -> Any:
     ones = _ones(binding, examples)
-    program = tf.function(lambda values: _flow(binding, values, ones))
-    binding.programs[synaptic_flow] = program
+    return tf.function(lambda values: _flow(binding, values, ones))
+
+  program = gradients.once(binding, synaptic_flow, None, trace)
   values = {
     key: tf.constant(np.abs(value).astype(np.float64))
     for key, value in {**binding.read(), **weights}.items()
