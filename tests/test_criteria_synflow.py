@@ -60,6 +60,19 @@ def test_normalisation_is_neutral_also_after_training(keras):
   assert_by_hand(binding)
 
 
+def test_layers_that_scale_the_inputs_are_neutral(keras):
+  layers = keras.layers
+  binding = bound(
+    keras,
+    layers.Rescaling(1 / 127.5, offset=-1.0),
+    layers.Normalization(mean=[2.0, 3.0], variance=[1.0, 4.0]),
+    layers.Dense(2),
+    layers.Dense(1),
+  )
+  binding.write(dict(zip(binding.shapes, (FIRST, SECOND), strict=True)))
+  assert_by_hand(binding)
+
+
 def test_a_channel_of_large_gamma_carries_more_flow(keras):
   binding = two_layers(keras, after=[keras.layers.BatchNormalization()])
   binding.write({"1/gamma": np.array([1.0, -3.0])})
@@ -197,3 +210,24 @@ def test_what_cannot_be_scored_is_refused(keras):
 
   with pytest.raises(ValueError, match=r"does not depend.*Return logits"):
     scores_of(bound(keras, keras.layers.Dense(3), Shares()))
+
+
+def test_a_weight_that_cannot_be_replaced_is_named(keras):
+  class Several(keras.layers.Layer):
+    def build(self, shape):
+      self.all = [self.add_weight(name="kernel", shape=(shape[-1], 3))]
+
+    def call(self, inputs):
+      return inputs @ self.all[0]
+
+  binding = bound(keras, keras.layers.Dense(3), Several(name="several"))
+  binding = tf_lottery.bind(binding.model, prunable=lambda weight: True)
+  with pytest.raises(ValueError, match=r"cannot replace several/.*Several"):
+    scores_of(binding)
+
+
+def test_weights_in_half_precision_are_scored_in_double(keras):
+  layers = keras.layers
+  binding = bound(keras, layers.Dense(3, dtype="bfloat16"), layers.Dense(1))
+  for scores in scores_of(binding).values():
+    np.testing.assert_allclose(scores.sum(), 1, rtol=1e-9)
