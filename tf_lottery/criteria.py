@@ -44,9 +44,6 @@ Criterion = Callable[
 MAX_BATCHES = 10
 
 
-# Criteria for trained weights.
-
-
 def magnitude(
   binding: Binding,
   mask: masks.Mask,
@@ -77,8 +74,7 @@ def movement(
   Args:
     binding: The binding of a model whose initial weights are known.
     mask: The mask that covers the weights to score.
-    batches: Not used.
-    seed: Not used.
+    batches: Not used; nor is `seed`.
 
   Returns:
     Weight key -> array of the weight's shape, at least 0.
@@ -175,9 +171,6 @@ def taylor(
     binding, weights, _first(batches, "taylor"), absolute=True
   )
   return {key: np.abs(weights[key]) * gradient[key] for key in mask}
-
-
-# Criteria for the untrained network.
 
 
 def snip(
@@ -318,9 +311,6 @@ def synflow(
 
   weights = _sparse(binding, mask)
   return linearized.synaptic_flow(binding, weights, inputs)
-
-
-# The criterion that knows nothing.
 
 
 def random(
