@@ -40,8 +40,7 @@ Criterion = Callable[
   [Binding, masks.Mask, Iterable[Any], int], dict[str, np.ndarray]
 ]
 
-# How many batches a criterion reads at most.
-MAX_BATCHES = 10
+MAX_BATCHES = 10  # How many batches a criterion reads at most.
 
 
 def magnitude(
@@ -74,7 +73,8 @@ def movement(
   Args:
     binding: The binding of a model whose initial weights are known.
     mask: The mask that covers the weights to score.
-    batches: Not used; nor is `seed`.
+    batches: Not used.
+    seed: Not used.
 
   Returns:
     Weight key -> array of the weight's shape, at least 0.
