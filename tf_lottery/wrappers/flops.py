@@ -170,6 +170,10 @@ class _Recording:
       for key, variable in self._weights.items()
       for replica in variables.replicas(variable)
     }
+    self._keys_of_shape: dict[tuple[int, ...], list[str]] = {}
+    for key, variable in self._weights.items():
+      shape = tuple(variable.shape)
+      self._keys_of_shape.setdefault(shape, []).append(key)
     self._values: dict[int, _Value] = {}
     self._numbers = itertools.count()
     self._operations: list[_Operation] = []
@@ -274,11 +278,12 @@ class _Recording:
     value = self._values.get(id(tensor))
     if value is not None and value.tensor() is tensor:
       return value
-    for key, variable in self._weights.items():
-      if (variable.shape, variable.dtype) == (tensor.shape, tensor.dtype):
-        values = variables.replicas(variable)[0].numpy()
-        if np.array_equal(values, tensor.numpy()):
-          return self._add(tensor, keys={key})
+    for key in self._keys_of_shape.get(tuple(tensor.shape), ()):
+      variable = variables.replicas(self._weights[key])[0]
+      if variable.dtype == tensor.dtype and np.array_equal(
+        variable.numpy(), tensor.numpy()
+      ):
+        return self._add(tensor, keys={key})
     return self._add(tensor)
 
 
