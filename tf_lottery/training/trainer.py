@@ -271,7 +271,8 @@ class Trainer:
   def flops(self, data: Data) -> Flops | None:
     """Counts the operations of a forward pass, once for all data.
 
-    Where examples vary in shape, those of the first one are counted.
+    Where examples vary in shape, those of the first one are counted; see
+    `tf_lottery.wrappers.flops`.
 
     Args:
       data: The examples; see `as_data`. The model computes the outputs of one.
