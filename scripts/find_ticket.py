@@ -109,7 +109,8 @@ def _print_round(round_: Round, run_dir: str) -> None:
   objective = Objective.from_declaration(directory.read_declaration())
   if not round_.level:
     print(rounds.table_header(objective))
-  print(rounds.table_row(round_, objective), flush=True)
+  dense = rounds.Round.read(directory.level(0))
+  print(rounds.table_row(round_, objective, dense), flush=True)
 
 
 def _value(result: tf_lottery.Search, round_: Round) -> float:

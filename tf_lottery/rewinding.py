@@ -4,11 +4,13 @@ import dataclasses
 import os
 import re
 from collections.abc import Mapping
+from typing import Any
 from typing import NotRequired
 from typing import TypedDict
 
 import numpy as np
 
+from tf_lottery.cost import Cost
 from tf_lottery.masks import Mask
 from tf_lottery.storage import schemas
 from tf_lottery.storage import tensor_files
@@ -20,6 +22,7 @@ class _Metadata(TypedDict):
   step: schemas.Count
   keys: NotRequired[list[str]]  # The first versions did not write the order.
   optimizer: schemas.Count | None
+  cost: NotRequired[schemas.Cost]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +86,14 @@ class Snapshot:
     optimizer: The optimizer's variables in their order, or `None` if they were
       not captured.
     mask: The mask that was held, where it changes in training; else `None`.
+    cost: The cost of the Round so far, in checkpoints; else `None`.
   """
 
   step: int
   weights: Mapping[str, np.ndarray]
   optimizer: tuple[np.ndarray, ...] | None = None
   mask: Mask | None = None
+  cost: Cost | None = None
 
   def without_random_states(self) -> dict[str, np.ndarray]:
     """Returns the weights that a ticket holds: all but the random states."""
@@ -109,11 +114,13 @@ class Snapshot:
       tensors[f"optimizer/{index}"] = array
     for key, kept in (self.mask or {}).items():
       tensors[f"mask/{key}"] = kept
-    metadata = {
+    metadata: dict[str, Any] = {
       "step": self.step,
       "keys": list(self.weights),
       "optimizer": None if self.optimizer is None else len(self.optimizer),
     }
+    if self.cost is not None:
+      metadata["cost"] = self.cost.to_json()
     tensor_files.write(path, "snapshot", tensors, metadata, durable=durable)
 
   @classmethod
@@ -152,6 +159,7 @@ class Snapshot:
       Mask({name.removeprefix("mask/"): tensors[name] for name in kept})
       if kept
       else None,
+      Cost.from_json(metadata["cost"]) if "cost" in metadata else None,
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import tf_lottery
 from tests import small
+from tf_lottery.cost import Cost
 from tf_lottery.experiments import controls
 from tf_lottery.experiments import gradual
 from tf_lottery.training import data
@@ -117,6 +118,42 @@ def test_it_resumes_bit_for_bit(keras, strategy, tmp_path, step):
     row["step"] for row in whole.history
   ]
   assert again.metrics == whole.metrics
+  assert again.cost == whole.cost
+  assert again.cost.steps == 20
+
+
+def test_its_cost_is_the_sum_over_its_masks(tmp_path):
+  search = small.search(tmp_path, levels=2)
+  found = gradual.densities(20, 0.25)
+  cost = controls.gradual(search, 2).cost
+  # Of Dense(8) and Dense(2) on 6 numbers; one mask for each stretch.
+  steps, kept, expected = 0, 64, 0
+  for step, density in [*found.items(), (20, 0.25)]:
+    expected += (step - steps) * 12 * 3 * 2 * kept
+    steps, kept = step, round(64 * density)
+  dense = 20 * 12 * 3 * 2 * 64
+  assert cost == Cost(20, 240, dense, expected)
+  assert expected < dense
+  assert search.rounds[0].cost == Cost(20, 240, dense, dense)
+  assert search.rounds[2].cost == Cost(20, 240, dense, dense / 4)
+
+
+def test_its_changes_learn_what_was_spent(tmp_path, monkeypatch):
+  search = small.search(tmp_path, levels=1)
+  spent = []
+
+  def change(mask, cost):
+    spent.append(cost)
+    return mask
+
+  changes = dict.fromkeys((4, 10), change)
+  monkeypatch.setattr(gradual, "_changes", lambda *_: changes)
+  controls.gradual(search, 1)
+  per_step = 12 * 3 * 2 * 64
+  assert spent == [
+    Cost(steps, 12 * steps, per_step * steps, per_step * steps)
+    for steps in (4, 10)
+  ]
 
 
 def test_it_resumes_where_only_the_record_is_missing(tmp_path):

@@ -289,7 +289,7 @@ def test_a_name_stands_for_one_ticket(found):
 def test_the_result_prints_a_table(found):
   lines = str(found).splitlines()
   assert lines[0].split()[:2] == ["level", "density"]
-  assert len(lines) == 1 + len(found.rounds) + 1
+  assert len(lines) == 1 + len(found.rounds) + 2
   assert "25.00%" in lines[3]
   if level := found.smallest_matching_level():
     assert f"The smallest matching ticket is Level {level}, " in lines[-1]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -5,6 +7,8 @@ import tensorflow as tf
 
 import tf_lottery
 from tests import small
+from tf_lottery.cost import Cost
+from tf_lottery.search import rounds
 from tf_lottery.search.protocol import Protocol
 from tf_lottery.storage import run_directory
 from tf_lottery.training import data
@@ -220,6 +224,59 @@ def test_a_round_of_before_there_were_starts_resumes_as_it_is(
   directory.write_metrics(directory.read_metrics()[1:])
   history, _ = run(trainer, directory)
   assert [row["step"] for row in history] == [5, 10, 15, 20]
+
+
+@pytest.mark.parametrize("step", [3, 8, 13, 18])
+def test_an_interrupted_round_costs_as_much(trainer, tmp_path, step):
+  run_dir = run_directory.RunDirectory(tmp_path)
+  run(trainer, run_dir.level(0), density=0.3)
+
+  def interrupt(snapshot):
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    run(trainer, run_dir.level(1), density=0.3, captures={step: interrupt})
+  run(trainer, run_dir.level(1), density=0.3)
+  whole, again = (rounds.Round.read(run_dir.level(i)).cost for i in (0, 1))
+  assert again == whole
+  dense = 20 * 12 * 3 * 2 * 64
+  assert whole == Cost(20, 240, dense, dense * round(0.3 * 64) / 64)
+
+
+def test_a_checkpoint_of_before_there_were_costs_leaves_flops_unknown(
+  trainer, directory
+):
+  def interrupt(snapshot):
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    run(trainer, directory, captures={18: interrupt})
+  checkpoint = tf_lottery.Snapshot.load(directory.checkpoint)
+  assert checkpoint.cost.steps == 16
+  dataclasses.replace(checkpoint, cost=None).save(directory.checkpoint)
+  run(trainer, directory)
+  assert rounds.Round.read(directory).cost == Cost(steps=20)
+
+
+def test_streams_cost_the_examples_that_they_gave(trainer, directory):
+  x, y = small.examples(50)
+  # Batches of 12, and the last of 2.
+  stream = tf.data.Dataset.from_tensor_slices((x, y)).batch(12)
+  protocol = Protocol(
+    train=data.as_data(stream),
+    validation=data.as_data(small.examples(40, 1)),
+    test=None,
+    batch_size=99,
+    evaluate_every=4,
+    seed=0,
+  )
+  mask = tf_lottery.Mask.ones(trainer.binding.shapes)
+  ticket = tf_lottery.Ticket(mask, trainer.initial.without_random_states())
+  round_, _ = protocol.train_round(
+    trainer, ticket, trainer.initial, range(10), directory
+  )
+  flops = 100 * 3 * 2 * 64
+  assert round_.cost == Cost(10, 100, flops, flops)
 
 
 def test_a_done_round_is_read_back(trainer, directory):

@@ -10,7 +10,9 @@ import tf_keras
 from hypothesis import strategies
 
 import tf_lottery
+from tests import runs
 from tests import small
+from tf_lottery.cost import Cost
 from tf_lottery.search import rounds
 from tf_lottery.storage import run_directory
 
@@ -159,13 +161,27 @@ def test_rows_line_up_with_the_header():
   objective = tf_lottery.Objective("accuracy", "max")
   metrics = {"val_accuracy": 0.5, "test_accuracy": 0.25}
   smallest = {"name": "fc/kernel", "density": 0.056}
-  tested = rounds.Round(3, 0.512, metrics, 12.3, 10, None, smallest)
-  untested = rounds.Round(0, 1.0, {"val_accuracy": 0.5}, 1.0, 10, None)
-  header, first, second = rounds.table([tested, untested], objective).split(
-    "\n"
+  half = Cost(5, 30, 50.0, 20.0)
+  tested = rounds.Round(3, 0.512, metrics, 12.3, 5, None, smallest, half)
+  untested = rounds.Round(
+    *(0, 1.0, {"val_accuracy": 0.5}, 1.0, 10, None),
+    cost=Cost(10, 60, 100.0, 100.0),
   )
+  table = rounds.table([untested, tested], objective)
+  header, second, first = table.split("\n")
+  assert max(map(len, table.split("\n"))) <= 100
   end = header.index("  smallest layer")
   assert first[end:] == "    5.60% fc/kernel"
   assert second[end:] == "  -"
-  assert first[:end].split() == ["3", "51.20%", "0.5000", "0.2500", "12.3"]
-  assert second.split()[3] == "-"
+  assert first[:end].split() == [
+    *("3", "51.20%", "0.5000", "0.2500", "0.50", "12.3")
+  ]
+  assert second.split()[3:5] == ["-", "1.00"]
+
+
+def test_costs_of_earlier_versions_are_told_in_steps(tmp_path):
+  runs.write_run(tmp_path, {"dense": [0.9], "ticket": [0.8, 0.7]})
+  levels = rounds.read_levels(run_directory.RunDirectory(tmp_path))
+  assert [round_.cost for round_ in levels] == [Cost(steps=30)] * 3
+  table = rounds.table(levels, tf_lottery.Objective("accuracy", "max"))
+  assert table.count(" 1.00 ") == 3

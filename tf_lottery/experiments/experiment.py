@@ -28,6 +28,8 @@ from tf_lottery.experiments.controls import BY_NAME
 from tf_lottery.experiments.controls import WITH_MODEL
 from tf_lottery.experiments.controls import WITH_WIDTH
 from tf_lottery.objective import Objective
+from tf_lottery.search import anytime
+from tf_lottery.search import methods
 from tf_lottery.storage import files
 from tf_lottery.storage import run_directory
 from tf_lottery.training.trainer import Trainer
@@ -37,7 +39,10 @@ CONTROLS = (*BY_NAME, *WITH_MODEL)
 CHOSEN = "chosen"
 
 # Fields that may grow later without making it another experiment.
-GROWING = ("controls", "control_levels", "reinits", "replicates", "retrain")
+GROWING = (
+  *("controls", "control_levels", "reinits", "replicates", "retrain"),
+  *("choose", "budget"),
+)
 # Fields that say what it is called, and by which rule it is judged.
 _BESIDE = ("name", "title", "tolerance")
 # What a declaration also has, for readers that do not import the functions.
@@ -79,6 +84,10 @@ class Experiment:
     batch_size: Defaults to `32`.
     schedule: The density of each Level after the dense one. Defaults to
       `geometric(10)`.
+    method: Defaults to `"iterative"`.
+    choose: `"all"` or `"bisect"`. With the second, or a budget, the Levels that
+      `control_levels="chosen"` stands for are trained in every replicate.
+    budget: In trainings of the dense network. It may grow later.
     criterion: Defaults to `"magnitude"`.
     scope: Defaults to the scope of `find_ticket`.
     pattern: Defaults to single weights.
@@ -135,6 +144,9 @@ class Experiment:
   search_steps: int | None = None
   batch_size: int = 32
   schedule: Sequence[float] = schedules.geometric(10)
+  method: str | methods.Method = "iterative"
+  choose: str = "all"
+  budget: float | None = None
   criterion: str | criteria.Criterion = "magnitude"
   scope: str | scopes.Scope | None = None
   pattern: str | patterns.Pattern | None = None
@@ -172,6 +184,7 @@ class Experiment:
       )
     self._check_numbers()
     self._check_controls()
+    self._check_method()
     rewinding.Step.parse(self.evaluate_every)
     rewinding.get(self.rewind)
     criteria.get(self.criterion)
@@ -242,7 +255,31 @@ class Experiment:
         )
       self.retrained(name)  # refuses what is out of range
 
+  def _check_method(self) -> None:
+    iterative = methods.iterative()
+    if self.budget is not None:
+      anytime.Within(self.budget)  # refuses what is out of range
+      if self.choose != "all" or self.method not in ("iterative", iterative):
+        raise ValueError(
+          "An experiment with a budget has no method and no choose: the search"
+          f" decides; got method={self.method} and choose={self.choose!r}."
+        )
+    elif methods.get(self.method) == iterative and self.choose == "all":
+      return
+    trained = {"fine_tune", "learning_rate_rewind"} & set(self.controls)
+    if trained:
+      raise ValueError(
+        "These controls go on from the training of the Level before, which only"
+        f" method=iterative() has: {', '.join(sorted(trained))}. Leave them"
+        " out."
+      )
+
   # What it is called.
+
+  @property
+  def trains_all(self) -> bool:
+    """Whether every Level is trained, in every replicate."""
+    return self.choose == "all" and self.budget is None
 
   @property
   def levels(self) -> int:
@@ -278,6 +315,8 @@ class Experiment:
       if field.name not in (*GROWING, *_BESIDE, "schedule")
       and getattr(self, field.name) != field.default
     }
+    if self.budget is not None:
+      own["budget"] = True  # it may grow
     if self.schedule[0] != schedules.geometric(1)[0]:
       own["schedule"] = self.schedule[0]
     text = json.dumps(own, sort_keys=True).encode()
@@ -286,6 +325,12 @@ class Experiment:
     return f"{slug[:60] or 'experiment'}-{digest}"
 
   # What it makes.
+
+  def search_arguments(self) -> dict[str, Any]:
+    """Returns how it searches, as arguments of `find_ticket`."""
+    if self.budget is not None:
+      return {"budget": self.budget}
+    return {"method": self.method, "choose": self.choose}
 
   def make(self, **more: Any) -> Any:
     """Returns the compiled model, from `model_args` and further arguments."""
@@ -360,7 +405,8 @@ class Experiment:
         there are none, the first ones stand for them.
     """
     chosen = tuple(chosen) or range(1, min(3, self.levels) + 1)
-    levels = [(level, "", 0) for level in range(self.levels + 1)]
+    trained = range(self.levels + 1) if self.trains_all else (0, *chosen)
+    levels = [(level, "", 0) for level in trained]
     return [*levels, *self.branches(chosen)]
 
   def retrained(self, name: str) -> "Experiment":
@@ -414,6 +460,8 @@ class Experiment:
       return True
     apart = (*GROWING, *_BESIDE, *_DERIVED, "schedule")
     mine = json.loads(json.dumps(self.to_json(strict=False)))
+    if (found.get("budget") is None) != (self.budget is None):
+      return False
     return all(
       found.get(name) == mine.get(name)
       for name in (found.keys() | mine.keys()) - set(apart)

@@ -2,10 +2,10 @@
 
 import functools
 import logging
-from typing import Any
 
 from tf_lottery import patterns
 from tf_lottery import rewinding
+from tf_lottery.cost import Cost
 from tf_lottery.masks import Mask
 from tf_lottery.search.loop import Search
 from tf_lottery.search.protocol import MaskChanges
@@ -129,13 +129,11 @@ def _changes(search: Search, density: float, steps: int) -> MaskChanges:
   nested = isinstance(search.pattern, patterns.NOfM)
   highest = search.schedule[0] if nested else 1.0
   return {
-    step: functools.partial(_prune, search, now)
+    step: functools.partial(_pruned, search, now)
     for step, now in densities(steps, density, highest).items()
   }
 
 
-def _prune(
-  search: Search, density: float, mask: Mask, spent: Any = None
-) -> Mask:
+def _pruned(search: Search, density: float, mask: Mask, spent: Cost) -> Mask:
   del spent
   return search.prune(None, mask, density)

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tf_lottery import cost
 from tf_lottery import wrappers
+from tf_lottery.cost import Cost
 from tf_lottery.masks import Mask
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.search.loop import Search
@@ -68,6 +70,7 @@ def gradual_tfmot(
     provenance = {**ticket.provenance, "control": "gradual_tfmot", "step": 0}
     directory.save(Ticket(mask, start, provenance), directory.ticket)
     directory.save(Snapshot(search.search_steps, final), directory.final)
+    recorder.spent = _cost(search)
     record = recorder.record(
       level=level,
       density=mask.density,
@@ -108,6 +111,15 @@ def _fit(
     every=protocol.evaluate_every,
     on_evaluation=record,
   )
+
+
+def _cost(search: Search) -> Cost:
+  """Returns what the training took; tfmot's masks skip no operation."""
+  steps = search.search_steps
+  flops = search.trainer.flops(search.protocol.train)
+  forward = 0.0 if flops is None else flops.forward()
+  examples = steps * search.protocol.batch_size
+  return cost.of_training(steps, examples, forward, forward)
 
 
 def _evaluate_by_keras(model: Any, data: Data) -> dict[str, float]:

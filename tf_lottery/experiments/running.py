@@ -13,6 +13,7 @@ import functools
 import logging
 import os
 import pathlib
+import statistics
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +29,6 @@ from tf_lottery.search import rounds
 from tf_lottery.search.finding import find_ticket
 from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
-from tf_lottery.storage.run_directory import RoundDirectory
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.storage.run_directory import replicate_directory
 from tf_lottery.training.data import ArrayData
@@ -74,6 +74,7 @@ def find(
     search_steps=experiment.search_steps,
     batch_size=experiment.batch_size,
     schedule=experiment.schedule,
+    **experiment.search_arguments(),
     criterion=experiment.criterion,
     pattern=experiment.pattern,
     scope=experiment.scope,
@@ -133,8 +134,27 @@ def run(
     chosen = chosen_levels(experiment, root)
     if writes:
       experiment.declare(home, chosen)
+    train_chosen(experiment, search, chosen)
     train_controls(experiment, replicate, search, chosen, on_round=on_round)
   return search
+
+
+def train_chosen(
+  experiment: Experiment, search: Search, chosen: tuple[int, ...]
+) -> None:
+  """Trains the chosen Levels to their ends, where a search left them out.
+
+  Each replicate chooses for itself which Levels it needs. To compare
+  replicates, all need the same ones.
+  """
+  if experiment.trains_all:
+    return
+  if not isinstance(experiment.control_levels, str):
+    chosen = tuple(experiment.control_levels)
+  for level in chosen:
+    trained = {round_.level: round_ for round_ in search.rounds}
+    if level not in trained or trained[level].stopped:
+      search.train_level(level)
 
 
 def check_controls(
@@ -246,16 +266,18 @@ def count_done(
   done = 0
   for replicate in range(experiment.replicates):
     directory = RunDirectory(run_dir(experiment, replicate, root), writes=False)
-    done += sum(_round(directory, *one).is_done for one in rounds_)
+    done += sum(_is_whole(directory, *one) for one in rounds_)
   return done, experiment.replicates * len(rounds_)
 
 
-def _round(
+def _is_whole(
   directory: RunDirectory, level: int, control: str, draw: int
-) -> RoundDirectory:
+) -> bool:
+  """Whether a Round is trained to its end."""
   if control:
-    return directory.control(level, control, draw)
-  return directory.level(level)
+    return directory.control(level, control, draw).is_done
+  round_ = directory.level(level)
+  return round_.is_done and not round_.read_record().get("stopped")
 
 
 def is_done(
@@ -270,11 +292,26 @@ def is_done(
   chosen = chosen_levels(experiment, root) if with_controls else ()
   if with_controls and experiment.control_levels == CHOSEN and not chosen:
     return False
+  if not experiment.trains_all and not _has_chosen(experiment, directory):
+    return False
+  wanted = experiment.rounds(chosen if with_controls else ())
   return all(
-    _round(directory, level, control, draw).is_done
-    for level, control, draw in experiment.rounds(chosen)
-    if with_controls or not control
+    _is_whole(directory, *one)
+    for one in wanted
+    if with_controls or not (one[1] or (one[0] and not experiment.trains_all))
   )
+
+
+def _has_chosen(experiment: Experiment, directory: RunDirectory) -> bool:
+  """Whether a search that leaves out Levels has come to its end."""
+  try:
+    outcome = directory.read_outcome()
+  except FileNotFoundError:
+    return False
+  budget = experiment.budget
+  if budget is None:
+    return outcome["choose"] in (experiment.choose, "all")
+  return (outcome["budget"] or 0.0) >= budget
 
 
 def run_dir(
@@ -355,13 +392,26 @@ def _found(experiment: Experiment, root: str | os.PathLike) -> list[_Levels]:
       objective = Objective.from_declaration(directory.read_declaration())
     except FileNotFoundError:
       continue
-    if len(levels) > experiment.levels:
+    if not experiment.trains_all:
+      if _has_chosen(experiment, directory):
+        found.append((levels, objective))
+    elif len(levels) > experiment.levels:
       found.append((levels[: experiment.levels + 1], objective))
   return found
 
 
 def _smallest_matching(experiment: Experiment, found: list[_Levels]) -> int:
-  """Chooses by the means over replicates, as one search chooses by values."""
+  """Chooses by the means over replicates, as one search chooses by values.
+
+  If each replicate has trained Levels of its own choice, it is the median of
+  what they have found.
+  """
+  if not experiment.trains_all:
+    smallest = [
+      rounds.smallest_matching_round(levels, objective, experiment.tolerance)
+      for levels, objective in found
+    ]
+    return statistics.median_low(round_.level for round_ in smallest)
   objective = found[0][1]
   name = f"val_{objective.name}"
   tolerance = experiment.tolerance

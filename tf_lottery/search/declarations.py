@@ -19,6 +19,7 @@ import numpy as np
 from tf_lottery import patterns
 from tf_lottery import scopes
 from tf_lottery import wrappers
+from tf_lottery.search import methods
 from tf_lottery.search.differences import differences
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.training.trainer import Trainer
@@ -28,6 +29,8 @@ if typing.TYPE_CHECKING:
 
 # Fields that early versions did not declare: their runs agree with any value.
 _DECLARED_LATER = ("direction",)
+# The methods that can go on to further Levels; the default is not declared.
+_DEEPENED = (None, "Iterative")
 # Where functions and classes of this library were when early versions
 # declared them.
 _MOVED = {
@@ -72,6 +75,8 @@ def of_search(search: "Search") -> dict[str, Any]:
   if search.pattern != patterns.unstructured():
     # Left out otherwise: runs from before there were patterns go on.
     declaration["pattern"] = plain(search.pattern)
+  if search.method != methods.iterative():
+    declaration["method"] = plain(search.method)
   return declaration
 
 
@@ -100,7 +105,9 @@ def declare(directory: RunDirectory, declaration: Mapping[str, Any]) -> None:
     directory.write_declaration(declaration)
     return
   before = _updated(found, declaration)
-  deepened = _deepened(before, declaration)
+  # Other methods draw all masks on the way to the last density.
+  is_iterative = declaration.get("method", {}).get("name") in _DEEPENED
+  deepened = _deepened(before, declaration) if is_iterative else {}
   before, declaration = before | deepened, {**declaration, **deepened}
   if lines := differences(before, declaration):
     raise ValueError(

@@ -18,7 +18,10 @@ from tf_lottery import schedules
 from tf_lottery import scopes
 from tf_lottery import wrappers
 from tf_lottery.objective import Objective
-from tf_lottery.objective import choose
+from tf_lottery.objective import choose as choose_objective
+from tf_lottery.search import anytime
+from tf_lottery.search import choosing
+from tf_lottery.search import methods
 from tf_lottery.search.loop import Search
 from tf_lottery.search.protocol import Protocol
 from tf_lottery.search.rounds import Round
@@ -42,6 +45,9 @@ def find_ticket(
   search_steps: int | None = None,
   batch_size: int = 32,
   schedule: Sequence[float] | None = None,
+  method: str | methods.Method | None = None,
+  choose: str | None = None,
+  budget: float | None = None,
   criterion: str | criteria.Criterion = "magnitude",
   scope: str | scopes.Scope | None = None,
   pattern: str | patterns.Pattern | None = None,
@@ -93,6 +99,18 @@ def find_ticket(
     schedule: The density of each Level after the dense one, in (0, 1] and
       falling. Defaults to `geometric(10)`: each Level prunes 20 % of the
       remaining weights.
+    method: Where the masks of the Levels come from: `iterative(...)`,
+      `gradual(...)`, `cycles(...)`, `early_bird(...)` or `at_init(...)`, also
+      by name. Defaults to `iterative()`.
+    choose: Which Levels are trained: `"all"`; or `"bisect"`, those that are
+      needed to find the smallest ticket that matches the dense network. The
+      second needs a method that draws masks without training the Levels.
+      Defaults to `"all"`.
+    budget: What the search may cost, in trainings of the dense network, at
+      least 2. Everything counts: the dense network, the search and the
+      trainings of tickets. It finds the smallest matching ticket that it can,
+      and decides about `method` and `choose` itself; see `anytime.Within`. The
+      same call with a larger budget goes on. Defaults to `None`.
     criterion: `"magnitude"`, `"random"` or a function; it gives each prunable
       weight a score. Defaults to `"magnitude"`.
     scope: Which weights compete with each other. Defaults to
@@ -176,6 +194,7 @@ def find_ticket(
     keep_optimizer=rewind.keep_optimizer,
     progress=sys.stderr.isatty() if progress is None else progress,
   )
+  method, chooses = _method(method, choose, budget)
   search = Search(
     trainer=trainer,
     initial=initial,
@@ -192,6 +211,8 @@ def find_ticket(
     else patterns.get(pattern),
     rewind=rewind,
     objective=_objective(objective, monitor, trainer, protocol.validation),
+    method=method,
+    choose=chooses,
     directory=_directory(run_dir, trainer),
   )
   return search.run(on_round or (lambda round_: None))
@@ -236,6 +257,29 @@ def _check_arguments(unknown: Mapping[str, Any], validation_data: Any) -> None:
       " find_ticket(make_model, (x[:n], y[:n]), validation_data=(x[n:], y[n:]),"
       " ...), in random order."
     )
+
+
+def _method(
+  method: str | methods.Method | None, choose: str | None, budget: float | None
+) -> tuple[methods.Method, choosing.Choose]:
+  """Returns the method, and what decides which Levels are trained."""
+  if budget is None:
+    method = methods.get("iterative" if method is None else method)
+    chooses = choosing.get("all" if choose is None else choose)
+    if chooses is choosing.bisect and method == methods.iterative():
+      raise ValueError(
+        'choose="bisect" leaves out Levels, and method=iterative() draws the'
+        " mask of a Level from the training of the Level before. Give"
+        " iterative(steps=...), another method, or a budget."
+      )
+    return method, chooses
+  if method is not None or choose is not None:
+    raise ValueError(
+      "A search with a budget decides about method and choose itself: leave"
+      f" them out, or the budget; got method={method}, choose={choose!r} and"
+      f" budget={budget}."
+    )
+  return anytime.Anytime(), anytime.Within(budget)
 
 
 def _search_length(search_steps: int | None, steps: int) -> int:
@@ -308,4 +352,4 @@ def _objective(
   # Keras builds its metrics when it first evaluates.
   reported = trainer.metric_names(validation)
   metrics = trainer.binding.generation.metrics(trainer.model)
-  return choose(objective, reported, metrics)
+  return choose_objective(objective, reported, metrics)

@@ -2,15 +2,19 @@
 
 import dataclasses
 import logging
-import pathlib
 from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
+from tf_lottery import cost
 from tf_lottery import scopes
+from tf_lottery.cost import Cost
 from tf_lottery.criteria import Criterion
 from tf_lottery.masks import Mask
 from tf_lottery.masks import nearly_empty
@@ -19,14 +23,22 @@ from tf_lottery.patterns import Pattern
 from tf_lottery.rewinding import Rewind
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.schedules import Schedule
+from tf_lottery.search import choosing
 from tf_lottery.search import declarations
+from tf_lottery.search import methods
+from tf_lottery.search import prices
+from tf_lottery.search.choosing import Choose
+from tf_lottery.search.methods import Method
+from tf_lottery.search.methods.stability import Stability
 from tf_lottery.search.protocol import MaskChanges
 from tf_lottery.search.protocol import Protocol
+from tf_lottery.search.protocol import Until
 from tf_lottery.search.rounds import Round
 from tf_lottery.search.rounds import choice
 from tf_lottery.search.rounds import smallest_matching_round
 from tf_lottery.search.rounds import table
 from tf_lottery.search.rounds import table_row
+from tf_lottery.search.starts import Starts
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.tickets import Ticket
 from tf_lottery.training.trainer import Trainer
@@ -43,7 +55,7 @@ class Search:
   its Rounds, and names the smallest ticket that matches.
 
   Attributes:
-    rounds: one `Round` for each Level, the dense one first.
+    rounds: one `Round` for each Level that is trained, the dense one first.
     objective: the validation metric by which tickets are chosen, with its
       direction.
     trainer: the compiled `Trainer`, which serves further trainings.
@@ -56,6 +68,8 @@ class Search:
     scope: which weights compete with each other.
     pattern: what is pruned together.
     rewind: where the Rounds after Level 0 start.
+    method: draws the masks of the Levels.
+    choose: decides which Levels are trained.
     directory: the run directory, where every Round is kept.
   """
 
@@ -71,18 +85,24 @@ class Search:
   rewind: Rewind
   objective: Objective
   directory: RunDirectory
+  method: Method = dataclasses.field(default_factory=methods.iterative)
+  choose: Choose = choosing.train_all
   rounds: Sequence[Round] = ()
 
   def __post_init__(self):
-    # In a cluster only the chief writes, and the others must not read too
-    # soon: the snapshots that the next Round needs stay in memory.
-    self._recent: dict[pathlib.Path, Snapshot] = {}
+    self._starts = Starts(
+      self.initial, self.rewind, self.protocol.steps_per_epoch, self.directory
+    )
+    self._drawn: dict[int, Ticket] = {}
+    self._on_round: Callable[[Round], None] = lambda round_: None
     self._check()
 
   # The search.
 
   def run(self, on_round: Callable[[Round], None]) -> "Search":
-    """Trains, scores, selects and rewinds, Level after Level.
+    """Trains the dense network, draws tickets and trains them.
+
+    The method draws the tickets, and `choose` decides which are trained.
 
     Args:
       on_round: called with each Round, also with those that are read back.
@@ -91,27 +111,183 @@ class Search:
       This search.
     """
     self.rounds = ()
+    self._on_round = on_round
     with self.directory.locked():
       declarations.declare(self.directory, declarations.of_search(self))
-      mask = Mask.ones(self.trainer.binding.shapes)
-      for level, density in enumerate((1.0, *self.schedule)):
-        if level:
-          mask = self._next_mask(level, mask, density)
-        round_ = self._train_level(level, mask)
-        self.rounds = (*self.rounds, round_)
-        _log.info("%s", table_row(round_, self.objective))
-        on_round(round_)
+      self.train_level(0)
+      self.choose(self)
+      self.directory.write_outcome(self._outcome())
     return self
 
-  def _next_mask(self, level: int, mask: Mask, density: float) -> Mask:
-    """Prunes the weights as they are at the end of the Level before."""
-    done = self.directory.level(level).ticket
-    if done.is_file():
-      return Ticket.load(done).mask
-    pruned = self.prune(self.trained(level - 1), mask, density)
-    if warning := nearly_empty(pruned, self.prunable):
+  def _outcome(self) -> dict[str, Any]:
+    """What a reader of the run directory wants to know first."""
+    return {
+      **choosing.describe(self.choose),
+      "level": self.smallest_matching_level(),
+      "trained": [round_.level for round_ in self.rounds],
+      "price": {name: cost.to_json() for name, cost in self.price().items()},
+    }
+
+  def train_level(self, level: int, until: Until | None = None) -> Round:
+    """Trains the ticket of a Level, which is drawn if it is not yet.
+
+    Args:
+      level: the Level; 0 is the dense network.
+      until: may stop the Round early; see `Protocol.train_round`. A Round that
+        was stopped goes on when it is asked for without this.
+    """
+    drawn = self.draw(level)
+    start = self._starts.of_level(level, self.rewind)
+    weights = start.without_random_states()
+    round_, final = self.protocol.train_round(
+      self.trainer,
+      Ticket(drawn.mask, weights, drawn.provenance),
+      start,
+      self._starts.span(level, self.search_steps, self.rewind),
+      self.directory.level(level),
+      captures=None if level else self._starts.captures(),
+      until=until,
+    )
+    self._starts.remember(round_, final)
+    others = [other for other in self.rounds if other.level != level]
+    self.rounds = tuple(sorted([*others, round_], key=lambda r: r.level))
+    _log.info("%s", table_row(round_, self.objective, self.rounds[0]))
+    self._on_round(round_)
+    return round_
+
+  # What methods ask.
+
+  def draw(self, level: int) -> Ticket:
+    """The ticket of a Level, drawn by the method if it is not yet."""
+    if (ticket := self.drawn(level)) is None:
+      self.method.draw(self, level)
+      ticket = self.drawn(level)
+    if ticket is None:
+      raise RuntimeError(f"{self.method} drew no ticket of Level {level}.")
+    return ticket
+
+  def drawn(self, level: int) -> Ticket | None:
+    """The ticket of a Level; `None` if it is not drawn yet."""
+    if not level:
+      start = self._starts.of_level(0, self.rewind).without_random_states()
+      mask = Mask.ones(self.trainer.binding.shapes)
+      return Ticket(mask, start, self._provenance(0))
+    if level in self._drawn:
+      return self._drawn[level]
+    path = self.directory.level(level).ticket
+    return Ticket.load(path) if path.is_file() else None
+
+  def keep(self, level: int, mask: Mask, spent: Cost, number: int) -> None:
+    """Keeps the ticket of a Level that the method has drawn.
+
+    Args:
+      level: the Level, from 1 on.
+      mask: what it keeps.
+      spent: all training that was needed to draw it.
+      number: the number of the search's training that drew it.
+    """
+    if warning := nearly_empty(mask, self.prunable):
       _log.warning("Level %d: %s", level, warning)
-    return pruned
+    provenance = {
+      **self._provenance(level),
+      "step": self._starts.span(level, self.search_steps, self.rewind).start,
+      "search_cost": spent.to_json(),
+      "search": number,
+    }
+    start = self._starts.of_level(level, self.rewind).without_random_states()
+    ticket = Ticket(mask, start, provenance)
+    directory = self.directory.level(level)
+    directory.save(ticket, directory.ticket)
+    if not directory.writes:
+      self._drawn[level] = ticket
+
+  def supersede(self, level: int, name: str, draw: int) -> None:
+    """Sets the training of a Level aside, because its ticket is drawn again.
+
+    Args:
+      level: the Level, from 1 on.
+      name: the name of its directory, as a control has it.
+      draw: the number of the draw, as a control has it.
+    """
+    self.rounds = tuple(r for r in self.rounds if r.level != level)
+    self.directory.level(level).move(self.directory.control(level, name, draw))
+
+  def spent_on(self, level: int) -> Cost:
+    """What it cost to draw the ticket of a Level; nothing for the dense one."""
+    ticket = self.drawn(level)
+    spent = ticket.provenance.get("search_cost") if ticket else None
+    return Cost.from_json(spent or {})
+
+  def train_search(
+    self,
+    number: int,
+    mask: Mask,
+    steps: int,
+    *,
+    start: Snapshot | None = None,
+    changes: MaskChanges | None = None,
+    evaluations: Collection[int] = (),
+    stability: Stability | None = None,
+  ) -> tuple[Round, Snapshot]:
+    """Trains for the search itself; once, as every Round.
+
+    Args:
+      number: numbers these trainings, from 1.
+      mask: the mask at the beginning.
+      steps: optimizer updates.
+      start: the weights to start from. Defaults to those of the rewind.
+      changes: how the mask changes: step, counted from the start of this
+        training -> function; see `Protocol.train_round`.
+      evaluations: the steps, counted likewise, at which it is evaluated besides
+        the last one.
+      stability: ends the training when a mask has stopped changing; it decides
+        about evaluations.
+
+    Returns:
+      The Round, and the weights at its end.
+    """
+    start = start or self.start()
+    begin = self._starts.span(1, self.steps, self.rewind).start
+    protocol = dataclasses.replace(self.protocol, test=None)
+    if stability:
+      evaluations = range(stability.every, steps, stability.every)
+    round_, final = protocol.train_round(
+      self.trainer,
+      Ticket(mask, start.without_random_states(), {"search": number}),
+      start,
+      range(begin, begin + steps),
+      self.directory.search(number),
+      changes={begin + step: now for step, now in (changes or {}).items()},
+      evaluations={begin + step for step in evaluations},
+      observe=stability.observe if stability else None,
+      until=stability.is_reached if stability else None,
+    )
+    return round_, final or Snapshot.load(round_.directory.final)
+
+  def record_scoring(self, mask: Mask, spent: Cost, seconds: float) -> None:
+    """Records scores of the untrained network, as the search's only Round."""
+    directory = self.directory.search(1)
+    record = {
+      "level": 0,
+      "density": mask.density,
+      "metrics": {},
+      "seconds": seconds,
+      "steps": 0,
+      "cost": spent.to_json(),
+    }
+    directory.finish(record)
+
+  def start(self) -> Snapshot:
+    """The snapshot from which tickets and the search's own trainings start."""
+    return self._starts.of_level(1, self.rewind)
+
+  def _provenance(self, level: int) -> dict[str, Any]:
+    return {
+      "level": level,
+      "seed": self.protocol.seed,
+      "weights": [weight.name for weight in self.trainer.binding.report],
+      "versions": declarations.versions(),
+    }
 
   def prune(
     self, snapshot: Snapshot | None, mask: Mask, density: float
@@ -127,84 +303,48 @@ class Search:
     Returns:
       A subset of `mask`.
     """
-    binding = self.trainer.binding
+    scores, _ = self.score(snapshot, mask, self.criterion)
+    return self.select(scores, mask, density)
+
+  def score(
+    self, snapshot: Snapshot | None, mask: Mask, criterion: Criterion
+  ) -> tuple[dict[str, np.ndarray], Cost]:
+    """Scores weights by a criterion.
+
+    Args:
+      snapshot: the weights to score; `None` for those that the trainer's model
+        has now.
+      mask: what is kept now.
+      criterion: gives the scores.
+
+    Returns:
+      The scores; and what they cost, where the criterion reads data.
+    """
+    binding, protocol = self.trainer.binding, self.protocol
     if snapshot is not None:
       binding.write(snapshot.weights)
     # A trainer may serve several searches, each from weights of its own.
     binding.give_initial(self.initial.weights)
-    batches = self.protocol.train.batches(self.protocol.batch_size)
-    scores = self.criterion(binding, mask, batches, self.protocol.seed)
+    read: list[int] = []
+
+    def batches() -> Iterator[Any]:
+      for batch in protocol.train.batches(protocol.batch_size, protocol.seed):
+        read.append(len(tf.nest.flatten(batch)[0]))
+        yield batch
+
+    scores = criterion(binding, mask, batches(), protocol.seed)
+    counted = self.trainer.flops(protocol.train)
+    forward = counted.forward() if counted else 0.0
+    sparse = counted.forward(mask) if counted else 0.0
+    return scores, cost.of_training(0, sum(read), forward, sparse)
+
+  def select(
+    self, scores: Mapping[str, np.ndarray], mask: Mask, density: float
+  ) -> Mask:
+    """Selects what to keep by scores, in the search's scope and pattern."""
     return scopes.select(
       scores, mask, density, self.scope, self.prunable, self.pattern
     )
-
-  def _train_level(self, level: int, mask: Mask) -> Round:
-    """Rewinds to the start of a Level, and trains it under its mask."""
-    start = self._start(level, self.rewind)
-    provenance = {
-      "level": level,
-      "seed": self.protocol.seed,
-      "weights": [weight.name for weight in self.trainer.binding.report],
-      "versions": declarations.versions(),
-    }
-    round_, final = self.protocol.train_round(
-      self.trainer,
-      Ticket(mask, start.without_random_states(), provenance),
-      start,
-      self._span(level, self.search_steps, self.rewind),
-      self.directory.level(level),
-      captures=None if level else self._captures(),
-    )
-    return self._remember(round_, final)
-
-  def _remember(self, round_: Round, final: Snapshot | None) -> Round:
-    """Keeps the weights of the last Round in memory, and no others."""
-    rewind = self.directory.rewind
-    self._recent = {k: v for k, v in self._recent.items() if k == rewind}
-    if final is not None:
-      self._recent[round_.directory.path] = final
-    return round_
-
-  # Where Rounds start and end.
-
-  def _start(self, level: int, rewind: Rewind) -> Snapshot:
-    """Returns the snapshot from which a Level starts."""
-    step = self._step_of(rewind)
-    if not level or step == 0:
-      return self.initial
-    start = self._rewind_snapshot() if step else self.trained(level - 1)
-    if rewind.keep_optimizer:
-      return start
-    return dataclasses.replace(start, optimizer=None)
-
-  def _span(self, level: int, steps: int, rewind: Rewind) -> range:
-    """The optimizer updates of a Level's training."""
-    if not level:
-      return range(steps)
-    return rewind.span(steps, self.protocol.steps_per_epoch)
-
-  def _captures(self):
-    """Level 0 keeps the snapshot of the step to which the others rewind."""
-
-    def keep(snapshot: Snapshot) -> None:
-      self._recent[self.directory.rewind] = snapshot
-      if self.directory.writes:
-        snapshot.save(self.directory.rewind)
-
-    step = self._step_of(self.rewind)
-    return {step: keep} if step else None
-
-  def _step_of(self, rewind: Rewind) -> int | None:
-    """Returns the step whose weights are restored; None for trained weights."""
-    if rewind.weights is None:
-      return None
-    return rewind.weights.iterations(self.protocol.steps_per_epoch)
-
-  def _rewind_snapshot(self) -> Snapshot:
-    if not self._step_of(self.rewind):
-      return self.initial
-    path = self.directory.rewind
-    return self._recent.get(path) or Snapshot.load(path)
 
   def _check(self) -> None:
     """Refuses what cannot be searched, before anything is trained."""
@@ -217,7 +357,8 @@ class Search:
     flat = {key: np.zeros(shape) for key, shape in full.shapes.items()}
     density = self.schedule[0]
     scopes.select(flat, full, density, self.scope, self.prunable, self.pattern)
-    self._span(1, self.search_steps, self.rewind)
+    self._starts.span(1, self.search_steps, self.rewind)
+    self.method.check(self)
 
   # What was found, and what controls ask.
 
@@ -258,6 +399,18 @@ class Search:
   def _smallest_matching(self, tolerance: float | None) -> Round:
     return smallest_matching_round(self.rounds, self.objective, tolerance)
 
+  def price(self) -> prices.Price:
+    """What was spent so far, on the search and on each other part.
+
+    The parts are those of `prices.price`, for the Level of
+    `smallest_matching_level()`. In units of the dense network's training:
+
+        price["search"].trainings(price["dense"])
+    """
+    level = self.smallest_matching_level()
+    iterative = self.method == methods.iterative()
+    return prices.price(self.directory, level, iterative)
+
   def model(self, level: int | None = None) -> Any:
     """Builds a model with the trained sparse network of a Level.
 
@@ -269,7 +422,19 @@ class Search:
       It holds the mask: `fit()` trains it on, and the exports take it.
     """
     level = self.smallest_matching_level() if level is None else level
-    return self.rounds[level].restore(self.trainer.make_model())
+    return self.round(level).restore(self.trainer.make_model())
+
+  def round(self, level: int) -> Round:
+    """The Round of a Level.
+
+    Raises:
+      ValueError: there is no such Level, or it is not trained.
+    """
+    for round_ in self.rounds:
+      if round_.level == level:
+        return round_
+    trained = ", ".join(str(round_.level) for round_ in self.rounds)
+    raise ValueError(f"Levels {trained} are trained; got Level {level}.")
 
   def ticket(self, level: int) -> Ticket:
     """The ticket of a pruned Level.
@@ -277,27 +442,19 @@ class Search:
     Raises:
       ValueError: there is no such Level, or it is the dense one.
     """
-    if not 0 < level < len(self.rounds):
+    if level < 1:
       raise ValueError(
-        f"Controls belong to pruned Levels, 1 to {len(self.rounds) - 1}; got"
-        f" Level {level}."
+        f"Controls belong to pruned Levels, from 1 on; got Level {level}."
       )
-    return self.rounds[level].ticket
+    return self.round(level).ticket
 
   def trained(self, level: int) -> Snapshot:
     """The weights at the end of a Level's training."""
-    directory = self.directory.level(level)
-    return self._recent.get(directory.path) or Snapshot.load(directory.final)
+    return self._starts.trained(level)
 
   def dense_start(self) -> Mapping[str, np.ndarray]:
-    """The dense network's weights where Rounds start.
-
-    These are the weights of initialisation or of step k. If Rounds continue
-    from trained weights, these are the weights at the end of Level 0.
-    """
-    if self.rewind.weights is not None:
-      return self._rewind_snapshot().weights
-    return self.trained(0).weights
+    """The dense network's weights where Rounds start; see `Starts.dense`."""
+    return self._starts.dense()
 
   def train(
     self,
@@ -322,15 +479,15 @@ class Search:
     """
     if steps is not None and steps < 1:
       raise ValueError(f"steps must be at least 1, got {steps}.")
-    rewind = self._allowed(rewind or self.rewind)
+    rewind = self._starts.check(rewind or self.rewind)
     level = ticket.provenance.get("level", 0)
-    span = self._span(level, self.steps, rewind)
+    span = self._starts.span(level, self.steps, rewind)
     if steps is not None:
       span = range(span.start, span.start + steps)
-    start = self._start(level, rewind)
+    start = self._starts.of_level(level, rewind)
     directory = self.directory.named(name)
     with self.directory.locked():
-      return self._remember(
+      return self._starts.remember(
         *self.protocol.train_round(self.trainer, ticket, start, span, directory)
       )
 
@@ -360,7 +517,7 @@ class Search:
       changes: how the mask changes in training; see `Protocol.train_round`.
       density: the density to record. Defaults to the mask's.
     """
-    rewind = self._allowed(rewind or self.rewind)
+    rewind = self._starts.check(rewind or self.rewind)
     level = ticket.provenance["level"]
     name = ticket.provenance["control"]
     done = self.find_control(level, name, draw)
@@ -372,12 +529,12 @@ class Search:
       )
       return done
     with self.directory.locked():
-      return self._remember(
+      return self._starts.remember(
         *(protocol or self.protocol).train_round(
           trainer or self.trainer,
           ticket,
-          trainer.initial if trainer else self._start(level, rewind),
-          self._span(level, steps or self.search_steps, rewind),
+          trainer.initial if trainer else self._starts.of_level(level, rewind),
+          self._starts.span(level, steps or self.search_steps, rewind),
           self.directory.control(level, name, draw),
           changes=changes,
           density=density,
@@ -404,20 +561,6 @@ class Search:
     directory = self.directory.control(level, name, draw)
     return Round.read(directory) if directory.is_done else None
 
-  def _allowed(self, rewind: Rewind) -> Rewind:
-    """Refuses a rewind to what this search did not keep."""
-    if self._step_of(rewind) not in (None, 0, self._step_of(self.rewind)):
-      raise ValueError(
-        f"This search has no weights of step {rewind.weights}: it rewinds to"
-        f" {self.rewind.weights}. Rewind to initialisation or to that step."
-      )
-    if rewind.keep_optimizer and not self.rewind.keep_optimizer:
-      raise ValueError(
-        "This search kept no optimizer variables, so keep_optimizer=True cannot"
-        " restore them. Search with keep_optimizer=True, or leave it out."
-      )
-    return rewind
-
   def __repr__(self) -> str:
     facts = [f"{len(self.rounds)} of {1 + len(self.schedule)} Levels done"]
     if self.rounds:
@@ -440,4 +583,7 @@ class Search:
     lines = [table(self.rounds, self.objective)]
     if self.rounds:
       lines.append(choice(self.rounds, self.objective))
+      lines.append(choosing.untrained(self))
+      lines.append(prices.in_words(self.price()))
+    lines = [line for line in lines if line]
     return "\n".join(lines)

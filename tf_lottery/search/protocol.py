@@ -1,23 +1,26 @@
 """How a Round is trained: under a mask, recorded on the way, resumable."""
 
 import dataclasses
-import functools
 import logging
-import math
 import time
 from collections.abc import Callable
 from collections.abc import Collection
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import tqdm
 
+from tf_lottery.cost import Cost
 from tf_lottery.masks import Mask
 from tf_lottery.rewinding import Snapshot
-from tf_lottery.search.divergence import Watch
 from tf_lottery.search.recorder import Recorder
+from tf_lottery.search.round_training import Captures
+from tf_lottery.search.round_training import MaskChanges
+from tf_lottery.search.round_training import Observe
+from tf_lottery.search.round_training import RoundTraining
+from tf_lottery.search.round_training import Until
+from tf_lottery.search.round_training import is_lowest
 from tf_lottery.search.rounds import Round
 from tf_lottery.storage.files import FileFormatError
 from tf_lottery.storage.run_directory import RoundDirectory
@@ -28,11 +31,6 @@ from tf_lottery.training.trainer import Trainer
 
 _log = logging.getLogger("tf_lottery")
 
-# Step -> what to do with the snapshot of that step.
-Captures = Mapping[int, Callable[[Snapshot], None]]
-# Step -> what the mask becomes, given the mask that is held at that step. The
-# function finds the weights of that step on the trainer's model.
-MaskChanges = Mapping[int, Callable[[Mask], Mask]]
 # Data -> the metrics on it, by name.
 Evaluate = Callable[[Data], Mapping[str, float]]
 
@@ -77,18 +75,21 @@ class Protocol:
     *,
     captures: Captures | None = None,
     changes: MaskChanges | None = None,
+    evaluations: Collection[int] | None = None,
+    observe: Observe | None = None,
+    until: Until | None = None,
     density: float | None = None,
   ) -> tuple[Round, Snapshot | None]:
     """Trains one Round, or reads it back when it is done already.
 
     A Round that was interrupted goes on from its last checkpoint, which is
-    written at the end of each epoch.
+    written at the end of each epoch. So does a Round that `until` stopped, when
+    it is asked for again without it.
 
     With `changes`, the mask changes within the training, between two stretches
     of the trainer's one compiled program. The slots of the optimizer stay as
     they are: those of pruned weights fade, and move nothing. The Round is about
-    its last mask, which its ticket has at the end. So it is evaluated only from
-    the last change on.
+    its last mask, which its ticket has at the end.
 
     Args:
       trainer: trains it.
@@ -102,6 +103,12 @@ class Protocol:
       changes: steps after the start at which the mask changes, and how. A
         capture, an evaluation or a checkpoint of such a step comes after the
         change.
+      evaluations: the steps of evaluations; the last step always has one.
+        Defaults to each `evaluate_every`, from the last change on.
+      observe: adds metrics to each evaluation, such as how far a mask has
+        moved. It is also called before the first step, and after a resumption,
+        with the weights as they are then; what it returns there is dropped.
+      until: is asked after each evaluation, and stops the Round there.
       density: the density to record. Defaults to the mask's.
 
     Returns:
@@ -119,25 +126,40 @@ class Protocol:
     captures, changes = captures or {}, changes or {}
     _keep_ticket(ticket, directory, changes)
     if directory.is_done:
-      return _read_done(directory, span), None
+      round_ = _read_done(directory, span)
+      if until or not round_.stopped:
+        return round_, None
     snapshot, step = _beginning(ticket, before, span, directory)
     mask = ticket.mask if snapshot.mask is None else snapshot.mask
     trainer.restore(snapshot, mask, step)
-    with Recorder(directory, step, ticket.density) as recorder:
-      if step == span.start and not recorder.history and not changes:
+    # Earlier versions did not write the cost into checkpoints.
+    spent = snapshot.cost or Cost(steps=step - span.start)
+    with Recorder(directory, step, ticket.density, spent) as recorder:
+      begins = step == span.start and not recorder.history
+      if begins and not changes and evaluations is None:
         self._evaluate_start(trainer, step, recorder)
         # Random states and statistics that an evaluation may have changed.
         trainer.binding.write(_not_in(mask, snapshot.weights))
-      watch = Watch(
+      training = RoundTraining(
+        protocol=self,
         trainer=trainer,
         ticket=ticket,
         span=span,
         directory=directory,
         recorder=recorder,
+        captures=captures,
+        changes=changes,
+        evaluations=evaluations,
+        observe=observe,
+        until=until,
       )
-      self._run(step, watch, captures, changes)
+      end = training.run(step)
     trainer.binding.check_held()
-    final = trainer.capture(span.stop, optimizer=self.keep_optimizer)
+    stopped = end < span.stop
+    if stopped:
+      checkpoint = training.checkpoint(end)
+      directory.save(checkpoint, directory.checkpoint, durable=False)
+    final = trainer.capture(end, optimizer=self.keep_optimizer)
     directory.save(final, directory.final)
     if changes:
       ticket = dataclasses.replace(ticket, mask=trainer.binding.mask)
@@ -146,8 +168,10 @@ class Protocol:
       level=ticket.provenance.get("level", 0),
       density=ticket.density if density is None else density,
       start=span.start,
-      steps=len(span),
+      steps=end - span.start,
       seed=self.seed,
+      **({"stopped": True} if stopped else {}),
+      **_search_cost(ticket),
       smallest_layer=_smallest_layer(trainer, ticket),
     )
     directory.finish(record)
@@ -158,79 +182,9 @@ class Protocol:
   ) -> None:
     """Validates and tests the start weights under the mask, untrained."""
     began = time.perf_counter()
-    row = self._validated(trainer.evaluate) | self._tested(trainer.evaluate)
+    row = self.validated(trainer.evaluate) | self.tested(trainer.evaluate)
     recorder.seconds += time.perf_counter() - began
     recorder.add({"step": step, **row})
-
-  def _run(
-    self,
-    step: int,
-    watch: Watch,
-    captures: Captures,
-    changes: MaskChanges,
-  ) -> None:
-    """Trains from a step to the end of the Round.
-
-    Reports use two test results: at the end, and at the lowest validation
-    loss. Which step has the lowest loss is known only later, so its weights are
-    kept, and are tested when the epoch ends. To test at each new lowest loss
-    would take about as long as all validations together.
-    """
-    trainer, span = watch.trainer, watch.span
-    directory, recorder = watch.directory, watch.recorder
-    early = None  # the step of the lowest loss and its weights, until tested
-    capture = functools.partial(trainer.capture, mask=bool(changes))
-    changed = max(changes, default=span.start)
-    with self._bar(span, step, directory) as bar:
-      for until in self._stops(step, span, [*captures, *changes]):
-        began = time.perf_counter()
-        loss = trainer.train(
-          self.train, step, until, batch_size=self.batch_size, seed=self.seed
-        )
-        bar.update(until - step)
-        watch.loss(loss, range(step, until))
-        step, last = until, until == span.stop
-        if step in changes:
-          trainer.binding.hold(changes[step](trainer.binding.mask))
-        if step in captures:
-          captures[step](capture(step, optimizer=self.keep_optimizer))
-        row = {"step": step, "loss": loss}
-        due = step % self.evaluate_every == 0 and step >= changed
-        evaluates = last or due
-        epoch_ends = last or step % self.steps_per_epoch == 0
-        if evaluates:
-          row |= self._validated(trainer.evaluate)
-          lowest = _is_lowest(row, recorder.history)
-          if last or (lowest and epoch_ends):
-            row |= self._tested(trainer.evaluate)
-          if lowest:
-            early = None if epoch_ends else (step, trainer.binding.read())
-        recorder.seconds += time.perf_counter() - began
-        if evaluates:
-          recorder.add(row)
-        if epoch_ends and early:
-          self._test_early_stop(trainer, recorder, *early)
-          early = None
-        if epoch_ends and not last:
-          checkpoint = capture(step, optimizer=True)
-          directory.save(checkpoint, directory.checkpoint, durable=False)
-    watch.end()
-
-  def _test_early_stop(
-    self,
-    trainer: Trainer,
-    recorder: Recorder,
-    step: int,
-    weights: Mapping[str, np.ndarray],
-  ) -> None:
-    """Tests earlier weights, then restores the current weights."""
-    began = time.perf_counter()
-    now = trainer.binding.read()
-    trainer.binding.write(weights)
-    metrics = self._tested(trainer.evaluate)
-    trainer.binding.write(now)
-    recorder.seconds += time.perf_counter() - began
-    recorder.amend(step, metrics)
 
   def evaluate(
     self,
@@ -248,60 +202,32 @@ class Protocol:
       history: the rows before.
       last: whether training is at its end.
     """
-    row = self._validated(evaluate)
-    if last or _is_lowest(row, history):
-      row |= self._tested(evaluate)
+    row = self.validated(evaluate)
+    if last or is_lowest(row, history):
+      row |= self.tested(evaluate)
     return row
 
-  def _validated(self, evaluate: Evaluate) -> dict[str, float]:
+  def validated(self, evaluate: Evaluate) -> dict[str, float]:
+    """Returns the metrics on the validation data, as `val_...`."""
     return _prefixed("val_", evaluate(self.validation))
 
-  def _tested(self, evaluate: Evaluate) -> dict[str, float]:
+  def tested(self, evaluate: Evaluate) -> dict[str, float]:
+    """Returns the metrics on the test data, as `test_...`, if there are any."""
     return {} if self.test is None else _prefixed("test_", evaluate(self.test))
 
-  def _stops(
-    self, step: int, span: range, others: Collection[int]
-  ) -> Iterator[int]:
-    """Yields where training pauses: evaluations, ends of epochs, and others."""
-    while step < span.stop:
-      step = min(
-        span.stop,
-        *(
-          step - step % every + every
-          for every in (self.evaluate_every, self.steps_per_epoch)
-        ),
-        *(at for at in others if at > step),
-      )
-      yield step
 
-  def _bar(self, span: range, step: int, directory: RoundDirectory):
-    return tqdm.tqdm(
-      total=len(span),
-      initial=step - span.start,
-      desc=directory.path.name,
-      unit="it",
-      leave=False,
-      disable=not self.progress,
-    )
+def _search_cost(ticket: Ticket) -> dict[str, Any]:
+  """What it cost to draw the ticket of a Level, if that is known."""
+  provenance = ticket.provenance
+  if "search_cost" not in provenance or "control" in provenance:
+    return {}
+  return {"search_cost": provenance["search_cost"]}
 
 
 def _smallest_layer(trainer: Trainer, ticket: Ticket) -> SmallestLayer:
   row = min(ticket.mask.table(), key=lambda row: row.density)
   name = trainer.binding.report[row.key].name
   return {"name": name, "density": row.density}
-
-
-def _is_lowest(
-  row: Mapping[str, float], history: Sequence[Mapping[str, float]]
-) -> bool:
-  """Whether the validation loss of a row is below that of all rows before.
-
-  The row of the start weights has no training loss, and does not count: the
-  early stop is a step of training.
-  """
-  losses = [r["val_loss"] for r in history if "loss" in r]
-  finite = [loss for loss in losses if not math.isnan(loss)]
-  return row["val_loss"] < min(finite, default=math.inf)
 
 
 def _not_in(
@@ -338,6 +264,8 @@ def _read_done(directory: RoundDirectory, span: range) -> Round:
   record = directory.read_record()
   start = record.get("start", span.start)
   found = range(start, start + record["steps"])
+  if record.get("stopped"):
+    found = range(start, start + len(span))  # as far as it is
   if found != span:
     raise ValueError(
       f"{directory.path} holds a training of steps {found.start} to"

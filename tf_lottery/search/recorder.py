@@ -9,8 +9,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_lottery.cost import Cost
 from tf_lottery.search import declarations
 from tf_lottery.storage.run_directory import RoundDirectory
+
+_NOTHING = Cost()
 
 
 class Recorder:
@@ -23,12 +26,22 @@ class Recorder:
     density: the density of the Round, a hyperparameter in TensorBoard where
       that is installed.
 
+    spent: the cost of the Round up to this step.
+
   Attributes:
     history: the rows so far, with those before the checkpoint.
     seconds: the time of training and evaluation so far.
+    spent: the cost so far.
   """
 
-  def __init__(self, directory: RoundDirectory, step: int, density: float):
+  def __init__(
+    self,
+    directory: RoundDirectory,
+    step: int,
+    density: float,
+    spent: Cost = _NOTHING,
+  ):
+    self.spent = spent
     self._directory = directory
     directory.keep_metrics_up_to(step)
     # Filtered here too: a worker that only reads may be before the chief.
@@ -50,6 +63,10 @@ class Recorder:
     return self
 
   def __exit__(self, *exception: object) -> None:
+    if self.history and not any(exception):
+      cost = self.spent.to_json()
+      row = {f"cost/{name}": float(value) for name, value in cost.items()}
+      self._write_events({"step": self.history[-1]["step"], **row})
     self._writer.close()
 
   def add(self, row: dict[str, float]) -> None:
@@ -74,6 +91,7 @@ class Recorder:
     return {
       "metrics": metrics,
       "seconds": seconds,
+      "cost": self.spent.to_json(),
       "versions": declarations.versions(),
       **fields,
     }

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tf_lottery import wrappers
+from tf_lottery.cost import Cost
 from tf_lottery.objective import Objective
 from tf_lottery.objective import default_tolerance
 from tf_lottery.rewinding import Snapshot
@@ -29,8 +30,12 @@ class Round:
     seconds: the time of training and evaluation.
     steps: how many optimizer updates it trained.
     directory: where its files lie.
+    cost: what its training took. Of a Round that an earlier version trained,
+      only the steps are known.
     smallest_layer: `name` and `density` of the weight that keeps the smallest
       fraction of its entries; `None` in runs of before this was recorded.
+    start: the step at which it began.
+    stopped: whether it was stopped before its end, as its outcome was clear.
   """
 
   level: int
@@ -40,6 +45,9 @@ class Round:
   steps: int
   directory: RoundDirectory = dataclasses.field(repr=False)
   smallest_layer: SmallestLayer | None = None
+  start: int = 0
+  stopped: bool = False
+  cost: Cost = Cost()  # noqa: RUF009  It cannot be changed.
 
   @classmethod
   def of(cls, record: Mapping[str, Any], directory: RoundDirectory) -> "Round":
@@ -49,6 +57,9 @@ class Round:
       **{name: record[name] for name in names},
       directory=directory,
       smallest_layer=record.get("smallest_layer"),
+      start=record.get("start", 0),
+      stopped=record.get("stopped", False),
+      cost=Cost.from_json({"steps": record["steps"], **record.get("cost", {})}),
     )
 
   @classmethod
@@ -196,27 +207,42 @@ def choice(
 
 
 def table_header(objective: Objective) -> str:
-  """Returns the header line above the lines of `table_row`."""
+  """Returns the header line above the lines of `table_row`.
+
+  The column "cost" has the cost of each training in units of the dense one.
+  """
   val, test = (f"{split} {objective.name}" for split in ("val", "test"))
-  return f"level  density  {val:>14}  {test:>14}  seconds  smallest layer"
+  return (
+    f"level  density  {val:>14}  {test:>14}    cost  seconds  smallest layer"
+  )
 
 
-def table_row(round_: Round, objective: Objective) -> str:
-  """Returns one Round as a line of a table."""
+def table_row(round_: Round, objective: Objective, dense: Round) -> str:
+  """Returns one Round as a line of a table.
+
+  Args:
+    round_: the Round.
+    objective: the metric to show.
+    dense: the Round of the dense network, in units of which costs are told.
+  """
   cells = []
   for name in (f"val_{objective.name}", f"test_{objective.name}"):
     value = round_.metrics.get(name)
     cells.append(f"{'-':>14}" if value is None else f"{value:14.4f}")
+  cost = "-"
+  if dense.cost.steps:
+    cost = f"{round_.cost.trainings(dense.cost):.2f}"
   smallest = "-"
   if layer := round_.smallest_layer:
     smallest = f"{layer['density']:7.2%} {layer['name']}"
   return (
     f"{round_.level:5d}  {round_.density:7.2%}  {'  '.join(cells)}"
-    f"  {round_.seconds:7.1f}  {smallest}"
+    f"  {cost:>6}  {round_.seconds:7.1f}  {smallest}"
   )
 
 
 def table(rounds: Iterable[Round], objective: Objective) -> str:
-  """Returns the Rounds of a search as a table, Level by Level."""
-  rows = [table_row(round_, objective) for round_ in rounds]
+  """Returns the Rounds of a search as a table, the dense one first."""
+  rounds = list(rounds)
+  rows = [table_row(round_, objective, rounds[0]) for round_ in rounds]
   return "\n".join([table_header(objective), *rows])

@@ -3,10 +3,12 @@
 ```
 RUN/
   declaration.json        the settings of the run
+  outcome.json            what the search found; it is written last
   lock                    the lock of the process that works here
   rewind.safetensors      the snapshot to which Rounds rewind
   level_00/ level_01/ ... one directory for each Round: Levels,
   level_03-one_shot-0/    and controls by Level, name and draw
+  search_01/              the trainings of the search itself
     ticket.safetensors      mask and start weights
     checkpoint.safetensors  the snapshot to resume from, during training
     metrics.jsonl           one line for each evaluation
@@ -39,10 +41,12 @@ from tf_lottery.storage import files
 from tf_lottery.storage import schemas
 
 DECLARATION = "declaration.json"
+OUTCOME = "outcome.json"
 EXPERIMENT = "experiment.json"
 
 # Every number of up to 18 digits fits in 64 bits.
 _ROUND = re.compile(r"level_(\d{1,18})(?:-(\w+?)(?:-(\d{1,18}))?)?")
+_SEARCH = re.compile(r"search_(\d{1,18})")
 _REPLICATE = re.compile(r"replicate_(\d{1,18})")
 
 
@@ -97,10 +101,21 @@ class RoundDirectory:
       value.save(path, **options)
 
   def finish(self, record: Mapping[str, Any]) -> None:
-    """Marks the Round as done, once all its other files are written."""
+    """Marks the Round as done, once all its other files are written.
+
+    A Round that was stopped keeps its checkpoint, so that it can go on.
+    """
     if self.writes:
       files.write_json(self._record, dict(record))
-      self.checkpoint.unlink(missing_ok=True)
+      if not record.get("stopped"):
+        self.checkpoint.unlink(missing_ok=True)
+
+  def move(self, to: "RoundDirectory") -> None:
+    """Renames the directory, if this process writes."""
+    if self.writes:
+      self.path.rename(to.path)
+      if self.tensorboard.is_dir():
+        self.tensorboard.rename(to.tensorboard)
 
   def append_metrics(self, row: Mapping[str, float]) -> None:
     """Adds one line to the metrics."""
@@ -191,10 +206,11 @@ class RunDirectory:
       ValueError: The name is no plain name of a folder, or is one that Levels
         and controls bear.
     """
-    if not re.fullmatch(r"\w[\w.-]*", name) or _ROUND.fullmatch(name):
+    taken = _ROUND.fullmatch(name) or _SEARCH.fullmatch(name)
+    if taken or not re.fullmatch(r"\w[\w.-]*", name):
       raise ValueError(
         "name must have letters, digits and .-_ alone, and must not look like"
-        f" level_03 or level_03-NAME-0, got {name!r}."
+        f" level_03, level_03-NAME-0 or search_01, got {name!r}."
       )
     return self.round(name)
 
@@ -205,6 +221,19 @@ class RunDirectory:
   def control(self, level: int, name: str, draw: int = 0) -> RoundDirectory:
     """Returns the directory of a control by its Level, name and draw."""
     return self.round(f"level_{level:02d}-{name}-{draw}")
+
+  def search(self, number: int) -> RoundDirectory:
+    """Returns the directory of a training of the search itself, from 1 on."""
+    return self.round(f"search_{number:02d}")
+
+  def searches(self) -> list[RoundDirectory]:
+    """Returns the directories of the search's own trainings, in order."""
+    found = {
+      int(match[1]): path.name
+      for path in self.path.glob("search_*")
+      if (match := _SEARCH.fullmatch(path.name))
+    }
+    return [self.round(found[number]) for number in sorted(found)]
 
   def rounds(self) -> Iterator[tuple[int, str, int, RoundDirectory]]:
     """Yields the Level, control, draw and directory of each Round.
@@ -271,6 +300,20 @@ class RunDirectory:
     """Writes the settings of the run as JSON."""
     if self.writes:
       files.write_json(self._declaration, dict(declaration))
+
+  def read_outcome(self) -> dict[str, Any]:
+    """Reads what `write_outcome` wrote.
+
+    Raises:
+      FileNotFoundError: The search has not ended, or an earlier version ran it.
+      FileFormatError: The file is damaged.
+    """
+    return files.read_json(self.path / OUTCOME, schemas.Outcome)
+
+  def write_outcome(self, outcome: Mapping[str, Any]) -> None:
+    """Writes what a search found, as JSON."""
+    if self.writes:
+      files.write_json(self.path / OUTCOME, dict(outcome))
 
 
 def temporary() -> RunDirectory:

@@ -15,6 +15,8 @@ import msgspec
 # The bounds keep sums of counts exact and sums of amounts finite.
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+# The largest trainings so far took 1e26.
+Flops = Annotated[float, msgspec.Meta(ge=0, le=1e30)]
 Density = Annotated[float, msgspec.Meta(gt=0, le=1)]
 # Arrays of NumPy 1 have at most 32 dimensions.
 Shape = Annotated[list[Count], msgspec.Meta(max_length=32)]
@@ -55,6 +57,22 @@ class SmallestLayer(TypedDict):
   density: Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
+class Cost(TypedDict, total=False):
+  """What training took; see `tf_lottery.cost.Cost`.
+
+  Attributes:
+    steps: Number of optimizer updates.
+    examples: Number of examples.
+    dense_flops: Floating-point operations.
+    sparse_flops: The same without multiplications by pruned weights.
+  """
+
+  steps: Count
+  examples: Count
+  dense_flops: Flops
+  sparse_flops: Flops
+
+
 class Record(TypedDict):
   """The content of `round.json`: one Round that is done.
 
@@ -69,6 +87,9 @@ class Record(TypedDict):
     seed: Seed of the data order.
     versions: The versions of Python and of packages.
     smallest_layer: The weight of the lowest density.
+    stopped: Whether it was stopped before its end, and may go on.
+    cost: What the training took.
+    search_cost: Of a Level: what it took to draw its mask.
   """
 
   level: Count
@@ -81,6 +102,9 @@ class Record(TypedDict):
   seed: NotRequired[int]
   versions: NotRequired[dict[str, str]]
   smallest_layer: NotRequired[SmallestLayer]
+  stopped: NotRequired[bool]
+  cost: NotRequired[Cost]
+  search_cost: NotRequired[Cost]
 
 
 class Declaration(TypedDict, total=False):
@@ -99,6 +123,24 @@ class Declaration(TypedDict, total=False):
   schedule: list[Density]
   layers: list[dict[str, Any]]
   weights: list[tuple[str, Shape, bool]]
+
+
+class Outcome(TypedDict, total=False):
+  """The fields of `outcome.json`, which a search writes at its end.
+
+  Attributes:
+    choose: How Levels were chosen to be trained: `all`, `bisect` or `budget`.
+    budget: The budget in trainings of the dense network, if there was one.
+    level: The smallest Level that matches the dense network; 0 if none does.
+    trained: The Levels that are trained, in order.
+    price: Part -> steps, examples, dense and sparse FLOPs.
+  """
+
+  choose: str
+  budget: Amount | None
+  level: Count
+  trained: list[Count]
+  price: dict[str, dict[str, float]]
 
 
 class Experiment(TypedDict, total=False):

@@ -192,10 +192,19 @@ class ArrayData:
     """Returns the first examples, x scaled; to try a model on."""
     return self.take(slice(count))
 
-  def batches(self, batch_size: int) -> Iterator[tuple[Any, Any, Any]]:
-    """Yields `(x, y, sample_weight)` in the order of the arrays, x scaled."""
+  def batches(
+    self, batch_size: int, seed: int | None = None
+  ) -> Iterator[tuple[Any, Any, Any]]:
+    """Yields `(x, y, sample_weight)`, x scaled and not augmented.
+
+    Args:
+      batch_size: Examples in a batch; the last one may have fewer.
+      seed: Draws the order. Defaults to `None`: the order of the arrays.
+    """
+    order = None if seed is None else self.order(seed, 0)
     for first in range(0, self.size, batch_size):
-      yield self.take(slice(first, first + batch_size))
+      part = slice(first, first + batch_size)
+      yield self.take(part if order is None else order[part])
 
   def batch(self, step: int, batch_size: int, seed: int) -> tuple[Any, ...]:
     """Returns the batch on which a `Trainer` trains at a step.
@@ -321,9 +330,11 @@ class StreamData:
 
     return StreamData(lambda epoch: self.make(epoch).map(weigh))
 
-  def batches(self, batch_size: int | None = None) -> Iterator[Any]:
-    """Yields the batches of the first epoch, whatever their size."""
-    del batch_size
+  def batches(
+    self, batch_size: int | None = None, seed: int | None = None
+  ) -> Iterator[Any]:
+    """Yields the batches of the first epoch, in whatever size and order."""
+    del batch_size, seed
     yield from self._first
 
   def fingerprint(self) -> str:

@@ -76,7 +76,7 @@ class Programs:
     *,
     batch_size: int,
     seed: int,
-  ) -> float:
+  ) -> tuple[float, int]:
     """Trains for some steps of one epoch.
 
     Args:
@@ -88,7 +88,7 @@ class Programs:
       seed: See `Trainer.train`.
 
     Returns:
-      The sum of the losses.
+      The sum of the losses; and the number of examples.
     """
     if isinstance(data, StreamData):
       return self._train_on_stream(data, epoch, first, count)
@@ -96,7 +96,7 @@ class Programs:
     total = self._array_steps(
       *self._arrays(data, epoch, batch_size, seed), begin, begin + count
     )
-    return float(total)
+    return float(total), count * batch_size
 
   def _arrays(
     self, data: ArrayData, epoch: int, batch_size: int, seed: int
@@ -117,12 +117,19 @@ class Programs:
 
   def _train_on_stream(
     self, data: StreamData, epoch: int, first: int, count: int
-  ) -> float:
+  ) -> tuple[float, int]:
     """Trains on batches; continues an open iterator if it stands at `first`."""
     iterator = self._stream_at(data, epoch, first)
-    losses = [self._stream_step(next(iterator)) for _ in range(count)]
+    losses, examples = [], 0
+    for _ in range(count):
+      batch = next(iterator)
+      # Under a strategy, batches are in parts, and of one size.
+      sized = batch if self._placement.replicas == 1 else data.element_spec
+      examples += tf.nest.flatten(sized)[0].shape[0] or 0
+      losses.append(self._stream_step(batch))
     self._open_stream = ((data, epoch, first + count), iterator)
-    return float(np.sum([loss.numpy() for loss in losses], dtype=np.float64))
+    total = np.sum([loss.numpy() for loss in losses], dtype=np.float64)
+    return float(total), examples
 
   def _stream_at(self, data: StreamData, epoch: int, first: int) -> Any:
     position, iterator = self._open_stream

@@ -6,6 +6,7 @@ variables that are assigned.
 
 import functools
 import inspect
+import logging
 import os
 import weakref
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_lottery import cost
 from tf_lottery import wrappers
+from tf_lottery.cost import Cost
 from tf_lottery.masks import Mask
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.training import checks
@@ -30,6 +33,10 @@ from tf_lottery.training.examples import map_arrays
 from tf_lottery.training.programs import Programs
 from tf_lottery.weights import Override
 from tf_lottery.weights import Weight
+from tf_lottery.wrappers import flops
+from tf_lottery.wrappers.flops import Flops
+
+_log = logging.getLogger("tf_lottery")
 
 _SLOW_IN_XLA_ON_CPU = ("conv", "depthwise", "recurrent")
 # Examples that the model is tried on where no batch size is known.
@@ -60,6 +67,7 @@ class Trainer:
     binding: The model's `Binding`.
     initial: The `Snapshot` of the model's initial weights.
     jit: Whether the trainer compiles with XLA.
+    spent: The `Cost` of the last call of `train`.
 
   Raises:
     TypeError: `make_model` is no function that can be called without
@@ -98,6 +106,9 @@ class Trainer:
     self._evaluator = Evaluator(self.model, placement)
     self._programs = Programs(self.binding, placement, self.jit)
     self.initial = self.capture(0)
+    self.spent = Cost()
+    self._flops: Flops | None = None
+    self._is_counted = False
     self.binding.give_initial(self.initial.weights)
 
   def make_model(self) -> Any:
@@ -283,17 +294,49 @@ class Trainer:
         f"batch_size must be a multiple of the {self._replicas} replicas, got"
         f" {batch_size}."
       )
-    total = 0.0
+    total, examples = 0.0, 0
+    counted = self.flops(data)
     per_epoch = data.steps_per_epoch(batch_size)
     step = start
     while step < stop:
       epoch, first = divmod(step, per_epoch)
       count = min(stop - step, per_epoch - first)
-      total += self._programs.train(
+      loss, seen = self._programs.train(
         data, epoch, first, count, batch_size=batch_size, seed=seed
       )
+      total += loss
+      examples += seen
       step += count
+    forward = (0.0, 0.0)
+    if counted is not None:
+      forward = counted.forward(), counted.forward(self.binding.mask)
+    self.spent = cost.of_training(max(0, stop - start), examples, *forward)
     return total / max(1, stop - start)
+
+  def flops(self, data: Data) -> Flops | None:
+    """Counts the operations of a forward pass, once for all data.
+
+    Where examples vary in shape, those of the first one are counted.
+
+    Args:
+      data: The examples; see `as_data`. The model computes the outputs of one.
+
+    Returns:
+      The operations of one example; `None` if they cannot be counted. A
+      warning says why, once.
+    """
+    if not self._is_counted:
+      self._is_counted = True
+      try:
+        with self.strategy.scope():
+          self._flops = flops.count(self.binding, _one(as_data(data)))
+      except Exception as error:  # whatever the layers of a user's model raise
+        _log.warning(
+          "The FLOPs of %s cannot be counted, so costs are told in steps: %s",
+          self.model.name,
+          error,
+        )
+    return self._flops
 
   def gradients(
     self, data: Data, step: int, *, batch_size: int, seed: int
@@ -378,6 +421,15 @@ class Trainer:
       return True
     kinds = {weight.kind for weight in self.binding.report}
     return kinds.isdisjoint(_SLOW_IN_XLA_ON_CPU)
+
+
+def _one(data: Data) -> Any:
+  """Returns the inputs of one example; of the first batch, if it is whole."""
+  x = data.first(1)[0]
+  sliced = (np.ndarray, tf.Tensor, tf.RaggedTensor)
+  if all(isinstance(array, sliced) for array in tf.nest.flatten(x)):
+    return map_arrays(lambda array: array[:1], x)
+  return x
 
 
 def _tensor(value: Any) -> Any:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_lottery import objective
 from tf_lottery import patterns
 from tf_lottery.weights import Override
+from tf_lottery.wrappers import replacing
 
 
 class Generation(Protocol):
@@ -105,14 +106,26 @@ class Generation(Protocol):
     """Returns the states of random generators, such as those of dropout."""
     ...
 
+  def is_random(self, layer: Any) -> bool:
+    """Tells whether a layer draws random numbers of its own in training."""
+    ...
+
   def make_randomness_resumable(self, model: Any) -> None:
     """Gives each random generator a state, unless it has one already."""
     del model
 
   # Training.
 
-  def forward(self, model: Any, x: Any) -> Any:
-    """Computes the model's output, in training mode."""
+  def forward(self, model: Any, x: Any, *, training: bool = True) -> Any:
+    """Computes the model's output."""
+    ...
+
+  def without_weight_decay(self, model: Any) -> list[replacing.Change]:
+    """Returns what to replace so that no regulariser of a weight counts."""
+    ...
+
+  def in_double(self, layer: Any) -> list[replacing.Change]:
+    """Returns what to replace so that a layer computes in float64."""
     ...
 
   def build_optimizer(self, model: Any) -> None:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from itertools import filterfalse
 from typing import Any
 from typing import Literal
 
@@ -21,6 +22,7 @@ import tf_keras
 from tf_lottery import objective
 from tf_lottery import patterns
 from tf_lottery.wrappers import optimizers
+from tf_lottery.wrappers import replacing
 from tf_lottery.wrappers import walking
 from tf_lottery.wrappers.generation import Generation
 
@@ -149,8 +151,33 @@ class TfKerasBase(Generation):
         generator._generator = tf.random.Generator.from_seed(seed)
         generator._built = True
 
-  def forward(self, model: tf_keras.Model, x: Any) -> Any:
-    return model(x, training=True)
+  def is_random(self, layer: tf_keras.layers.Layer) -> bool:
+    return getattr(layer, "_random_generator", None) is not None
+
+  def forward(
+    self, model: tf_keras.Model, x: Any, *, training: bool = True
+  ) -> Any:
+    return model(x, training=training)
+
+  def without_weight_decay(
+    self, model: tf_keras.Model
+  ) -> list[replacing.Change]:
+    return [
+      (layer, "_callable_losses", list(filterfalse(_is_weight_decay, losses)))
+      for layer in walking.walk(model, self)
+      if (losses := layer._callable_losses)
+    ]
+
+  def in_double(self, layer: tf_keras.layers.Layer) -> list[replacing.Change]:
+    changes = [
+      (layer, "_dtype_policy", tf_keras.mixed_precision.Policy("float64")),
+      (layer, "_compute_dtype_object", tf.float64),
+    ]
+    if hasattr(layer, "_conform_to_reference_input"):
+      # A model within a model would cast to the type of its input.
+      same = lambda tensor, ref_input: tensor  # noqa: E731
+      changes.append((layer, "_conform_to_reference_input", same))
+    return changes
 
   def build_optimizer(self, model: tf_keras.Model) -> None:
     _refuse_legacy(model.optimizer)
@@ -197,6 +224,12 @@ class TfKerasBase(Generation):
       else _metric(metric, own_names.get(id(metric), metric.name))
       for metric in model.metrics
     ]
+
+
+def _is_weight_decay(loss: Any) -> bool:
+  """Tells the regulariser of a weight from what `add_loss` was given."""
+  function = getattr(loss, "func", None)
+  return getattr(function, "__name__", "") == "_loss_for_variable"
 
 
 def _refuse_legacy(optimizer: Any) -> None:

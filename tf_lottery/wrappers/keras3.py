@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_lottery import objective
 from tf_lottery.wrappers import optimizers
+from tf_lottery.wrappers import replacing
 from tf_lottery.wrappers import walking
 from tf_lottery.wrappers.generation import Generation
 
@@ -94,8 +95,25 @@ class Keras3Base(Generation):
       for seed_generator in layer._seed_generators
     ]
 
-  def forward(self, model: keras.Model, x: Any) -> Any:
-    return model(x, training=True) if model._call_has_training_arg else model(x)
+  def is_random(self, layer: keras.layers.Layer) -> bool:
+    return bool(layer._seed_generators)
+
+  def forward(
+    self, model: keras.Model, x: Any, *, training: bool = True
+  ) -> Any:
+    if model._call_has_training_arg:
+      return model(x, training=training)
+    return model(x)
+
+  def without_weight_decay(self, model: keras.Model) -> list[replacing.Change]:
+    return [(v, "_regularizer", None) for v in model.variables if v.regularizer]
+
+  def in_double(self, layer: keras.layers.Layer) -> list[replacing.Change]:
+    changes = [(layer, "_dtype_policy", keras.DTypePolicy("float64"))]
+    if hasattr(layer, "_convert_inputs_to_tensors"):
+      # A model within a model would cast to the type of its input.
+      changes.append((layer, "_convert_inputs_to_tensors", lambda flat: flat))
+    return changes
 
   def build_optimizer(self, model: keras.Model) -> None:
     # A LossScaleOptimizer would make its variables a second time.

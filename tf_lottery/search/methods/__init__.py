@@ -1,0 +1,67 @@
+"""Search methods: where the masks of the Levels come from.
+
+A method is an object with one function, `draw`. It draws the ticket of each
+Level at its scheduled density, and nothing else: how tickets are trained,
+judged and shipped is the same for all methods.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+
+from tf_lottery.search.methods.at_init import AtInit
+from tf_lottery.search.methods.at_init import at_init
+from tf_lottery.search.methods.base import Method
+from tf_lottery.search.methods.cycles import Cycles
+from tf_lottery.search.methods.cycles import cycles
+from tf_lottery.search.methods.cycles import gradual
+from tf_lottery.search.methods.iterative import EarlyBird
+from tf_lottery.search.methods.iterative import Iterative
+from tf_lottery.search.methods.iterative import early_bird
+from tf_lottery.search.methods.iterative import iterative
+
+_BY_NAME: Mapping[str, Callable[[], Method]] = {
+  "iterative": iterative,
+  "gradual": gradual,
+  "early_bird": early_bird,
+}
+
+
+def get(method: str | Method) -> Method:
+  """Returns the method of a name; a method is returned as it is.
+
+  Raises:
+    TypeError: `method` is a function that must be called first.
+    ValueError: There is no method of that name.
+
+  >>> get("gradual") == gradual()
+  True
+  """
+  if isinstance(method, Method):
+    return method
+  if isinstance(method, str) and method in _BY_NAME:
+    return _BY_NAME[method]()
+  if callable(method):
+    name = getattr(method, "__name__", "method")
+    raise TypeError(
+      f"method must be what {name}(...) returns, got the function itself. Write"
+      f" method={name}(...)."
+    )
+  raise ValueError(
+    f"method must be one of {', '.join(_BY_NAME)}, or what cycles(...) or"
+    f" at_init(...) return; got {method!r}."
+  )
+
+
+__all__ = [
+  "AtInit",
+  "Cycles",
+  "EarlyBird",
+  "Iterative",
+  "Method",
+  "at_init",
+  "cycles",
+  "early_bird",
+  "get",
+  "gradual",
+  "iterative",
+]

@@ -1,0 +1,73 @@
+"""Pruning at initialisation: scores of the untrained network."""
+
+import dataclasses
+import time
+import typing
+
+from tf_lottery import criteria
+from tf_lottery.cost import Cost
+from tf_lottery.masks import Mask
+from tf_lottery.search.methods import base
+
+if typing.TYPE_CHECKING:
+  from tf_lottery.search.loop import Search
+
+
+@dataclasses.dataclass(frozen=True)
+class AtInit:
+  """See `at_init`."""
+
+  criterion: str | criteria.Criterion
+  rounds: int = 1
+
+  def __post_init__(self):
+    criteria.get(self.criterion)
+    if self.rounds < 1:
+      raise ValueError(f"rounds must be at least 1, got {self.rounds}.")
+
+  def check(self, search: "Search") -> None:
+    """Refuses a start from trained weights: nothing is trained."""
+    base.refuse_trained_start(search, "at_init(...)")
+
+  def draw(self, search: "Search", level: int) -> None:
+    """Draws all Levels: their densities are passed on the way to the last."""
+    del level
+    began = time.perf_counter()
+    criterion, last = criteria.get(self.criterion), search.schedule[-1]
+    brings_back = self.criterion in criteria.BRING_BACK
+    everything = Mask.ones(search.trainer.binding.shapes)
+    start = search.start()
+    search.trainer.restore(start, everything, start.step)
+    mask, spent = everything, Cost()
+    levels = list(enumerate(search.schedule, 1))
+    for number in range(1, 1 + self.rounds):
+      end = last ** (number / self.rounds) if number < self.rounds else last
+      scores, cost = search.score(start, mask, criterion)
+      spent += cost
+      mask = everything if brings_back else mask
+      while levels and levels[0][1] >= end:
+        passed, density = levels.pop(0)
+        mask_of_level = search.select(scores, mask, density)
+        search.keep(passed, mask_of_level, spent, 1)
+      if number < self.rounds:
+        mask = search.select(scores, mask, end)
+    seconds = time.perf_counter() - began
+    search.record_scoring(mask_of_level, spent, seconds)
+
+
+def at_init(
+  criterion: str | criteria.Criterion = "snip", rounds: int = 1
+) -> AtInit:
+  """Scores the untrained network, and draws all masks without a training.
+
+  Args:
+    criterion: `"snip"`, `"grasp"`, `"synflow"`, `"force"`, another name, or a
+      function; see `criteria`. Defaults to `"snip"`.
+    rounds: How often the weights are scored: the density falls by equal
+      factors to the last one of the schedule. The papers have 1 for SNIP and
+      GraSP, 100 for SynFlow, and 60 for FORCE. Defaults to `1`.
+
+  References: Lee et al., arXiv 1810.02340; Wang et al., arXiv 2002.07376;
+  Tanaka et al., arXiv 2006.05467; de Jorge et al., arXiv 2006.09081.
+  """
+  return AtInit(criterion, rounds)

@@ -1,0 +1,119 @@
+"""Methods in which the density falls within a training: gradual, cycles."""
+
+import dataclasses
+import itertools
+import typing
+
+from tf_lottery.cost import Cost
+from tf_lottery.masks import Mask
+from tf_lottery.search.methods import base
+from tf_lottery.search.methods.falling import fall
+
+if typing.TYPE_CHECKING:
+  from tf_lottery.search.loop import Search
+
+_NOTHING = Cost()
+
+
+@dataclasses.dataclass(frozen=True)
+class Cycles:
+  """See `cycles`."""
+
+  n: int
+  steps: base.Length = None
+
+  def __post_init__(self):
+    base.check_length("steps", self.steps)
+    if self.n < 1:
+      raise ValueError(f"n must be at least 1, got {self.n}.")
+
+  def check(self, search: "Search") -> None:
+    """Refuses a start from trained weights: the Levels are not trained."""
+    name = "gradual()" if self.n == 1 else f"cycles({self.n})"
+    base.refuse_trained_start(search, name)
+
+  def draw(self, search: "Search", level: int) -> None:
+    """Trains the cycles down to a Level; draws all that they pass."""
+    draw_cycles(
+      search,
+      Mask.ones(search.trainer.binding.shapes),
+      (1.0, search.schedule[-1]),
+      self.n,
+      base.steps_of(self.steps, search),
+      until=search.schedule[level - 1],
+    )
+
+
+def draw_cycles(
+  search: "Search",
+  mask: Mask,
+  densities: tuple[float, float],
+  n: int,
+  steps: int,
+  *,
+  until: float = 0.0,
+  number: int = 1,
+  spent: Cost = _NOTHING,
+) -> Cost:
+  """Trains cycles, in each of which the density falls by the same factor.
+
+  Each starts from the weights of the rewind, under the last mask of the cycle
+  before. The Levels that are passed are drawn.
+
+  Args:
+    search: The search.
+    mask: What is kept at the beginning.
+    densities: The density of `mask`, and the lower one at the end.
+    n: The number of cycles, at least 1.
+    steps: Optimizer updates of each.
+    until: No further cycle begins once this density is reached.
+    number: Numbers the first of these trainings in the search.
+    spent: What the search cost before.
+
+  Returns:
+    What the search cost so far.
+  """
+  first, last = densities
+  marks = [first * (last / first) ** (index / n) for index in range(n)] + [last]
+  for begin, end in itertools.pairwise(marks):
+    if begin <= until:
+      break
+    round_, mask = fall(search, number, mask, (begin, end), steps, spent)
+    number, spent = number + 1, spent + round_.cost
+  return spent
+
+
+def gradual(steps: base.Length = None) -> Cycles:
+  """Draws all masks in one training, in which the density falls.
+
+  The mask is noted as each scheduled density is passed; then every ticket
+  rewinds to the start. The search costs this one training.
+
+  Args:
+    steps: The length of the training: a number of optimizer updates, at least
+      1; a text such as `"2ep"`; or a fraction of the final training as a float
+      in (0, 1], such as `0.1`. Defaults to the length of the final training.
+
+  Example:
+  ```python
+  find_ticket(make_model, data, ..., method=gradual(0.1), choose="bisect")
+  ```
+
+  Reference: the density falls as in gradual pruning (Zhu and Gupta, arXiv
+  1710.01878), by equal factors; rewinding is Frankle and Carbin's, arXiv
+  1803.03635.
+  """
+  return Cycles(1, steps)
+
+
+def cycles(n: int, steps: base.Length = None) -> Cycles:
+  """Draws the masks in n trainings, with a rewind after each.
+
+  In each training the density falls by the same factor. `gradual` is one cycle,
+  and as many cycles as Levels prune as often as `iterative`.
+
+  Args:
+    n: The number of trainings, at least 1.
+    steps: The length of each; see `gradual`.
+  """
+  return Cycles(n, steps)

@@ -1,0 +1,127 @@
+"""One training of a search, in which the density falls."""
+
+import collections
+import itertools
+import math
+import typing
+from collections.abc import Mapping
+
+from tf_lottery import patterns
+from tf_lottery.cost import Cost
+from tf_lottery.masks import Mask
+from tf_lottery.rewinding import Snapshot
+from tf_lottery.search.rounds import Round
+
+if typing.TYPE_CHECKING:
+  from tf_lottery.search.loop import Search
+
+# The fraction of the training in which the mask stays as it was.
+_DENSE_FOR = 0.1
+# No change prunes more than this fraction of what is there.
+_RATE = 0.2
+
+
+def fall(
+  search: "Search",
+  number: int,
+  mask: Mask,
+  densities: tuple[float, float],
+  steps: int,
+  spent: Cost,
+  *,
+  start: Snapshot | None = None,
+  evaluates: bool = False,
+) -> tuple[Round, Mask]:
+  """Trains while the density falls, and keeps the ticket of each Level passed.
+
+  The density falls by equal factors from a tenth of the training on to its end.
+  At each change the weights are scored as they are, and the weights that are
+  pruned stay pruned.
+
+  Args:
+    search: The search.
+    number: Numbers the trainings of the search, from 1.
+    mask: What is kept at the beginning.
+    densities: The density of `mask`, and the lower one at the end. Levels of
+      densities below the first and down to the last are drawn.
+    steps: Optimizer updates, at least 1.
+    spent: What the search cost before this training.
+    start: The weights to start from. Defaults to those of the rewind.
+    evaluates: Whether to evaluate at each Level that is passed.
+
+  Returns:
+    The Round of this training, and its last mask.
+  """
+  path = falling(densities, steps, search.schedule, _allows_any(search))
+
+  def change(falls: Mapping[float, int]):
+    def prune(mask: Mask, cost: Cost) -> Mask:
+      for density, level in falls.items():
+        mask = search.prune(None, mask, density)
+        if level:
+          search.keep(level, mask, spent + cost, number)
+      return mask
+
+    return prune
+
+  changes = {step: change(falls) for step, falls in path.items()}
+  passes = [step for step, falls in path.items() if any(falls.values())]
+  round_, _ = search.train_search(
+    number,
+    mask,
+    steps,
+    start=start,
+    changes=changes,
+    evaluations=passes if evaluates else (),
+  )
+  return round_, round_.ticket.mask
+
+
+def falling(
+  densities: tuple[float, float],
+  steps: int,
+  schedule: tuple[float, ...],
+  between: bool = True,
+) -> dict[int, dict[float, int]]:
+  """Returns the steps at which the density falls, and to what.
+
+  Args:
+    densities: The first and the last density, in (0, 1], falling.
+    steps: Optimizer updates of the training, at least 1.
+    schedule: The density of each Level from 1 on.
+    between: Whether there may be other densities than the scheduled ones, so
+      that no change prunes more than a fifth. Defaults to `True`.
+
+  Returns:
+    Step -> density -> Level, or 0 where the density is not scheduled. In a
+    short training several densities share a step.
+
+  >>> falling((1.0, 0.25), 100, (0.5, 0.25), between=False)
+  {55: {0.5: 1}, 100: {0.25: 2}}
+  """
+  first, last = densities
+  levels = {d: n for n, d in enumerate(schedule, 1) if last <= d < first}
+  marks = [first, *levels, *([] if last in levels else [last])]
+  if between:
+    marks = [d for pair in itertools.pairwise(marks) for d in _between(*pair)]
+  else:
+    marks = list(levels)
+  begin = math.floor(_DENSE_FOR * steps)
+  found: dict[int, dict[float, int]] = collections.defaultdict(dict)
+  for density in marks:
+    way = math.log(density / first) / math.log(last / first)
+    step = max(1, begin + round(way * (steps - begin)))
+    found[step][density] = levels.get(density, 0)
+  return dict(found)
+
+
+def _between(high: float, low: float) -> list[float]:
+  """Returns densities from below `high` down to `low`, by equal factors."""
+  count = max(1, math.ceil(math.log(low / high) / math.log(1 - _RATE) - 1e-9))
+  factor = (low / high) ** (1 / count)
+  return [*(high * factor**index for index in range(1, count)), low]
+
+
+def _allows_any(search: "Search") -> bool:
+  # n of m allows no density between 1 and the first of its schedule.
+  return not isinstance(search.pattern, patterns.NOfM)
