@@ -43,10 +43,10 @@ class Task:
   """A model with its data, and how its search methods are compared.
 
   Attributes:
-    base: The experiment of iterative pruning. Its schedule is also that of the
-      searches for the smallest matching ticket.
-    densities: The densities at which methods are compared. They are in that
-      schedule.
+    base: The experiment of iterative pruning.
+    densities: The densities at which methods are compared. They are in the
+      schedule of `base`.
+    ladder: The schedule of searches for the smallest matching ticket.
     rivals: The numbers of the densities, from 1, at which the tickets of
       `WITH_RIVALS` have rivals.
     at_init: Whether masks of the untrained network are compared, too, at the
@@ -58,6 +58,7 @@ class Task:
 
   base: Experiment
   densities: tuple[float, ...]
+  ladder: tuple[float, ...]
   says: str
   margin: float
   rivals: tuple[int, ...] = ()
@@ -77,10 +78,10 @@ class Task:
       made[method] = dataclasses.replace(
         base, method=value, schedule=self.densities
       )
-    made[BUDGET] = dataclasses.replace(base, budget=4.0)
+    made[BUDGET] = dataclasses.replace(base, schedule=self.ladder, budget=4.0)
     for method in CHEAP:
       made[f"{method}_bisect"] = dataclasses.replace(
-        base, method=METHODS[method], choose="bisect"
+        made[method], schedule=self.ladder, choose="bisect"
       )
     if self.rivals:
       made[WITH_RIVALS] = dataclasses.replace(
@@ -148,6 +149,7 @@ def tasks(data_dir: str | os.PathLike | None) -> dict[str, Task]:
     "lenet": Task(
       base=lenet,
       densities=tuple(lenet.schedule[level - 1] for level in (9, 12, 15, 20)),
+      ladder=lenet.schedule,
       rivals=(3,),
       at_init=True,
       margin=0.001,
@@ -156,6 +158,7 @@ def tasks(data_dir: str | os.PathLike | None) -> dict[str, Task]:
     "mnist_1d": Task(
       base=mnist_1d.EXPERIMENT,
       densities=(0.14, 0.05, 0.02),
+      ladder=tf_lottery.geometric(20),
       rivals=(2,),
       margin=0.01,
       says="Residual MLP on MNIST-1D",
@@ -163,6 +166,7 @@ def tasks(data_dir: str | os.PathLike | None) -> dict[str, Task]:
     "cnn": Task(
       base=cnn,
       densities=tuple(cnn.schedule[level - 1] for level in (9, 12, 16)),
+      ladder=cnn.schedule,
       at_init=True,
       margin=0.001,
       says="Convolutional network on Fashion-MNIST",
@@ -170,6 +174,7 @@ def tasks(data_dir: str | os.PathLike | None) -> dict[str, Task]:
     "table": Task(
       base=table,
       densities=tuple(table.schedule[level - 1] for level in (6, 10, 16)),
+      ladder=table.schedule,
       margin=0.005,
       says="MLP on Friedman regression",
     ),
