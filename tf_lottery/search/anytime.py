@@ -7,8 +7,8 @@ from tf_lottery.masks import Mask
 from tf_lottery.search.choosing import Matching
 from tf_lottery.search.choosing import finish
 from tf_lottery.search.methods import base
-from tf_lottery.search.methods.cycles import draw_cycles
 from tf_lottery.search.methods.falling import fall
+from tf_lottery.search.methods.within_training import draw_cycles
 from tf_lottery.search.prices import SUPERSEDED
 from tf_lottery.search.rounds import Round
 

@@ -1,4 +1,4 @@
-"""Pruning at initialisation: scores of the untrained network."""
+"""Pruning before any training: scores of the untrained network."""
 
 import dataclasses
 import time

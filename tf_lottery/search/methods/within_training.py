@@ -1,4 +1,4 @@
-"""Methods in which the density falls within a training: gradual, cycles."""
+"""Pruning within trainings, in which the density falls: gradual, cycles."""
 
 import dataclasses
 import itertools
@@ -7,6 +7,7 @@ import typing
 
 from tf_lottery.cost import Cost
 from tf_lottery.masks import Mask
+from tf_lottery.rewinding import Snapshot
 from tf_lottery.search.methods import base
 from tf_lottery.search.methods.falling import fall
 
@@ -62,6 +63,7 @@ def draw_cycles(
   until: float = 0.0,
   number: int = 1,
   spent: Cost = _NOTHING,
+  start: Snapshot | None = None,
 ) -> Cost:
   """Trains cycles, in each of which the density falls by the same factor.
 
@@ -77,14 +79,18 @@ def draw_cycles(
     until: No further cycle begins once this density is reached.
     number: Numbers the first of these trainings in the search.
     spent: What the search cost before.
+    start: The weights from which the first cycle starts. Defaults to those of
+      the rewind.
 
   Returns:
     What the search cost so far.
   """
   marks = _marks(search, *densities, n)
   for begin, end in itertools.pairwise(marks):
-    round_, mask = fall(search, number, mask, (begin, end), steps, spent)
-    number, spent = number + 1, spent + round_.cost
+    round_, mask = fall(
+      search, number, mask, (begin, end), steps, spent, start=start
+    )
+    number, spent, start = number + 1, spent + round_.cost, None
     if end <= until:
       break
   return spent
