@@ -8,6 +8,7 @@ from tf_lottery.search.choosing import Matching
 from tf_lottery.search.choosing import finish
 from tf_lottery.search.methods import base
 from tf_lottery.search.methods.falling import fall
+from tf_lottery.search.methods.falling import falling
 from tf_lottery.search.methods.within_training import draw_cycles
 from tf_lottery.search.prices import SUPERSEDED
 from tf_lottery.search.rounds import Round
@@ -83,6 +84,8 @@ class _Spending:
     self._spent = search.round(0).cost
     # What it still takes to train the smallest matching Level to its end.
     self._reserve = 0.0
+    # What smaller budgets spent to train the Level that they had to its end.
+    self._finished = 0.0
     self._matched, self._failed = 0, self._last + 1
     self._draw, self._base = 1, -1
     self._number = 1  # of the next training of the search
@@ -110,8 +113,15 @@ class _Spending:
     )
     self._spent += round_.cost
     self._number += 1
-    passed = enumerate(round_.history, 1)
-    matching = (n for n, row in passed if self._matching.at_row(row))
+    highest = base.highest_density(search)
+    falls = falling(path, steps, search.schedule, highest).items()
+    # In a short training several Levels share a step.
+    levels = {round_.start + step: max(at.values()) for step, at in falls}
+    matching = (
+      levels[row["step"]]
+      for row in round_.history
+      if self._matching.at_row(row)
+    )
     return max(matching, default=1)
 
   def _train(self, level: int) -> bool:
@@ -121,14 +131,16 @@ class _Spending:
       round_ = Round.read(directory)
     else:
       round_ = self._search.train_level(level, self._matching.is_shown)
-    # A Round that matched may have gone on since: only its first part counts
-    # here, so that the same decisions are made again.
+    # A Round that matched may have gone on since. Only its first part counts as
+    # spent by this draw, so that the same decisions are made again.
     part = self._matching.part_until_shown(round_)
     self._spent += round_.cost.scaled(part)
+    self._finished += (1 - part) * round_.steps / self._search.steps
     matched = part < 1 or self._matching.at_end(round_)
     if matched:
       self._matched = level
-      self._reserve = 1 - part * round_.steps / self._search.steps
+      rest = 1 - round_.steps / self._search.steps
+      self._reserve = rest if round_.stopped else 0.0
     else:
       self._failed = level
     return matched
@@ -194,4 +206,5 @@ class _Spending:
 
   def _affords(self, trainings: float) -> bool:
     spent = self._spent.trainings(self._search.round(0).cost)
-    return spent + self._reserve + trainings <= self._budget + 1e-6
+    spent += self._finished + self._reserve
+    return spent + trainings <= self._budget + 1e-6
