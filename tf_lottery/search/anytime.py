@@ -90,6 +90,8 @@ class _Spending:
     self._spent = search.round(0).cost
     # What it still takes to train the smallest matching Level to its end.
     self._reserve = 0.0
+    # What smaller budgets spent to train the Level that they had to its end.
+    self._finished = 0.0
     self._matched, self._failed = 0, len(self._densities)
     self._draws, self._cycles, self._strides = 0, 1, 0
     self._base = -1  # the matching Level from which the last draw started
@@ -151,10 +153,12 @@ class _Spending:
     # here, so that the same decisions are made again.
     steps = self._matching.steps_until_shown(round_) or round_.steps
     self._spent += round_.cost.scaled(steps / round_.steps)
+    self._finished += (round_.steps - steps) / self._search.steps
     if self._matching.is_reached_by(round_):
       self._matched = level
       self._strides += 1
-      self._reserve = 1 - steps / self._search.steps
+      left = 1 - steps / self._search.steps
+      self._reserve = left if round_.stopped else 0.0
       return None
     self._failed = level
     middle = (self._matched + level) // 2
@@ -194,4 +198,4 @@ class _Spending:
   def _left(self) -> float:
     """What is left of the budget, in trainings."""
     spent = self._spent.trainings(self._search.round(0).cost)
-    return self._budget - spent + 1e-6
+    return self._budget - spent - self._finished + 1e-6

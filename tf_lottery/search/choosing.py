@@ -174,10 +174,11 @@ def untrained(search: "Search") -> str:
   left = [n for n in range(1, len(search.schedule) + 1) if n not in trained]
   if not left:
     return ""
-  return (
-    f"Levels {_ranges(left)} are not trained: how they would do is unknown. In"
-    " the table, Levels that were stopped as soon as they matched are marked."
-  )
+  levels = f"Levels {_ranges(left)} are" if left[1:] else f"Level {left[0]} is"
+  text = f"{levels} not trained: how they would do is unknown."
+  if any(round_.stopped for round_ in search.rounds):
+    text += " Levels that were stopped early had matched by then."
+  return text
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -175,7 +175,13 @@ class Search:
     if level in self._drawn:
       return self._drawn[level]
     path = self.directory.level(level).ticket
-    return Ticket.load(path) if path.is_file() else None
+    if not path.is_file():
+      return None
+    ticket = Ticket.load(path)
+    # A killed process may have drawn it in a training that must go on first.
+    training = self.directory.search(ticket.provenance.get("search", 0))
+    begun = training.ticket.is_file() and not training.is_done
+    return None if begun else ticket
 
   def keep(self, level: int, mask: Mask, spent: Cost, number: int) -> None:
     """Keeps the ticket of a Level that the method has drawn.

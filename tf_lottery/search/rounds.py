@@ -240,6 +240,7 @@ def table_row(round_: Round, objective: Objective, dense: Round) -> str:
   return (
     f"{round_.level:5d}  {round_.density:7.2%}  {'  '.join(cells)}"
     f"  {cost:>6}  {round_.seconds:7.1f}  {smallest}"
+    f"{'  (stopped early)' if round_.stopped else ''}"
   )
 
 

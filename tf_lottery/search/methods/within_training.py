@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import typing
 
 from tf_lottery.cost import Cost
@@ -32,6 +33,13 @@ class Cycles:
     """Refuses a start from trained weights: the Levels are not trained."""
     name = "gradual()" if self.n == 1 else f"cycles({self.n})"
     base.refuse_trained_start(search, name)
+    highest = base.highest_density(search)
+    if self.n > 1 and highest == search.schedule[-1] < 1:
+      raise ValueError(
+        f"{search.pattern} prunes to its first density at once, so"
+        f" cycles({self.n}) needs a schedule of several Levels, got"
+        f" {search.schedule}. Or take method=gradual()."
+      )
 
   def draw(self, search: "Search", level: int) -> None:
     """Trains the cycles down to a Level; draws all that they pass."""
@@ -77,16 +85,35 @@ def draw_cycles(
   Returns:
     What the search cost so far.
   """
-  first, last = densities
-  marks = [first * (last / first) ** (index / n) for index in range(n)] + [last]
+  marks = _marks(search, *densities, n)
   for begin, end in itertools.pairwise(marks):
-    if begin <= until:
-      break
     round_, mask = fall(
       search, number, mask, (begin, end), steps, spent, start=start
     )
     number, spent, start = number + 1, spent + round_.cost, None
+    if end <= until:
+      break
   return spent
+
+
+def _marks(search: "Search", first: float, last: float, n: int) -> list[float]:
+  """Returns the density at the start of the first cycle, and at each end.
+
+  Where the pattern allows none between 1 and the first of the schedule, the
+  first of several cycles leads there.
+  """
+  marks, top = [first], base.highest_density(search)
+  if n > 1 and top < first:
+    marks, n = [first, top], n - 1
+  begin = marks[-1]
+  marks += [begin * (last / begin) ** (index / n) for index in range(1, n)]
+  # Rounding errors must not put off a Level to the next cycle.
+  marks = [
+    next((d for d in search.schedule if math.isclose(d, mark)), mark)
+    for mark in marks
+  ]
+  between = [mark for mark in dict.fromkeys(marks) if first > mark > last]
+  return [first, *between, last]
 
 
 def gradual(steps: base.Length = None) -> Cycles:
