@@ -165,6 +165,11 @@ class Search(Drawing):
     iterative = self.method == methods.iterative()
     return prices.price(self.directory, level, iterative)
 
+  def notes(self) -> list[str]:
+    """Sentences: which Levels were not trained, and what the answer cost."""
+    notes = [choosing.untrained(self), prices.in_words(self.price())]
+    return [note for note in notes if note]
+
   def model(self, level: int | None = None) -> Any:
     """Builds a model with the trained sparse network of a Level.
 
@@ -317,8 +322,5 @@ class Search(Drawing):
   def __str__(self) -> str:
     lines = [table(self.rounds, self.objective)]
     if self.rounds:
-      lines.append(choice(self.rounds, self.objective))
-      lines.append(choosing.untrained(self))
-      lines.append(prices.in_words(self.price()))
-    lines = [line for line in lines if line]
+      lines += [choice(self.rounds, self.objective), *self.notes()]
     return "\n".join(lines)
