@@ -139,14 +139,15 @@ def gradual(steps: base.Length = None) -> Cycles:
   return Cycles(1, steps)
 
 
-def cycles(n: int, steps: base.Length = None) -> Cycles:
+def cycles(n: int = 8, steps: base.Length = 0.5) -> Cycles:
   """Draws the masks in n trainings, with a rewind after each.
 
   In each training the density falls by the same factor. `gradual` is one cycle,
   and as many cycles as Levels prune as often as `iterative`.
 
   Args:
-    n: The number of trainings, at least 1.
-    steps: The length of each; see `gradual`.
+    n: The number of trainings, at least 1. Defaults to `8`.
+    steps: The length of each; see `gradual`. Defaults to `0.5`, half of the
+      final training.
   """
   return Cycles(n, steps)
