@@ -93,9 +93,7 @@ def test_masks_that_are_drawn_again_lie_within_the_one_that_matched(growing):
 def test_going_on_trains_nothing_twice(trainer, growing, monkeypatch):
   search, price = growing[BUDGETS[-1]]
   monkeypatch.setattr(trainer, "train", None)
-  again = rigged.search(
-    search.directory.path, trainer, budget=BUDGETS[-1]
-  )
+  again = rigged.search(search.directory.path, trainer, budget=BUDGETS[-1])
   assert again.price() == price
   assert str(again) == str(search)
 

@@ -145,9 +145,7 @@ def test_a_bisection_after_all_levels_trains_nothing(
 ):
   monkeypatch.setattr(trainer, "train", None)
   path = everything.directory.path
-  search = rigged.search(
-    path, trainer, method=gradual(0.25), choose="bisect"
-  )
+  search = rigged.search(path, trainer, method=gradual(0.25), choose="bisect")
   assert search.smallest_matching_level() == rigged.SMALLEST
   assert not any(round_.stopped for round_ in search.rounds)
   rigged.search(path, trainer, method=gradual(0.25))
@@ -225,7 +223,5 @@ def test_choices_that_cannot_be_are_refused(
 
 
 def test_short_iterative_levels_are_bisected(trainer):
-  search = rigged.search(
-    None, trainer, method=iterative(0.25), choose="bisect"
-  )
+  search = rigged.search(None, trainer, method=iterative(0.25), choose="bisect")
   assert search.smallest_matching_level() == rigged.SMALLEST

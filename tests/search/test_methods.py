@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import tf_lottery
 from tests import small
+from tests.experiments import mine
 from tf_lottery import experiments
 from tf_lottery import patterns
 from tf_lottery import rewinding
@@ -20,7 +21,6 @@ from tf_lottery.search.methods import early_bird
 from tf_lottery.search.methods import gradual
 from tf_lottery.search.methods import iterative
 from tf_lottery.training import distribution
-from tests.experiments import mine
 
 
 def large_initial(binding, mask, batches, seed):
@@ -60,7 +60,8 @@ def trainers():
     return tf_lottery.Trainer(lambda: small.make_model(library), seed=3)
 
   return {
-    name: trainer(importlib.import_module(name)) for name in ("keras", "tf_keras")
+    name: trainer(importlib.import_module(name))
+    for name in ("keras", "tf_keras")
   }
 
 
@@ -75,7 +76,9 @@ def trainer(trainers):
     pytest.param(
       (library, name),
       id=f"{library}-{name}",
-      marks=[pytest.mark.slow] if name not in QUICK.get(library, METHODS) else [],
+      marks=[pytest.mark.slow]
+      if name not in QUICK.get(library, METHODS)
+      else [],
     )
     for library in ("keras", "tf_keras")
     for name in METHODS
@@ -260,7 +263,9 @@ def test_every_scope_pattern_and_rewind(kind, change, trainer):
 
 
 def stream(x, y):
-  return tf.data.Dataset.from_tensor_slices((x, y)).batch(12, drop_remainder=True)
+  return tf.data.Dataset.from_tensor_slices((x, y)).batch(
+    12, drop_remainder=True
+  )
 
 
 @pytest.mark.slow

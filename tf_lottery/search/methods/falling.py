@@ -113,7 +113,9 @@ def falling(
   for density in marks:
     if density > highest:
       continue
-    way = math.log(density / first) / math.log(last / first) if last < first else 1
+    way = (
+      math.log(density / first) / math.log(last / first) if last < first else 1
+    )
     step = max(1, begin + round(way * (steps - begin)))
     found[step][density] = levels.get(density, 0)
   return dict(found)
