@@ -2,8 +2,6 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
-from typing import Any
 
 import keras
 from keras import layers
@@ -14,22 +12,28 @@ from examples import tabular
 from tf_lottery import papers
 from tf_lottery.experiments import Experiment
 
+# What the tickets of one method are compared with.
 RIVALS = (
   *("random_reinit", "shuffled_mask", "random_mask", "random_erk", "one_shot"),
   *("rigl", "set", "gradual"),
   *("rigl_equal_cost", "gradual_equal_cost", "small_dense_equal_cost"),
 )
-# Without a training of their own, tested against trained magnitudes.
+METHODS = {
+  "gradual_0.1": tf_lottery.gradual(0.1),
+  "gradual_1": tf_lottery.gradual(),
+  "cycles_8x0.25": tf_lottery.cycles(8, 0.25),
+  "cycles_8x0.5": tf_lottery.cycles(8, 0.5),
+}
+# Those that leave enough of four trainings for the dense network and a ticket.
+CHEAP = ("gradual_0.1", "gradual_1", "cycles_8x0.25")
+WITH_RIVALS = "cycles_8x0.25"
+# Scores of the untrained network, and random ones.
 AT_INIT = {
   "snip": tf_lottery.at_init("snip"),
   "grasp": tf_lottery.at_init("grasp"),
   "synflow": tf_lottery.at_init("synflow", rounds=100),
   "force": tf_lottery.at_init("force", rounds=60),
-}
-SHORT = {
-  "gradual_0.1": tf_lottery.gradual(0.1),
-  "gradual_1": tf_lottery.gradual(),
-  "cycles_8x0.25": tf_lottery.cycles(8, 0.25),
+  "random": tf_lottery.at_init("random"),
 }
 BUDGET = "budget_4"
 
@@ -39,13 +43,14 @@ class Task:
   """A model with its data, and how its search methods are compared.
 
   Attributes:
-    base: The experiment; its schedule is that of iterative pruning and of the
-      search with a budget.
+    base: The experiment of iterative pruning.
     densities: The densities at which methods are compared. They are in the
-      schedule.
-    methods: Name -> method, besides iterative pruning and the budget.
-    rivals: Name of a method -> the controls of its tickets.
-    rival_levels: Numbers of the densities, from 1, that have rivals.
+      schedule of `base`.
+    ladder: The schedule of searches for the smallest matching ticket.
+    rivals: The numbers of the densities, from 1, at which the tickets of
+      `WITH_RIVALS` have rivals.
+    at_init: Whether masks of the untrained network are compared, too, at the
+      first and the third density.
     margin: By how much a method may be worse than iterative pruning and still
       count as equal, in units of the objective.
     says: The model and its data in words.
@@ -53,13 +58,11 @@ class Task:
 
   base: Experiment
   densities: tuple[float, ...]
-  methods: Mapping[str, Any]
+  ladder: tuple[float, ...]
   says: str
   margin: float
-  rivals: Mapping[str, tuple[str, ...]] = dataclasses.field(
-    default_factory=dict
-  )
-  rival_levels: tuple[int, ...] = ()
+  rivals: tuple[int, ...] = ()
+  at_init: bool = False
 
   def experiments(self, name: str, replicates: int) -> dict[str, Experiment]:
     """Returns one experiment for each method, by the name of the method."""
@@ -69,22 +72,35 @@ class Task:
       controls=(),
       control_levels=(),
       replicates=replicates,
-      name=f"{name}-iterative",
     )
     made = {"iterative": base}
-    for method, value in self.methods.items():
-      rivals = self.rivals.get(method, ())
+    for method, value in METHODS.items():
       made[method] = dataclasses.replace(
-        base,
-        method=value,
-        schedule=self.densities,
-        scope="global" if method in AT_INIT else base.scope,
-        controls=rivals,
-        control_levels=self.rival_levels if rivals else (),
-        name=f"{name}-{method}",
+        base, method=value, schedule=self.densities
       )
-    budget = dataclasses.replace(base, budget=4.0, name=f"{name}-{BUDGET}")
-    return {**made, BUDGET: budget}
+    made[BUDGET] = dataclasses.replace(base, schedule=self.ladder, budget=4.0)
+    for method in CHEAP:
+      made[f"{method}_bisect"] = dataclasses.replace(
+        made[method], schedule=self.ladder, choose="bisect"
+      )
+    if self.rivals:
+      made[WITH_RIVALS] = dataclasses.replace(
+        made[WITH_RIVALS], controls=RIVALS, control_levels=self.rivals
+      )
+    if self.at_init:
+      short = dataclasses.replace(base, schedule=self.densities[:3:2])
+      made["early_bird"] = dataclasses.replace(
+        short, method=tf_lottery.early_bird()
+      )
+      for method, value in AT_INIT.items():
+        controls = () if method == "random" else ("shuffled_mask",)
+        made[method] = dataclasses.replace(
+          short, method=value, scope="global", controls=controls
+        )
+    return {
+      method: dataclasses.replace(experiment, name=f"{name}-{method}")
+      for method, experiment in made.items()
+    }
 
 
 def make_cnn(width: float = 1.0) -> keras.Model:
@@ -115,7 +131,6 @@ def tasks(data_dir: str | os.PathLike | None) -> dict[str, Task]:
     levels=20,
     evaluate_every="500it",
   )
-  signals = mnist_1d.EXPERIMENT
   cnn = Experiment(
     make_model=make_cnn,
     load_data="tf_lottery.papers.datasets:load",
@@ -134,37 +149,32 @@ def tasks(data_dir: str | os.PathLike | None) -> dict[str, Task]:
     "lenet": Task(
       base=lenet,
       densities=tuple(lenet.schedule[level - 1] for level in (9, 12, 15, 20)),
-      methods={
-        **SHORT,
-        "cycles_4x1": tf_lottery.cycles(4),
-        "early_bird": tf_lottery.early_bird(),
-        **AT_INIT,
-      },
-      rivals={"cycles_8x0.25": RIVALS},
-      rival_levels=(1, 3),
+      ladder=lenet.schedule,
+      rivals=(3,),
+      at_init=True,
       margin=0.001,
       says="LeNet-300-100 on Fashion-MNIST",
     ),
     "mnist_1d": Task(
-      base=signals,
+      base=mnist_1d.EXPERIMENT,
       densities=(0.14, 0.05, 0.02),
-      methods={**SHORT, "cycles_10x0.5": tf_lottery.cycles(10, 0.5)},
-      rivals={"cycles_8x0.25": RIVALS},
-      rival_levels=(2,),
+      ladder=tf_lottery.geometric(20),
+      rivals=(2,),
       margin=0.01,
       says="Residual MLP on MNIST-1D",
     ),
     "cnn": Task(
       base=cnn,
       densities=tuple(cnn.schedule[level - 1] for level in (9, 12, 16)),
-      methods={**SHORT, **AT_INIT},
+      ladder=cnn.schedule,
+      at_init=True,
       margin=0.001,
       says="Convolutional network on Fashion-MNIST",
     ),
     "table": Task(
       base=table,
       densities=tuple(table.schedule[level - 1] for level in (6, 10, 16)),
-      methods=SHORT,
+      ladder=table.schedule,
       margin=0.005,
       says="MLP on Friedman regression",
     ),

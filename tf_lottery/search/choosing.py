@@ -134,17 +134,19 @@ class Matching:
     """Whether a Round fails at its end by less than three times the noise."""
     return self._gap(round_.metrics) < _NEAR * self._noise < math.inf
 
-  def part_until_shown(self, round_: Round) -> float:
-    """The part of a Round after which it had matched for good; 1 if never."""
+  def steps_until_shown(self, round_: Round) -> int | None:
+    """The steps after which a Round had matched for good; None if never."""
     rows = round_.history
     for count, row in enumerate(rows, 1):
       if self.is_shown(rows[:count]):
-        return (row["step"] - round_.start) / round_.steps
-    return 1.0
+        return int(row["step"]) - round_.start
+    return None
 
   def is_reached_by(self, round_: Round) -> bool:
     """Whether a Round matches at its end, or had matched for good before."""
-    return self.at_end(round_) or self.part_until_shown(round_) < 1
+    if self.steps_until_shown(round_) is not None:
+      return True
+    return not round_.stopped and self.at_end(round_)
 
   def _gap(self, metrics: Mapping[str, float]) -> float:
     """How much worse than allowed a value is; at most 0 if it matches."""

@@ -151,7 +151,9 @@ def smallest_matching_round(
   if tolerance is None:
     tolerance = tolerance_of(dense, objective)
   least = sign * dense.metrics[name] - tolerance
-  matching = [r for r in others if sign * r.metrics[name] >= least]
+  matching = [
+    r for r in others if not r.stopped and sign * r.metrics[name] >= least
+  ]
   return max([dense, *matching], key=lambda round_: round_.level)
 
 
