@@ -286,6 +286,11 @@ class Search:
     }
     directory.finish(record)
 
+  @property
+  def ticket_steps(self) -> int:
+    """Optimizer updates of a ticket's final training, from the rewind on."""
+    return len(self._starts.span(1, self.steps, self.rewind))
+
   def start(self) -> Snapshot:
     """The snapshot from which tickets and the search's own trainings start."""
     return self._starts.of_level(1, self.rewind)
