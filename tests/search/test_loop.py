@@ -290,11 +290,12 @@ def test_the_result_prints_a_table(found):
   lines = str(found).splitlines()
   assert lines[0].split()[:2] == ["level", "density"]
   assert len(lines) == 1 + len(found.rounds) + 2
+  assert lines[-1].startswith("This cost 4.00 trainings of the dense network")
   assert "25.00%" in lines[3]
   if level := found.smallest_matching_level():
-    assert f"The smallest matching ticket is Level {level}, " in lines[-1]
+    assert f"The smallest matching ticket is Level {level}, " in lines[-2]
   else:
-    assert lines[-1].startswith("No ticket matches the dense network")
+    assert lines[-2].startswith("No ticket matches the dense network")
 
 
 def test_without_a_run_dir_files_go_with_the_result():

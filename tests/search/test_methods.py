@@ -465,3 +465,21 @@ def test_controls_of_iterative_pruning_are_refused(control, change):
       controls=(control,),
       **change,
     )
+
+
+@pytest.mark.parametrize("method", [gradual(), iterative(1.0), early_bird()])
+def test_a_full_training_of_the_search_ends_where_tickets_end(method, trainer):
+  """After a rewind, the learning-rate schedule has no steps beyond that."""
+  search = small.search(
+    None,
+    trainer=trainer,
+    method=method,
+    levels=1,
+    rewind="6it",
+    criterion="random",
+  )
+  (record,) = (one.read_record() for one in search.directory.searches())
+  assert record["start"] == search.round(1).start == 6
+  assert record["start"] + record["steps"] <= 20
+  if method != early_bird():
+    assert record["steps"] == search.round(1).steps == 14

@@ -162,7 +162,7 @@ def test_rows_line_up_with_the_header():
   metrics = {"val_accuracy": 0.5, "test_accuracy": 0.25}
   smallest = {"name": "fc/kernel", "density": 0.056}
   half = Cost(5, 30, 50.0, 20.0)
-  tested = rounds.Round(3, 0.512, metrics, 12.3, 5, None, smallest, half)
+  tested = rounds.Round(3, 0.512, metrics, 12.3, 5, None, smallest, cost=half)
   untested = rounds.Round(
     *(0, 1.0, {"val_accuracy": 0.5}, 1.0, 10, None),
     cost=Cost(10, 60, 100.0, 100.0),

@@ -99,6 +99,11 @@ class Drawing:
     """The weights that masks cover, in order."""
     return self.trainer.binding.report.prunable
 
+  @property
+  def ticket_steps(self) -> int:
+    """Optimizer updates of a ticket's final training, from the rewind on."""
+    return len(self._starts.span(1, self.steps, self.rewind))
+
   def draw(self, level: int) -> Ticket:
     """The ticket of a Level, drawn by the method if it is not yet."""
     if (ticket := self.drawn(level)) is None:

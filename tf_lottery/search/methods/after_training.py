@@ -45,7 +45,7 @@ class Iterative:
     else:
       spent = search.spent_on(level - 1)
       stability = None
-      steps = search.steps
+      steps = search.ticket_steps
       if self.steps == _STABLE:
         stability = Stability(search, before.mask, density)
       else:

@@ -55,9 +55,9 @@ def check_length(name: str, length: Length) -> None:
 def steps_of(length: Length, search: "Drawing") -> int:
   """Returns a length in optimizer updates, at least 1."""
   if length is None:
-    return search.steps
+    return search.ticket_steps
   if isinstance(length, float):
-    return max(1, round(length * search.steps))
+    return max(1, round(length * search.ticket_steps))
   per_epoch = search.protocol.steps_per_epoch
   return max(1, Step.parse(length).iterations(per_epoch))
 
