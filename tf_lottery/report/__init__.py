@@ -129,6 +129,7 @@ def markdown(sections: Sequence[Section]) -> str:
   parts = ["# Lottery tickets"]
   for section in sections:
     parts += [f"## {section.title}", section.headline]
+    parts += [text for text in (section.chosen, section.price) if text]
     if damage := section.evidence.damage:
       lines = "\n".join(f"- {text}" for text in damage)
       parts.append(f"Some files are damaged. Left out:\n\n{lines}")

@@ -80,8 +80,8 @@ class Row:
       dense=dense,
       control=control,
       control_name=named or "",
-      trainings=wording.count(_done(evidence.rounds), "training"),
-      time=wording.duration(sum(r.seconds for r in evidence.rounds)),
+      trainings=wording.count(len(evidence.trainings), "training"),
+      time=wording.duration(evidence.seconds),
     )
 
 
@@ -103,7 +103,7 @@ def write(sections: Sequence[Section]) -> dict[str, str]:
   }
   pages = {}
   if len(sections) != 1:
-    done = sum(_done(section.evidence.rounds) for section in sections)
+    done = sum(len(section.evidence.trainings) for section in sections)
     template = environment.get_template("overview.html.jinja")
     pages[FIRST_PAGE] = template.render(
       sections=sections,
@@ -125,10 +125,6 @@ def write(sections: Sequence[Section]) -> dict[str, str]:
       run_argument=taken and shlex.quote(str(taken.run)),
     )
   return pages
-
-
-def _done(rounds: Sequence) -> int:
-  return sum(round_.done for round_ in rounds)
 
 
 def _svg(element: str, alt: str) -> markupsafe.Markup:
