@@ -75,10 +75,12 @@ def against_cost(
   panels = list(grid.flat)
   looks = _looks(points)
   floor = _floor(points)
+  span = max(max(p.costs) for p in points) / floor
+  gap = max(span, 10) ** 0.012
   _name_all(panels[0], looks, dense is not None)
   for axes, density in zip(panels, densities, strict=False):
     here = [point for point in points if point.density == density]
-    _panel(axes, here, dense, looks, floor, 100 if percent else 1)
+    _panel(axes, here, dense, looks, floor, gap, 100 if percent else 1)
     axes.set_title(f"{100 * density:#.3g} % of the weights", fontsize=11)
   for axes in panels[len(densities) :]:
     axes.set_visible(False)
@@ -137,6 +139,7 @@ def _panel(
   dense: float | None,
   looks: dict[str, drawing.Style],
   floor: float,
+  gap: float,
   scale: int,
 ) -> None:
   axes.set_axisbelow(True)
@@ -144,13 +147,14 @@ def _panel(
   axes.set_xscale("log")
   if dense is not None:
     axes.axhline(scale * dense, color=drawing.INK, ls="--", linewidth=1.2)
+  places = _places(points, floor, gap)
   for family in dict.fromkeys(point.family for point in points):
     members = sorted(
       (point for point in points if point.family == family),
       key=lambda point: point.cost,
     )
     axes.plot(
-      [max(point.cost, floor) for point in members],
+      [places[point.label] for point in members],
       [scale * point.value for point in members],
       color=looks[members[0].label].colour,
       linewidth=1.3,
@@ -161,7 +165,7 @@ def _panel(
     mean = scale * point.value
     low, high = scale * min(point.values), scale * max(point.values)
     axes.errorbar(
-      [max(point.cost, floor)],
+      [places[point.label]],
       [mean],
       yerr=[[mean - low], [high - mean]] if high > low else None,
       color=look.colour,
@@ -174,8 +178,9 @@ def _panel(
       zorder=4,
     )
     if len(point.values) > 1:
+      moved = places[point.label] / max(point.cost, floor)
       axes.plot(
-        [max(cost, floor) for cost in point.costs],
+        [moved * max(cost, floor) for cost in point.costs],
         [scale * value for value in point.values],
         color=look.colour,
         marker=".",
@@ -184,6 +189,18 @@ def _panel(
         alpha=0.55,
         zorder=3,
       )
+
+
+def _places(
+  points: Sequence[Point], floor: float, gap: float
+) -> dict[str, float]:
+  """Returns where points stand: bars of the same cost would hide each other."""
+  places: dict[str, float] = {}
+  last = 0.0
+  for point in sorted(points, key=lambda point: point.cost):
+    last = max(point.cost, floor, gap * last)
+    places[point.label] = last
+  return places
 
 
 def _cost_axis(axes: Axes, points: Sequence[Point], floor: float) -> None:

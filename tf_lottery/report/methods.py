@@ -37,6 +37,12 @@ def words(run: run_folders.Run) -> str:
   return ", ".join([kind, *settings])
 
 
+def with_choice(run: run_folders.Run) -> str:
+  """Says the same, and whether Levels are chosen by bisection."""
+  chosen = run.experiment_declaration.get("choose", run.outcome.get("choose"))
+  return words(run) + ", by bisection" * (chosen == "bisect")
+
+
 def family(run: run_folders.Run) -> str:
   """Returns what methods are called that differ by how much they train."""
   if _budget(run):

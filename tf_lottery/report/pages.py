@@ -10,9 +10,12 @@ from collections.abc import Sequence
 import jinja2
 import markupsafe
 
+from tf_lottery.report import costs
 from tf_lottery.report import drawing
+from tf_lottery.report import gallery
 from tf_lottery.report import outcomes
 from tf_lottery.report import summaries
+from tf_lottery.report import tables
 from tf_lottery.report import wording
 from tf_lottery.report.sections import FIRST_PAGE
 from tf_lottery.report.sections import Section
@@ -48,6 +51,8 @@ class Row:
     control_name: The name of that control, else `""`.
     trainings: The number of trainings that are done.
     time: How long they took.
+    answer: What it took to know the smallest ticket that matches; `""` if that
+      is not known.
   """
 
   facts: str
@@ -60,6 +65,7 @@ class Row:
   control_name: str
   trainings: str
   time: str
+  answer: str
 
   @classmethod
   def of(cls, section: Section) -> "Row":
@@ -70,6 +76,7 @@ class Row:
       for row in (outcome.ticket, outcome.dense, outcome.control)
     )
     chosen = outcome.ticket
+    price = costs.Price.of(evidence)
     named = outcome.control and drawing.style(outcome.control.method).label
     return cls(
       facts=", ".join(outcomes.facts(evidence)[:2]),
@@ -82,11 +89,23 @@ class Row:
       control_name=named or "",
       trainings=wording.count(len(evidence.trainings), "training"),
       time=wording.duration(evidence.seconds),
+      answer=f"answer {costs.in_trainings(price.total.trainings)}"
+      if price
+      else "",
     )
 
 
-def write(sections: Sequence[Section]) -> dict[str, str]:
-  """Returns the text of each page by its path; the first page is the first."""
+def write(
+  sections: Sequence[Section],
+  compared: Sequence[tuple[gallery.Picture, tables.Table]] = (),
+) -> dict[str, str]:
+  """Returns the text of each page by its path; the first page is the first.
+
+  Args:
+    sections: The sections of the experiments.
+    compared: Figures and tables of comparisons between experiments, for the
+      overview.
+  """
   environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
     autoescape=True,
@@ -109,6 +128,7 @@ def write(sections: Sequence[Section]) -> dict[str, str]:
       sections=sections,
       rows=[(section, Row.of(section)) for section in sections],
       columns=_COLUMNS,
+      compared=compared,
       trainings=wording.count(done, "training"),
     )
   template = environment.get_template("experiment.html.jinja")

@@ -150,7 +150,8 @@ class Comparison:
       " search that drew them, at fixed densities. Costs are in trainings of"
       " the dense network, without the training of the ticket itself. Large"
       " points are means over replicates, which are small points; bars go from"
-      " minimum to maximum. The dashed line is the dense network."
+      " minimum to maximum. Points of the same cost stand a little apart. The"
+      " dashed line is the dense network."
     )
     if any(row.search == 0 for row in self.rows):
       text += " A search that cost nothing stands at the left edge."
@@ -278,9 +279,8 @@ def comparisons(found: Iterable[Evidence]) -> list[Comparison]:
       groups.setdefault(key, []).append(evidence)
   made = []
   for group in groups.values():
-    words = [methods.words(evidence.runs[0]) for evidence in group]
-    if len(set(words)) > 1:
-      by_label = dict(zip(_labels(group, words), group, strict=True))
+    if len({methods.words(evidence.runs[0]) for evidence in group}) > 1:
+      by_label = dict(zip(_labels(group), group, strict=True))
       made.append(Comparison(heading(group[0]), by_label))
   return [one for one in made if one.rows]
 
@@ -300,12 +300,16 @@ def _key(evidence: Evidence) -> str:
   return json.dumps([same, evidence.metric], sort_keys=True)
 
 
-def _labels(group: Sequence[Evidence], words: Sequence[str]) -> list[str]:
-  """Makes names of methods distinct."""
-  return [
-    label if words.count(label) == 1 else f"{label} ({evidence.experiment})"
-    for label, evidence in zip(words, group, strict=True)
-  ]
+def _labels(group: Sequence[Evidence]) -> list[str]:
+  """Names the method of each experiment, as shortly as tells them apart."""
+  short = [methods.words(evidence.runs[0]) for evidence in group]
+  long = [methods.with_choice(evidence.runs[0]) for evidence in group]
+  labels = []
+  for words, longer, evidence in zip(short, long, group, strict=True):
+    label = words if short.count(words) == 1 else longer
+    taken = long.count(longer) > 1
+    labels.append(f"{label} ({evidence.experiment})" if taken else label)
+  return labels
 
 
 def _levels(evidence: Evidence) -> dict[int, float]:
@@ -346,9 +350,9 @@ def _shared_densities(
     near = {d for d, wanted in pairs if d and abs(d / wanted - 1) <= _NEAR}
     return sorted(near, reverse=True)
   most = max(counts.values(), default=0)
-  shared = sorted(
-    (d for d, number in counts.items() if number == most), reverse=True
-  )
+  # Methods that choose their Levels have few of them.
+  enough = max(min(2, len(by_label)), most / 2)
+  shared = sorted((d for d, n in counts.items() if n >= enough), reverse=True)
   if len(shared) <= _PANELS:
     return shared
   places = np.linspace(0, len(shared) - 1, _PANELS).round().astype(int)
