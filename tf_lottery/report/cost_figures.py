@@ -171,8 +171,6 @@ def _panel(
       color=look.colour,
       marker=look.marker,
       markersize=7,
-      markeredgecolor="white",
-      markeredgewidth=0.7,
       elinewidth=1,
       capsize=2,
       zorder=4,
@@ -209,7 +207,7 @@ def _cost_axis(axes: Axes, points: Sequence[Point], floor: float) -> None:
   low, high = min(costs), max(costs)
   axes.set_xlim(low / 1.5, high * 1.5)
   decades = math.log10(high / low) if high > low else 0
-  subs = (1.0,) if decades > 2 else (1.0, 3.0) if decades > 1 else (1, 2, 5)
+  subs = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 1 else (1, 2, 5)
   axes.xaxis.set_major_locator(ticker.LogLocator(subs=subs))
   axes.xaxis.set_major_formatter(
     ticker.FuncFormatter(lambda value, _: f"{value:.3g}")

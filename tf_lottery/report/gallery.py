@@ -126,6 +126,8 @@ def _against_density(
       " Lines are means over replicates; bars, and the band of the dense"
       " network, go from minimum to maximum."
     )
+  if any(0 < n < evidence.replicates for n in evidence.finished.values()):
+    caption += " Some Levels are means over fewer replicates than others."
   sign = None if is_step else evidence.sign
   tolerance = evidence.tolerance_at()
   if sign is not None and figures.scale_of(rows, sign, tolerance):

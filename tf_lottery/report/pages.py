@@ -89,7 +89,7 @@ class Row:
       control_name=named or "",
       trainings=wording.count(len(evidence.trainings), "training"),
       time=wording.duration(evidence.seconds),
-      answer=f"answer {costs.in_trainings(price.total.trainings)}"
+      answer=f"answer: {costs.in_trainings(price.total.trainings)}"
       if price
       else "",
     )
