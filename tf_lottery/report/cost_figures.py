@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tf_lottery.report import drawing
+from tf_lottery.report import wording
 
 # Of Okabe and Ito, and of Tol, as those of `drawing.STYLES`.
 _COLOURS = (
@@ -81,7 +82,8 @@ def against_cost(
   for axes, density in zip(panels, densities, strict=False):
     here = [point for point in points if point.density == density]
     _panel(axes, here, dense, looks, floor, gap, 100 if percent else 1)
-    axes.set_title(f"{100 * density:#.3g} % of the weights", fontsize=11)
+    title = f"{wording.density(density)} of the weights"
+    axes.set_title(title, fontsize=11)
   for axes in panels[len(densities) :]:
     axes.set_visible(False)
   for number, axes in enumerate(panels[: len(densities)]):
