@@ -151,7 +151,8 @@ def test_the_overview_shows_the_figure_and_its_numbers(
   assert (tmp_path / "figures" / "search-cost-1.svg") in made.paths
   text = (tmp_path / "summary.md").read_text()
   assert "| gradual, 0.1 of a training | 50.0 % |" in text
-  rows = list(csv.DictReader((tmp_path / "search_cost.csv").open()))
+  written = (tmp_path / "search_cost.csv").read_text().splitlines()
+  rows = list(csv.DictReader(written))
   assert {row["method"] for row in rows} == {
     "iterative",
     "gradual, 0.1 of a training",
