@@ -394,6 +394,10 @@ def _found(experiment: Experiment, root: str | os.PathLike) -> list[_Levels]:
       continue
     if not experiment.trains_all:
       if _has_chosen(experiment, directory):
+        # Not those that were trained since to compare replicates: the Levels
+        # that are chosen must stay the same meanwhile.
+        own = directory.read_outcome()["trained"]
+        levels = [round_ for round_ in levels if round_.level in own]
         found.append((levels, objective))
     elif len(levels) > experiment.levels:
       found.append((levels[: experiment.levels + 1], objective))
