@@ -56,7 +56,7 @@ def _levels(numbers: Sequence[int]) -> str:
   """Writes `"Level 3 was"`, or `"Levels 1 to 3 and 5 were"`."""
   if len(numbers) == 1:
     return f"Level {numbers[0]} was"
-  texts = []
+  texts: list[str] = []
   for _, group in itertools.groupby(
     enumerate(numbers), lambda pair: pair[1] - pair[0]
   ):

@@ -275,18 +275,13 @@ def _smallest_matching(evidence: Evidence, run: run_folders.Run) -> int | None:
   }
   schedule = run.declaration.get("schedule")
   wanted = range(1 + len(schedule or ()))
-  whole = all(
-    n in ours and ours[n].done and ours[n].val_end is not None for n in wanted
-  )
-  if schedule is None or not whole or evidence.sign is None:
+  values = {n: ours[n].val_end for n in wanted if n in ours and ours[n].done}
+  known = {n: value for n, value in values.items() if value is not None}
+  if schedule is None or len(known) < len(wanted) or evidence.sign is None:
     return None
-  sign, dense = evidence.sign, ours[0]
-  tolerance = default_tolerance(dense.val_end, dense.val_start)
-  matching = [
-    n
-    for n in wanted
-    if n and sign * (ours[n].val_end - dense.val_end) >= -tolerance
-  ]
+  tolerance = default_tolerance(known[0], ours[0].val_start)
+  least = evidence.sign * known[0] - tolerance
+  matching = [n for n, v in known.items() if n and evidence.sign * v >= least]
   return max(matching, default=0)
 
 

@@ -138,9 +138,9 @@ class Comparison:
       percent=evidence.percent,
     )
     svg = drawing.draw(figure, name, folder / name)
-    return svg and gallery.Picture(
-      name, self._caption, self._alt, svg, wide=True
-    )
+    if svg is None:
+      return None
+    return gallery.Picture(name, self._caption, self._alt, svg, wide=True)
 
   @property
   def _caption(self) -> str:
@@ -378,10 +378,8 @@ def _compare(
   values = by_method["ticket", level]
   dense = list(by_method.get(("dense", 0), {}).values())
   final = costs.training(evidence, level)
-  spent, units = (
-    costs.search_costs(evidence, level),
-    costs.dense_costs(evidence),
-  )
+  spent = costs.search_costs(evidence, level)
+  units = costs.dense_costs(evidence)
   known = [n for n in values if n in spent and n in units]
   reached = list(values.values())
   row = Row(
@@ -396,8 +394,8 @@ def _compare(
     len(reached),
     search.trainings,
     search.sparse,
-    final and final.trainings,
-    price and price.total.trainings,
+    None if final is None else final.trainings,
+    None if price is None else price.total.trainings,
     float(np.mean(dense)) if dense else None,
   )
   point = cost_figures.Point(

@@ -203,10 +203,9 @@ def verdicts_as_text(evidence: Evidence) -> str:
     of: Callable[[Evidence, int], costs.Spent | None], group: Sequence[Verdict]
   ) -> str:
     spent = [of(evidence, v.level) for v in group]
-    values = [one and one.trainings for one in spent]
+    values = [None if one is None else one.trainings for one in spent]
     return wording.ends(values, costs.in_trainings)
 
-  header = ("level", "weights left", "ticket", "dense", "reinit")
   rows = [
     (
       wording.ends([v.level for v in group], str),
@@ -223,8 +222,9 @@ def verdicts_as_text(evidence: Evidence) -> str:
   ]
   if not rows:
     return ""
-  header = (*header, "search", "training", "verdict", "because")
-  lines = text_table.render(header, rows, ">>>>>>><<")
+  header = ("level", "weights left", "ticket", "dense", "reinit")
+  costs_and_verdict = ("search", "training", "verdict", "because")
+  lines = text_table.render((*header, *costs_and_verdict), rows, ">>>>>>><<")
   when = wording.WHEN[summaries.HEADLINE]
   what = f"{wording.capital(evidence.metric)} {when}"
   return (
