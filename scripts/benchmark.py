@@ -8,6 +8,8 @@ masks or Keras (the floor), in `fit()`, in stock tfmot, and in PyTorch where it
 is installed; 100 steps of Conv-2; the share of a Level that is neither
 training nor evaluation; the share of evaluating every 100 steps, in Rounds of
 10,000 steps; and the memory of a search on Fashion-MNIST.
+Suite `masks`: trainings of LeNet-300-100 whose mask changes 100 times, and RigL
+and SET, beside one whose mask stays.
 Suite `sweep`: replicates in processes of one thread, or one after the other.
 Suite `report`: the report of 10,000 Rounds.
 Suite `export`: sizes, errors, memory and speed of exported trained tickets.
@@ -43,6 +45,7 @@ from absl import app
 from absl import flags
 
 from scripts import benchmark_export
+from scripts import benchmark_masks
 from scripts import benchmark_report
 from scripts import benchmark_sweep
 from scripts import benchmark_train
@@ -50,6 +53,7 @@ from scripts import startup
 
 _SUITES = {
   "export": benchmark_export,
+  "masks": benchmark_masks,
   "report": benchmark_report,
   "sweep": benchmark_sweep,
   "train": benchmark_train,

@@ -115,7 +115,7 @@ def trainer(
   from tf_lottery.training.data import ArrayData
   from tf_lottery.training.trainer import Trainer
 
-  ours = Trainer(lambda: _compiled(task, network, keras))
+  ours = Trainer(lambda: compiled(task, network, keras))
   mask = masks.Mask.random(ours.binding.shapes, DENSITY, seed=0)
   ours.restore(ours.initial, mask, 0)
   if floats:
@@ -136,9 +136,7 @@ def rounds(task: Task, pause: Pause, evaluate_every: int | None) -> None:
   from tf_lottery.training.data import ArrayData
   from tf_lottery.training.trainer import Trainer
 
-  ours = Trainer(
-    lambda: _compiled(task, "lenet_300_100", "keras", ["accuracy"])
-  )
+  ours = Trainer(lambda: compiled(task, "lenet_300_100", "keras", ["accuracy"]))
   cut = round(TRAIN_SHARE * len(task.y))
   train, validation, test = (
     ArrayData((task.pixels[part], task.y[part]), scale=255)
@@ -191,7 +189,7 @@ def search(task: Task, pause: Pause) -> None:
 
 def fit(task: Task, pause: Pause, network: str, keras: str) -> None:
   """Plain Keras: one `fit()`, so that each epoch is one of many."""
-  model = _compiled(task, network, keras)
+  model = compiled(task, network, keras)
   _fit(model, task, [_pausing(keras, pause)])
 
 
@@ -201,7 +199,7 @@ def tfmot_fit(task: Task, pause: Pause) -> None:
 
   sparsity = tfmot.sparsity.keras
   model = sparsity.prune_low_magnitude(
-    _compiled(task, "lenet_300_100", "tf_keras"),
+    compiled(task, "lenet_300_100", "tf_keras"),
     pruning_schedule=sparsity.ConstantSparsity(1 - DENSITY, begin_step=0),
   )
   _compile(model, "lenet_300_100", "tf_keras")
@@ -296,7 +294,7 @@ def level_bookkeeping(task: Task, pause: Pause) -> None:
 
   cut = round(TRAIN_SHARE * len(task.y))
   tf_lottery.find_ticket(
-    lambda: _compiled(task, "lenet_300_100", "keras", metrics=["accuracy"]),
+    lambda: compiled(task, "lenet_300_100", "keras", metrics=["accuracy"]),
     (task.x, task.y),
     validation_data=(task.x[cut:], task.y[cut:]),
     epochs=1,
@@ -312,9 +310,10 @@ def level_bookkeeping(task: Task, pause: Pause) -> None:
 # What they share.
 
 
-def _compiled(
+def compiled(
   task: Task, network: str, keras: str, metrics: list[str] | None = None
 ) -> Any:
+  """Returns a network of the papers, compiled as its recipe says."""
   from tf_lottery.papers import networks
 
   model = getattr(networks, network)(task.pixels.shape[1:], keras=keras)

@@ -5,6 +5,8 @@ import pytest
 import tf_lottery
 from tf_lottery import criteria
 
+NOW = [[0.3, -0.2], [-0.1, -0.5]]
+
 
 @pytest.fixture(scope="module")
 def binding():
@@ -21,11 +23,38 @@ def binding():
   return binding
 
 
+@pytest.fixture
+def trained(binding):
+  """The same weights as initial ones, and others after training."""
+  before = binding.read()
+  binding.give_initial(before)
+  binding.write({"0/kernel": np.array(NOW)})
+  yield binding
+  binding.write(before)
+
+
 def test_magnitude_does_not_look_at_the_sign(binding):
   scores = criteria.magnitude(binding, binding.mask)
   np.testing.assert_allclose(scores["0/kernel"], [[0.1, 0.9], [0.2, 0.5]])
   np.testing.assert_allclose(scores["1/kernel"], [[3.0], [0.0]])
   assert scores.keys() == binding.mask.keys()
+
+
+@pytest.mark.parametrize(
+  ("criterion", "expected"),
+  [
+    (criteria.movement, [[0.2, 0.7], [0.3, 0.0]]),
+    (criteria.magnitude_increase, [[0.2, -0.7], [-0.1, 0.0]]),
+    # One weight went through zero.
+    (criteria.large_final_same_sign, [[0.3, 0.2], [-0.1, 0.5]]),
+  ],
+)
+def test_criteria_that_compare_with_the_initial_weights(
+  trained, criterion, expected
+):
+  scores = criterion(trained, trained.mask)
+  np.testing.assert_allclose(scores["0/kernel"], expected, atol=1e-7)
+  assert scores.keys() == trained.mask.keys()
 
 
 def test_random_repeats_by_seed_and_differs_by_seed_and_level(binding):
@@ -42,8 +71,18 @@ def test_random_repeats_by_seed_and_differs_by_seed_and_level(binding):
 
 
 def test_by_name_and_by_function():
-  assert criteria.get("magnitude") is criteria.magnitude
-  assert criteria.get("random") is criteria.random
+  for name, criterion in criteria.BY_NAME.items():
+    assert criteria.get(name) is criterion
+    assert criterion.__name__ == name
   assert criteria.get(len) is len
-  with pytest.raises(ValueError, match=r"'magnitude', 'random'.*got 'snip'"):
-    criteria.get("snip")
+  with pytest.raises(ValueError, match=r"'magnitude'.*'synflow'.*got 'snap'"):
+    criteria.get("snap")
+
+
+def test_the_lists_name_criteria():
+  lists = (
+    criteria.AT_INITIALISATION,
+    criteria.READ_DATA,
+    criteria.BRING_BACK,
+  )
+  assert all(names <= criteria.BY_NAME.keys() for names in lists)

@@ -11,6 +11,7 @@ import importlib
 import typing
 from typing import Any
 
+from tf_lottery.cost import Cost
 from tf_lottery.masks import Mask
 from tf_lottery.objective import Objective
 from tf_lottery.pruning import prune_and_rewind
@@ -29,6 +30,11 @@ from tf_lottery.scopes import layerwise
 from tf_lottery.search.divergence import DivergedError
 from tf_lottery.search.finding import find_ticket
 from tf_lottery.search.loop import Search
+from tf_lottery.search.methods import at_init
+from tf_lottery.search.methods import cycles
+from tf_lottery.search.methods import early_bird
+from tf_lottery.search.methods import gradual
+from tf_lottery.search.methods import iterative
 from tf_lottery.search.rounds import Round
 from tf_lottery.storage.files import FileFormatError
 from tf_lottery.tickets import Ticket

@@ -40,11 +40,7 @@ Criterion = Callable[
   [Binding, masks.Mask, Iterable[Any], int], dict[str, np.ndarray]
 ]
 
-# How many batches a criterion reads at most.
-MAX_BATCHES = 10
-
-
-# Criteria for trained weights.
+MAX_BATCHES = 10  # How many batches a criterion reads at most.
 
 
 def magnitude(
@@ -175,9 +171,6 @@ def taylor(
     binding, weights, _first(batches, "taylor"), absolute=True
   )
   return {key: np.abs(weights[key]) * gradient[key] for key in mask}
-
-
-# Criteria for the untrained network.
 
 
 def snip(
@@ -320,9 +313,6 @@ def synflow(
   return linearized.synaptic_flow(binding, weights, inputs)
 
 
-# The criterion that knows nothing.
-
-
 def random(
   binding: Binding,
   mask: masks.Mask,
@@ -393,6 +383,7 @@ def _first(batches: Iterable[Any], name: str) -> list[Any]:
 
   Raises:
     ValueError: There is none.
+    TypeError: A batch is no tuple.
   """
   first = list(itertools.islice(batches, MAX_BATCHES))
   if not first:
@@ -400,4 +391,10 @@ def _first(batches: Iterable[Any], name: str) -> list[Any]:
       f"criterion={name!r} reads training data, and there are no batches. Give"
       " batches=[(x, y)]."
     )
+  for batch in first:
+    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+      raise TypeError(
+        "A batch must be a tuple (x, y) or (x, y, sample_weight), got"
+        f" {type(batch).__name__}. Give one batch as batches=[(x, y)]."
+      )
   return first

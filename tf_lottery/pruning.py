@@ -32,14 +32,15 @@ def prune_and_rewind(
   Args:
     model: A model on which `lottery_prune` was called.
     density: Fraction of the prunable weights to keep, in (0, 1].
-    criterion: `"magnitude"`, `"random"` or a function. Defaults to
-      `"magnitude"`.
+    criterion: A name in `criteria.BY_NAME`, such as `"movement"`, or a
+      function. Defaults to `"magnitude"`.
     scope: Which weights compete with each other. Defaults to
       `scopes.default()`, which is `lamp()`.
     pattern: What is pruned together, such as `"block_1x4"` or `channel()`; see
       `patterns.get`. Defaults to the pattern that `lottery_prune` was given as
       tfmot's `block_size` or `sparsity_m_by_n`, else to single weights.
-    batches: `(x, y)` tuples for criteria that need data.
+    batches: `(x, y)` or `(x, y, sample_weight)` tuples for criteria that need
+      data; see `criteria.READ_DATA`.
     seed: Seed of criteria that draw random numbers.
     optimizer: The optimizer, or a sequence of them, of your own training loop.
       Optimizers that are attributes of the model, such as the compiled one, are

@@ -305,6 +305,9 @@ def test_tensorboard_reads_the_metrics(trainer, directory):
   tested = {row["step"] for row in history if "test_loss" in row}
   assert {step for tag, step in found if tag == "test_loss"} == tested
   assert min(tested - {0}) % 8  # added at the end of its epoch
+  spent = rounds.Round.read(directory).cost.to_json()
+  for name, value in spent.items():
+    assert found[f"cost/{name}", 20] == pytest.approx(value)
 
 
 def test_tensorboard_has_the_density_as_a_hyperparameter(trainer, directory):

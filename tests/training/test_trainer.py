@@ -5,6 +5,7 @@ import tensorflow as tf
 import tf_keras
 
 from tf_lottery import masks
+from tf_lottery.cost import Cost
 from tf_lottery.training import augmentation
 from tf_lottery.training.data import ArrayData
 from tf_lottery.training.data import as_data
@@ -587,3 +588,49 @@ def test_only_training_is_augmented_and_each_way_is_traced(library):
   assert trainer.evaluate(plain) == trainer.evaluate(blank)
   assert_identical(results[0], trained(trainer, plain, mask=mask)[1])
   assert trainer.traces == 3
+
+
+def test_training_costs_three_forward_passes_an_example(library, strategy):
+  trainer = Trainer(
+    lambda: dense_model(library, dropout=0.5), strategy=strategy
+  )
+  data = as_data(examples())
+  before = trainer.capture(0, optimizer=True)
+  forward = trainer.flops(data).forward()
+  assert forward == 2 * (6 * 8 + 8 * 2)
+  after = trainer.capture(0, optimizer=True)
+  assert after.fingerprint() == before.fingerprint()
+  trainer.binding.hold(masks.Mask.random(trainer.binding.shapes, 0.5, seed=0))
+  trainer.train(data, 3, 13, batch_size=12, seed=0)
+  flops = 3 * 120 * forward
+  assert trainer.spent == Cost(10, 120, flops, flops / 2)
+
+
+def test_streams_cost_the_examples_that_they_give(library, strategy):
+  trainer = Trainer(lambda: dense_model(library), strategy=strategy)
+  dataset = tf.data.Dataset.from_tensor_slices(examples())
+  stream = as_data(dataset.batch(8, drop_remainder=True))
+  trainer.train(stream, 0, 5, batch_size=2, seed=0)
+  flops = 3 * 40 * 2 * (6 * 8 + 8 * 2)
+  assert trainer.spent == Cost(5, 40, flops, flops)
+
+
+def test_what_cannot_be_counted_is_told_once_and_costs_steps(caplog):
+  compiled = tf.function(lambda x: 2 * x).get_concrete_function(
+    tf.TensorSpec((None, 6))
+  )
+
+  def make():
+    model = keras.Sequential(
+      [keras.Input((6,)), keras.layers.Lambda(compiled), keras.layers.Dense(2)]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss)
+    return model
+
+  trainer = Trainer(make)
+  data = tf.data.Dataset.from_tensor_slices(examples(30)).batch(8)
+  for _ in range(2):
+    trainer.train(as_data(data), 0, 4, batch_size=8, seed=0)
+  assert trainer.spent == Cost(4, 30)
+  assert caplog.text.count("costs are told in steps: the operations") == 1

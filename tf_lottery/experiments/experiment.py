@@ -460,6 +460,8 @@ class Experiment:
       return True
     apart = (*GROWING, *_BESIDE, *_DERIVED, "schedule")
     mine = json.loads(json.dumps(self.to_json(strict=False)))
+    # An earlier version did not have this field.
+    found = {"method": "iterative", **found}
     if (found.get("budget") is None) != (self.budget is None):
       return False
     return all(

@@ -97,6 +97,7 @@ def run(
   *,
   with_controls: bool = True,
   trainer: Trainer | None = None,
+  data: Mapping[str, Any] | None = None,
   progress: bool | None = None,
   on_round: OnRound | None = None,
 ) -> Search:
@@ -110,11 +111,12 @@ def run(
       `control_levels="chosen"` the Levels are chosen by the replicates that
       are found so far, so find all of them before. Defaults to `True`.
     trainer: a trainer of the experiment, to share its compiled program.
+    data: what `experiment.load(replicate)` returned, if it is at hand.
     progress: see `find_ticket`.
     on_round: called with each `Round`, also with those of controls.
   """
   trainer = trainer or experiment.make_trainer()
-  data = experiment.load(replicate)
+  data = data or experiment.load(replicate)
   check_controls(experiment, trainer, data)
   home = pathlib.Path(root) / experiment.id
   writes = is_chief(trainer.strategy)

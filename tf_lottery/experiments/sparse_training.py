@@ -261,8 +261,9 @@ def _moved(
   """
   magnitude, growth = _finite(magnitude), _finite(growth)
   scores, active = pattern.pool(weight, magnitude, kept)
-  count = round(fraction * np.count_nonzero(active))
-  stay = scopes.keep_highest(scores, active, int(active.sum()) - count)
+  size = int(np.count_nonzero(active))
+  count = round(fraction * size)
+  stay = scopes.keep_highest(scores, active, size - count)
   # What stays comes first where the pattern limits its neighbours.
   growth = np.where(pattern.expand(weight, stay), np.inf, growth)
   scores, possible = pattern.pool(weight, growth, np.ones_like(kept))

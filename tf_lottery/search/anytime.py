@@ -2,24 +2,25 @@
 
 import dataclasses
 import typing
+from collections.abc import Mapping
+from collections.abc import Sequence
 
-from tf_lottery.masks import Mask
 from tf_lottery.search.choosing import Matching
 from tf_lottery.search.choosing import finish
 from tf_lottery.search.methods import base
-from tf_lottery.search.methods.cycles import draw_cycles
-from tf_lottery.search.methods.falling import fall
+from tf_lottery.search.methods.within_training import draw_cycles
 from tf_lottery.search.prices import SUPERSEDED
 from tf_lottery.search.rounds import Round
 
 if typing.TYPE_CHECKING:
   from tf_lottery.search.loop import Search
 
-# The first draw takes this part of a training.
-_FIRST = 0.1
-# Each further draw has this many cycles at first, each of this length.
-_CYCLES = 2
-_LENGTH = 0.25
+# The first draw lowers the density to this. Most models match there.
+_FIRST = 0.2
+# The length of a cycle, in trainings.
+_LENGTH = 1 / 3
+# A training that may not go on as long as this, in trainings, is not begun.
+_SHORTEST = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,29 +43,35 @@ class Anytime:
 class Within:
   """Searches within a budget.
 
-  The first draw is cheap: on from the trained dense network, the density falls
-  through the whole schedule within a tenth of a training. Levels are trained
-  until one matches and a smaller one does not. Then Levels down to the smaller
-  one are drawn again, from the mask of the other, with more rewinds, and so on:
-  rewinds are spent where the ticket does not match yet. A Round stops as soon
-  as it matches. At the end the smallest Level that matches is trained to its
-  end.
+  The search goes down the schedule in strides: to a density of 20 %, to the
+  half of that, then to a third, a quarter and so on. A stride is one cycle of a
+  third of a training, in which the density falls; the first goes on from the
+  trained dense network, each other one starts with a rewind under the mask of
+  the smallest Level that matches.
+  Then the ticket at the end of the stride is trained. If it matches, the next
+  stride follows. If not, Levels in the middle are trained, and the rest of the
+  stride is drawn again from the one that matches: with more rewinds, and with
+  twice as many each time that nothing is gained. So rewinds are spent where
+  tickets do not match yet.
+
+  A Round stops as soon as it matches. At the end, the smallest Level that
+  matches is trained to its end.
 
   The budget decides when to end, and nothing else: a search goes on when it is
   asked for again with a larger one.
 
   Attributes:
-    budget: In trainings of the dense network. Everything counts: the dense
-      network, draws, and trainings of tickets.
+    budget: In trainings of the dense network, at least 2.5. Everything counts:
+      the dense network, draws, and trainings of tickets.
   """
 
   budget: float
 
   def __post_init__(self):
-    if not self.budget >= 2:
+    if not self.budget >= 2.5:
       raise ValueError(
-        "budget must be at least 2 trainings, one of the dense network and one"
-        f" of a ticket; got {self.budget}."
+        "budget must be at least 2.5 trainings: one of the dense network, one"
+        f" of a ticket, and some for the search; got {self.budget}."
       )
 
   def __call__(self, search: "Search") -> None:
@@ -78,111 +85,100 @@ class _Spending:
   def __init__(self, search: "Search", budget: float):
     self._search = search
     self._matching = Matching(search)
-    self._last = len(search.schedule)
+    self._densities = (1.0, *search.schedule)
     self._budget = budget
     self._spent = search.round(0).cost
     # What it still takes to train the smallest matching Level to its end.
     self._reserve = 0.0
-    self._matched, self._failed = 0, self._last + 1
-    self._draw, self._base = 1, -1
+    # What smaller budgets spent to train the Level that they had to its end.
+    self._finished = 0.0
+    self._matched, self._failed = 0, len(self._densities)
+    self._draws, self._cycles, self._strides = 0, 1, 0
+    self._base = -1  # the matching Level from which the last draw started
     self._number = 1  # of the next training of the search
-    self._cycles, self._stride = _CYCLES, 2
 
   def run(self) -> None:
     """Draws and trains; see `Within`."""
-    level = self._draw_first() if self._affords(_FIRST) else None
-    while level and self._affords(1.0):
-      matched = self._train(level)
-      level = self._next_level(matched) or self._draw_again()
+    while level := self._draw():
+      while level is not None and self._affords_training():
+        level = self._train(level)
     finish(self._search, self._matching)
 
-  def _draw_first(self) -> int:
-    """Draws all Levels; returns the one to be trained first.
-
-    It is the smallest one that matches when the density passes it, before any
-    further training.
-    """
-    search, steps = self._search, base.steps_of(_FIRST, self._search)
-    path = (1.0, search.schedule[-1])
-    mask, start = Mask.ones(search.trainer.binding.shapes), search.trained(0)
-    round_, _ = fall(
-      search, 1, mask, path, steps, self._spent, start=start, evaluates=True
-    )
-    self._spent += round_.cost
-    self._number += 1
-    passed = enumerate(round_.history, 1)
-    matching = (n for n, row in passed if self._matching.at_row(row))
-    return max(matching, default=1)
-
-  def _train(self, level: int) -> bool:
-    """Trains a Level until it matches, else to its end; says if it matched."""
-    directory = self._search.directory.control(level, SUPERSEDED, self._draw)
-    if directory.is_done:
-      round_ = Round.read(directory)
-    else:
-      round_ = self._search.train_level(level, self._matching.is_shown)
-    # A Round that matched may have gone on since: only its first part counts
-    # here, so that the same decisions are made again.
-    part = self._matching.part_until_shown(round_)
-    self._spent += round_.cost.scaled(part)
-    matched = part < 1 or self._matching.at_end(round_)
-    if matched:
-      self._matched = level
-      self._reserve = 1 - part * round_.steps / self._search.steps
-    else:
-      self._failed = level
-    return matched
-
-  def _next_level(self, matched: bool) -> int | None:
-    """Returns a drawn Level to be trained next; None if others must be drawn.
-
-    After the first draw, strides grow as long as Levels match. After a failure,
-    the middle between it and what matches is tried.
-    """
-    if not matched:
-      middle = (self._matched + self._failed) // 2
-      return middle if middle > self._matched else None
-    return (
-      self._aim() if self._draw == 1 and self._failed > self._last else None
-    )
-
-  def _aim(self) -> int | None:
-    """Returns a Level below all that match, as far as they are known."""
-    if self._matched == self._last:
-      return None
-    if self._failed <= self._last:
-      return self._failed
-    self._stride *= 2
-    return min(self._last, self._matched + self._stride // 2)
-
-  def _draw_again(self) -> int | None:
-    """Draws with more rewinds, from the mask of the smallest matching Level.
+  def _draw(self) -> int | None:
+    """Draws from the mask of the smallest matching Level.
 
     Returns:
-      The Level to be trained next; None if the schedule or the budget ends.
+      The Level to be trained first; None if the schedule or the budget ends.
     """
     search, begin = self._search, self._matched
-    if (level := self._aim()) is None:
+    if begin + 1 == len(self._densities):
       return None
     if begin == self._base:
       self._cycles *= 2  # the last draw from here led to nothing
-    if not self._affords(self._cycles * _LENGTH + 1.0):
+    if not self._affords(self._cycles * _LENGTH + self._reserve + _SHORTEST):
       return None
+    level = self._aim()
     self._supersede()
-    self._base, self._failed = begin, self._last + 1
-    self._draw += 1
-    spent = draw_cycles(
+    self._base, self._failed = begin, len(self._densities)
+    self._draws += 1
+    self._spent = draw_cycles(
       search,
       search.draw(begin).mask,
-      ((1.0, *search.schedule)[begin], search.schedule[level - 1]),
+      (self._densities[begin], self._densities[level]),
       self._cycles,
       base.steps_of(_LENGTH, search),
       number=self._number,
       spent=self._spent,
+      start=search.trained(0) if self._draws == 1 else None,
     )
     self._number += self._cycles
-    self._spent = spent
     return level
+
+  def _aim(self) -> int:
+    """The Level to which the next draw leads."""
+    least = _FIRST
+    if self._matched:
+      least = self._densities[self._matched] / (1 + self._strides)
+    near = sum(density >= least for density in self._densities) - 1
+    return min(max(near, self._matched + 1), self._failed)
+
+  def _train(self, level: int) -> int | None:
+    """Trains a Level until it matches, else to its end.
+
+    Returns:
+      The Level to be trained next; None if others must be drawn first.
+    """
+    round_ = self._trained(level)
+    # A Round that matched may have gone on since: only its first part counts
+    # here, so that the same decisions are made again.
+    steps = self._matching.steps_until_shown(round_) or round_.steps
+    self._spent += round_.cost.scaled(steps / round_.steps)
+    self._finished += (round_.steps - steps) / self._search.steps
+    if self._matching.is_reached_by(round_):
+      self._matched = level
+      self._strides += 1
+      left = 1 - steps / self._search.steps
+      self._reserve = left if round_.stopped else 0.0
+      return None
+    self._failed = level
+    middle = (self._matched + level) // 2
+    return middle if middle > self._matched else None
+
+  def _trained(self, level: int) -> Round:
+    """Trains a Level; or reads back what another draw has replaced since."""
+    search = self._search
+    directory = search.directory.control(level, SUPERSEDED, self._draws)
+    if directory.is_done:
+      return Round.read(directory)
+    # If it fails, enough must be left for the Level that matches.
+    left = self._left() - self._reserve
+
+    def until(rows: Sequence[Mapping[str, float]]) -> bool:
+      steps = rows[-1]["step"] - rows[0]["step"]
+      after = (steps + search.protocol.evaluate_every) / search.steps
+      return self._matching.is_shown(rows) or left < min(1.0, after)
+
+    return search.train_level(level, until)
 
   def _supersede(self) -> None:
     """Sets aside the trainings of tickets that are drawn again."""
@@ -190,8 +186,16 @@ class _Spending:
       # What a later draw has trained already, before this process, stays.
       drawn = round_.ticket.provenance.get("search", 0)
       if round_.level > self._matched and drawn < self._number:
-        self._search.supersede(round_.level, SUPERSEDED, self._draw)
+        self._search.supersede(round_.level, SUPERSEDED, self._draws)
+
+  def _affords_training(self) -> bool:
+    """Whether a Level could be trained to its end if it matches."""
+    return self._affords(1.0) and self._affords(self._reserve + _SHORTEST)
 
   def _affords(self, trainings: float) -> bool:
+    return trainings <= self._left()
+
+  def _left(self) -> float:
+    """What is left of the budget, in trainings."""
     spent = self._spent.trainings(self._search.round(0).cost)
-    return spent + self._reserve + trainings <= self._budget + 1e-6
+    return self._budget - spent - self._finished + 1e-6

@@ -134,17 +134,19 @@ class Matching:
     """Whether a Round fails at its end by less than three times the noise."""
     return self._gap(round_.metrics) < _NEAR * self._noise < math.inf
 
-  def part_until_shown(self, round_: Round) -> float:
-    """The part of a Round after which it had matched for good; 1 if never."""
+  def steps_until_shown(self, round_: Round) -> int | None:
+    """The steps after which a Round had matched for good; None if never."""
     rows = round_.history
     for count, row in enumerate(rows, 1):
       if self.is_shown(rows[:count]):
-        return (row["step"] - round_.start) / round_.steps
-    return 1.0
+        return int(row["step"]) - round_.start
+    return None
 
   def is_reached_by(self, round_: Round) -> bool:
     """Whether a Round matches at its end, or had matched for good before."""
-    return self.at_end(round_) or self.part_until_shown(round_) < 1
+    if self.steps_until_shown(round_) is not None:
+      return True
+    return not round_.stopped and self.at_end(round_)
 
   def _gap(self, metrics: Mapping[str, float]) -> float:
     """How much worse than allowed a value is; at most 0 if it matches."""
@@ -172,10 +174,11 @@ def untrained(search: "Search") -> str:
   left = [n for n in range(1, len(search.schedule) + 1) if n not in trained]
   if not left:
     return ""
-  return (
-    f"Levels {_ranges(left)} are not trained: how they would do is unknown. In"
-    " the table, Levels that were stopped as soon as they matched are marked."
-  )
+  levels = f"Levels {_ranges(left)} are" if left[1:] else f"Level {left[0]} is"
+  text = f"{levels} not trained: how they would do is unknown."
+  if any(round_.stopped for round_ in search.rounds):
+    text += " Levels that were stopped early had matched by then."
+  return text
 
 
 def _ranges(numbers: Sequence[int]) -> str:

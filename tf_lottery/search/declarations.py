@@ -114,7 +114,9 @@ def declare(directory: RunDirectory, declaration: Mapping[str, Any]) -> None:
       f"The run directory {directory.path} holds another run:\n  "
       + "\n  ".join(lines)
       + "\nGive another run_dir (another name, for an Experiment), or the same"
-      " arguments as before to resume." + _former_default(before, declaration)
+      " arguments as before to resume."
+      + _former_default(before, declaration)
+      + ("" if is_iterative else _no_deepening(before, declaration))
     )
   if before != found:
     directory.write_declaration(before)
@@ -127,6 +129,16 @@ def _deepened(
   schedules = [one.get("schedule") or [] for one in (before, now)]
   short, long = sorted(schedules, key=len)
   return {"schedule": long} if short and long[: len(short)] == short else {}
+
+
+def _no_deepening(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+  """Explains a longer or shorter schedule where all masks depend on its end."""
+  if not _deepened(before, now) or before["schedule"] == now["schedule"]:
+    return ""
+  return (
+    " The masks of this search were drawn on the way to the last density of the"
+    " schedule. Only iterative(...) goes on to further Levels."
+  )
 
 
 def _former_default(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -43,6 +43,8 @@ def _lines(field: str, was: Any, now: Any) -> Iterator[str]:
     yield from _of_layers(was, now)
   elif field == "weights" and was and now:
     yield from _of_weights(was, now)
+  elif field == "method":
+    yield f"it was {_method(was)}, now {_method(now)}"
   elif field == "initial":
     yield (
       "make_model draws other initial weights. It may load weights, or draw"
@@ -94,6 +96,17 @@ def _of_weights(was: Sequence[Any], now: Sequence[Any]) -> Iterator[str]:
   for key in [*old, *(key for key in new if key not in old)]:
     if old.get(key) != new.get(key):
       yield f"{key} was {_weight(old.get(key))}, now {_weight(new.get(key))}"
+
+
+def _method(value: Mapping[str, Any] | None) -> str:
+  """A search method as it is called; the default one is not declared."""
+  settings = dict(value or {"name": "Iterative"})
+  name = settings.pop("name")
+  if name == "Anytime":
+    return "a search with a budget"
+  name = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+  given = (f"{key}={_short(value)}" for key, value in settings.items())
+  return f"{name}({', '.join(given)})"
 
 
 def _weight(facts: Sequence[Any] | None) -> str:

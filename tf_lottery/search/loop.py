@@ -190,7 +190,13 @@ class Search:
     if level in self._drawn:
       return self._drawn[level]
     path = self.directory.level(level).ticket
-    return Ticket.load(path) if path.is_file() else None
+    if not path.is_file():
+      return None
+    ticket = Ticket.load(path)
+    # A killed process may have drawn it in a training that must go on first.
+    training = self.directory.search(ticket.provenance.get("search", 0))
+    begun = training.ticket.is_file() and not training.is_done
+    return None if begun else ticket
 
   def keep(self, level: int, mask: Mask, spent: Cost, number: int) -> None:
     """Keeps the ticket of a Level that the method has drawn.
@@ -231,6 +237,9 @@ class Search:
     """What it cost to draw the ticket of a Level; nothing for the dense one."""
     ticket = self.drawn(level)
     spent = ticket.provenance.get("search_cost") if ticket else None
+    if spent is None and self.method == methods.iterative():
+      # Earlier versions did not write it, and knew iterative pruning alone.
+      return sum((r.cost for r in self.rounds if r.level < level), Cost())
     return Cost.from_json(spent or {})
 
   def train_search(
@@ -565,11 +574,8 @@ class Search:
     Raises:
       ValueError: there is no such Level, or it is the dense one.
     """
-    spent = self.ticket(level).provenance.get("search_cost")
-    # Earlier versions did not write it, and knew iterative pruning alone.
-    earlier = sum(r.steps for r in self.rounds if r.level < level)
-    (own,) = (r.steps for r in self.rounds if r.level == level)
-    return (spent["steps"] if spent else earlier) + own
+    self.ticket(level)  # refuses the dense Level
+    return self.spent_on(level).steps + self.round(level).steps
 
   def find_control(self, level: int, name: str, draw: int) -> Round | None:
     """A control that is trained already, read back; `None` if it is not."""

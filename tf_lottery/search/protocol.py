@@ -84,7 +84,7 @@ class Protocol:
 
     A Round that was interrupted goes on from its last checkpoint, which is
     written at the end of each epoch. So does a Round that `until` stopped, when
-    it is asked for again without it.
+    it is asked for again and does not stop there any more.
 
     With `changes`, the mask changes within the training, between two stretches
     of the trainer's one compiled program. The slots of the optimizer stay as
@@ -127,7 +127,8 @@ class Protocol:
     _keep_ticket(ticket, directory, changes)
     if directory.is_done:
       round_ = _read_done(directory, span)
-      if until or not round_.stopped:
+      stays = until is not None and until(round_.history)
+      if stays or not round_.stopped:
         return round_, None
     snapshot, step = _beginning(ticket, before, span, directory)
     mask = ticket.mask if snapshot.mask is None else snapshot.mask

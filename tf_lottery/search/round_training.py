@@ -73,6 +73,10 @@ class RoundTraining:
 
   def run(self, step: int) -> int:
     """Trains from a step to the end of the Round, and returns its last step."""
+    if self._had_stopped(step):
+      self._test_end(step)
+      self._watch.end()
+      return step
     if self.observe:
       self.observe()
     with self._bar(step) as bar:
@@ -147,6 +151,11 @@ class RoundTraining:
 
   def _may_stop(self) -> bool:
     return self.until is not None and self.until(self.recorder.history)
+
+  def _had_stopped(self, step: int) -> bool:
+    """Whether a process stopped here, and was killed before it said so."""
+    rows = self.recorder.history
+    return bool(rows) and rows[-1]["step"] == step and self._may_stop()
 
   def _test_end(self, step: int) -> None:
     """Tests the weights at the end, unless they were just tested."""

@@ -151,7 +151,9 @@ def smallest_matching_round(
   if tolerance is None:
     tolerance = tolerance_of(dense, objective)
   least = sign * dense.metrics[name] - tolerance
-  matching = [r for r in others if sign * r.metrics[name] >= least]
+  matching = [
+    r for r in others if not r.stopped and sign * r.metrics[name] >= least
+  ]
   return max([dense, *matching], key=lambda round_: round_.level)
 
 
@@ -238,6 +240,7 @@ def table_row(round_: Round, objective: Objective, dense: Round) -> str:
   return (
     f"{round_.level:5d}  {round_.density:7.2%}  {'  '.join(cells)}"
     f"  {cost:>6}  {round_.seconds:7.1f}  {smallest}"
+    f"{'  (stopped early)' if round_.stopped else ''}"
   )
 
 

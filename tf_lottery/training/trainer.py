@@ -6,7 +6,6 @@ variables that are assigned.
 
 import functools
 import inspect
-import logging
 import os
 import weakref
 from collections.abc import Callable
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_lottery import cost
 from tf_lottery import wrappers
 from tf_lottery.cost import Cost
 from tf_lottery.masks import Mask
@@ -30,13 +28,11 @@ from tf_lottery.training.evaluation import _BATCH as _EVALUATED
 from tf_lottery.training.evaluation import Evaluator
 from tf_lottery.training.evaluation import Placement
 from tf_lottery.training.examples import map_arrays
+from tf_lottery.training.meter import Meter
 from tf_lottery.training.programs import Programs
 from tf_lottery.weights import Override
 from tf_lottery.weights import Weight
-from tf_lottery.wrappers import flops
 from tf_lottery.wrappers.flops import Flops
-
-_log = logging.getLogger("tf_lottery")
 
 _SLOW_IN_XLA_ON_CPU = ("conv", "depthwise", "recurrent")
 # Examples that the model is tried on where no batch size is known.
@@ -107,8 +103,7 @@ class Trainer:
     self._programs = Programs(self.binding, placement, self.jit)
     self.initial = self.capture(0)
     self.spent = Cost()
-    self._flops: Flops | None = None
-    self._is_counted = False
+    self._meter = Meter(self.binding, self.strategy)
     self.binding.give_initial(self.initial.weights)
 
   def make_model(self) -> Any:
@@ -295,7 +290,6 @@ class Trainer:
         f" {batch_size}."
       )
     total, examples = 0.0, 0
-    counted = self.flops(data)
     per_epoch = data.steps_per_epoch(batch_size)
     step = start
     while step < stop:
@@ -307,16 +301,14 @@ class Trainer:
       total += loss
       examples += seen
       step += count
-    forward = (0.0, 0.0)
-    if counted is not None:
-      forward = counted.forward(), counted.forward(self.binding.mask)
-    self.spent = cost.of_training(max(0, stop - start), examples, *forward)
+    self.spent = self._meter.cost(data, max(0, stop - start), examples)
     return total / max(1, stop - start)
 
   def flops(self, data: Data) -> Flops | None:
     """Counts the operations of a forward pass, once for all data.
 
-    Where examples vary in shape, those of the first one are counted.
+    Where examples vary in shape, those of the first one are counted; see
+    `tf_lottery.wrappers.flops`.
 
     Args:
       data: The examples; see `as_data`. The model computes the outputs of one.
@@ -325,18 +317,7 @@ class Trainer:
       The operations of one example; `None` if they cannot be counted. A
       warning says why, once.
     """
-    if not self._is_counted:
-      self._is_counted = True
-      try:
-        with self.strategy.scope():
-          self._flops = flops.count(self.binding, _one(as_data(data)))
-      except Exception as error:  # whatever the layers of a user's model raise
-        _log.warning(
-          "The FLOPs of %s cannot be counted, so costs are told in steps: %s",
-          self.model.name,
-          error,
-        )
-    return self._flops
+    return self._meter.flops(as_data(data))
 
   def gradients(
     self, data: Data, step: int, *, batch_size: int, seed: int
@@ -421,15 +402,6 @@ class Trainer:
       return True
     kinds = {weight.kind for weight in self.binding.report}
     return kinds.isdisjoint(_SLOW_IN_XLA_ON_CPU)
-
-
-def _one(data: Data) -> Any:
-  """Returns the inputs of one example; of the first batch, if it is whole."""
-  x = data.first(1)[0]
-  sliced = (np.ndarray, tf.Tensor, tf.RaggedTensor)
-  if all(isinstance(array, sliced) for array in tf.nest.flatten(x)):
-    return map_arrays(lambda array: array[:1], x)
-  return x
 
 
 def _tensor(value: Any) -> Any:

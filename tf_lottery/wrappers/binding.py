@@ -46,7 +46,6 @@ class Binding:
     self.generation = generation
     self._given_initial: dict[str, np.ndarray] | None = None
     self._kept: int | None = None  # the count of the mask that was held last
-    self.programs: dict[Any, Any] = {}  # what gradients.py has traced
     found = list(walking.walk_weights(model, generation, prunable))
     self.report = PrunableReport([b.weight for b in found])
     self._weights = {bound.weight.key: bound for bound in found}
@@ -384,8 +383,8 @@ class Binding:
         f"{what}: something wrote to the weight past the optimizer, such as"
         " set_weights() of a layer, assign() or a checkpoint."
       )
-    other = self.generation.constraint(bound.variable)
-    other = getattr(other, "__name__", type(other).__name__)
+    found = self.generation.constraint(bound.variable)
+    other = getattr(found, "__name__", type(found).__name__)
     return f"{what}: its constraint was replaced by {other}."
 
   def _check(self, key: str, shape: tuple[int, ...]) -> None:

@@ -170,9 +170,14 @@ class _Recording:
       for key, variable in self._weights.items()
       for replica in variables.replicas(variable)
     }
+    self._keys_of_shape: dict[tuple[int, ...], list[str]] = {}
+    for key, variable in self._weights.items():
+      shape = tuple(variable.shape)
+      self._keys_of_shape.setdefault(shape, []).append(key)
     self._values: dict[int, _Value] = {}
     self._numbers = itertools.count()
     self._operations: list[_Operation] = []
+    self._unseen = ""  # a function that cannot be looked into
 
   def begin(self, inputs: Sequence[tf.Tensor]) -> None:
     """Notes the inputs of the model."""
@@ -187,10 +192,8 @@ class _Recording:
       return
     # Functions are called by names of their own.
     if name in _OPAQUE or op_def_registry.get(name) is None:
-      raise ValueError(
-        f"The operations inside of {name} are not seen. A layer of a SavedModel"
-        " cannot be counted."
-      )
+      self._unseen = name  # Keras would put its own words around an error.
+      return
     if name == "ReadVariableOp":
       key = self._key_of_handle.get(id(inputs[0]))
       self._add(outputs[0], keys=frozenset() if key is None else {key})
@@ -230,10 +233,10 @@ class _Recording:
     """
     outputs = tf.nest.flatten(outputs, expand_composites=True)
     found = [self._find(output) for output in outputs]
-    if not any(value.of_data for value in found):
+    if self._unseen or not any(value.of_data for value in found):
       raise ValueError(
-        "How the outputs come from the inputs is not seen. A layer of a"
-        " SavedModel cannot be counted."
+        f"the operations inside of {self._unseen or 'a layer'} are not seen. A"
+        " layer of a SavedModel is such a layer."
       )
     needed = {value.number for value in found}
     total = 0.0
@@ -275,11 +278,12 @@ class _Recording:
     value = self._values.get(id(tensor))
     if value is not None and value.tensor() is tensor:
       return value
-    for key, variable in self._weights.items():
-      if (variable.shape, variable.dtype) == (tensor.shape, tensor.dtype):
-        values = variables.replicas(variable)[0].numpy()
-        if np.array_equal(values, tensor.numpy()):
-          return self._add(tensor, keys={key})
+    for key in self._keys_of_shape.get(tuple(tensor.shape), ()):
+      variable = variables.replicas(self._weights[key])[0]
+      if variable.dtype == tensor.dtype and np.array_equal(
+        variable.numpy(), tensor.numpy()
+      ):
+        return self._add(tensor, keys={key})
     return self._add(tensor)
 
 

@@ -99,6 +99,19 @@ def hessian_gradient(
 # Programs: traced once for each binding, as criteria are asked in many rounds.
 
 
+def once(
+  binding: Binding, name: Any, version: Any, make: Callable[[], Any]
+) -> Any:
+  """Returns a program of a binding, made anew only for another version.
+
+  It is kept on the binding, and goes when that goes.
+  """
+  programs = vars(binding).setdefault("_programs", {})
+  if name not in programs or programs[name][0] is not version:
+    programs[name] = (version, make())
+  return programs[name][1]
+
+
 def _program(binding: Binding, function: Callable[..., Any]) -> Any:
   """Returns a traced function of the model, summed over its replicas.
 
@@ -112,11 +125,7 @@ def _program(binding: Binding, function: Callable[..., Any]) -> Any:
       " compiled. Call model.compile(optimizer, loss) first, or use a criterion"
       " that reads no data, such as 'magnitude' or 'synflow'."
     )
-  known = binding.programs.get(function)
-  if known is None or known[0] is not compiled:
-    known = (compiled, _traced(binding, function))
-    binding.programs[function] = known
-  return known[1]
+  return once(binding, function, compiled, lambda: _traced(binding, function))
 
 
 def _traced(binding: Binding, function: Callable[..., Any]) -> Any:

@@ -6,6 +6,7 @@ object is met, and it resets the variable.
 """
 
 import contextlib
+import functools
 import os
 import warnings
 from collections.abc import Callable
@@ -228,8 +229,12 @@ class TfKerasBase(Generation):
 
 def _is_weight_decay(loss: Any) -> bool:
   """Tells the regulariser of a weight from what `add_loss` was given."""
-  function = getattr(loss, "func", None)
-  return getattr(function, "__name__", "") == "_loss_for_variable"
+  # add_loss() puts the function for the variable into one of its own.
+  while isinstance(loss, functools.partial):
+    if loss.func.__name__ == "_loss_for_variable":
+      return True
+    loss = next(iter(loss.args), None)
+  return False
 
 
 def _refuse_legacy(optimizer: Any) -> None:

@@ -6,7 +6,8 @@ model is linear wherever that has a meaning:
 
 - activations pass their input on, a softmax at the end of a model included;
 - normalisation only scales by its gamma and adds its beta, as batch
-  normalisation does (but for its epsilon) before training in inference;
+  normalisation does (but for its epsilon) before training in inference; layers
+  that scale the inputs of the model pass them on;
 - an embedding is what it is in the formula, a matrix that one-hot vectors are
   multiplied by: an input of ones is every token at once, the sum of all rows;
 - recurrent cells and the softmax within attention stay as they are.
@@ -32,7 +33,9 @@ _NORMALISES = {
   "BatchNormalization",
   "GroupNormalization",
   "LayerNormalization",
+  "Normalization",
   "RMSNormalization",
+  "Rescaling",
   "UnitNormalization",
 }
 _SCALES = {"gamma", "scale"}
@@ -58,18 +61,20 @@ def synaptic_flow(
     Key -> float64 array, for each prunable weight.
 
   Raises:
-    ValueError: The shape of the input is not known; R is zero or not finite; or
-      it does not depend on the prunable weights.
+    ValueError: The shape of the input is not known; a weight is no attribute of
+      its layer; R is zero or not finite; or it does not depend on the prunable
+      weights.
   """
-  program = binding.programs.get(synaptic_flow)
-  if program is None:
+
+  def trace() -> Any:
     ones = _ones(binding, examples)
-    program = tf.function(lambda values: _flow(binding, values, ones))
-    binding.programs[synaptic_flow] = program
+    return tf.function(lambda values: _flow(binding, values, ones))
+
+  program = gradients.once(binding, synaptic_flow, None, trace)
   values = {
     key: tf.constant(np.abs(value).astype(np.float64))
     for key, value in {**binding.read(), **weights}.items()
-    if np.issubdtype(value.dtype, np.floating)
+    if binding.variables[key].dtype.is_floating
   }
   with gradients.at(binding, {}):  # dropout in a recurrent layer counts draws
     total, found = program(values)
@@ -123,9 +128,10 @@ def _ones(binding: Binding, examples: Callable[[], Any]) -> Any:
   def ones(spec: Any) -> tf.Tensor:
     return tf.ones([spec.shape[0] or 1, *spec.shape[1:]], spec.dtype)
 
+  model = getattr(binding.model, "_functional", None) or binding.model
   try:
-    declared = binding.model.input
-  except AttributeError:  # of a subclassed model
+    declared = model.input
+  except (AttributeError, ValueError):  # of a subclassed model
     declared = None
   known = declared is not None and all(
     None not in tuple(spec.shape)[1:] for spec in tf.nest.flatten(declared)
@@ -154,7 +160,15 @@ def _changes(
     if bound.weight.key in values:
       value = values[bound.weight.key]
       own.setdefault(id(bound.layer), {})[bound.weight.role] = value
-      yield from _as_tensor(bound, value)
+      attributes = _as_tensor(bound, value)
+      if not attributes and bound.weight.key in binding.shapes:
+        raise ValueError(
+          "synflow replaces each weight by its absolute value, and cannot"
+          f" replace {bound.weight.name}: it is no attribute of its layer, a"
+          f" {type(bound.layer).__name__}. It may be in a list: give it a name"
+          " of its own, or use another criterion, such as 'snip'."
+        )
+      yield from attributes
   for layer in walking.walk(model, generation):
     yield from generation.in_double(layer)
     names = {ancestor.__name__ for ancestor in type(layer).__mro__}
@@ -178,22 +192,23 @@ def _same(inputs, *args, **kwargs):
 
 def _as_tensor(
   bound: walking.BoundWeight, value: tf.Tensor
-) -> Iterator[replacing.Change]:
-  for name, attribute in list(vars(bound.layer).items()):
-    if attribute is bound.variable:
-      yield bound.layer, name, value
+) -> list[replacing.Change]:
+  return [
+    (bound.layer, name, value)
+    for name, attribute in vars(bound.layer).items()
+    if attribute is bound.variable
+  ]
 
 
 def _scaling(layer: Any, roles: Mapping[str, tf.Tensor]) -> Callable[..., Any]:
   """Returns the `call` of a normalisation that leaves its input's size."""
   axis = getattr(layer, "axis", -1)
-  axes = [axis] if isinstance(axis, int) else list(axis)
 
   def call(inputs, *args, **kwargs):
     del args, kwargs
     shape = [1] * len(inputs.shape)
-    for axis in axes:
-      shape[axis] = inputs.shape[axis]
+    for index in [axis] if isinstance(axis, int) else axis or ():
+      shape[index] = inputs.shape[index]
     for role, value in roles.items():
       if role in _SCALES:
         inputs = inputs * tf.reshape(value, shape)

@@ -88,15 +88,11 @@ def slots(
   known = {id(raw) for raw in generation.optimizer_variables(optimizer)}
   for found in lists:
     for variable, slot in zip(updated, found, strict=True):
-      raw = None if slot is None else _raw(generation, slot)
-      same = raw is not None and raw.shape == variable.shape
-      if same and id(raw) in known:
+      if not hasattr(slot, "assign"):
+        continue  # None, or a list of something else
+      raw = generation.raw(slot)
+      if id(raw) in known and raw.shape == variable.shape:
         yield variable, raw
-
-
-def _raw(generation: Generation, value: Any) -> Any:
-  """Returns the TensorFlow variable of a Keras variable; else the value."""
-  return generation.raw(value) if hasattr(value, "assign") else value
 
 
 def reset(optimizer: Any, model: Any, generation: Generation) -> None:

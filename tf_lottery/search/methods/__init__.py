@@ -2,22 +2,24 @@
 
 A method is an object with one function, `draw`. It draws the ticket of each
 Level at its scheduled density, and nothing else: how tickets are trained,
-judged and shipped is the same for all methods.
+judged and shipped is the same for all methods. Weights are scored before any
+training (`before_training.py`), in a training in which the density falls
+(`within_training.py`), or after each training (`after_training.py`).
 """
 
 from collections.abc import Callable
 from collections.abc import Mapping
 
-from tf_lottery.search.methods.at_init import AtInit
-from tf_lottery.search.methods.at_init import at_init
+from tf_lottery.search.methods.after_training import EarlyBird
+from tf_lottery.search.methods.after_training import Iterative
+from tf_lottery.search.methods.after_training import early_bird
+from tf_lottery.search.methods.after_training import iterative
 from tf_lottery.search.methods.base import Method
-from tf_lottery.search.methods.cycles import Cycles
-from tf_lottery.search.methods.cycles import cycles
-from tf_lottery.search.methods.cycles import gradual
-from tf_lottery.search.methods.iterative import EarlyBird
-from tf_lottery.search.methods.iterative import Iterative
-from tf_lottery.search.methods.iterative import early_bird
-from tf_lottery.search.methods.iterative import iterative
+from tf_lottery.search.methods.before_training import AtInit
+from tf_lottery.search.methods.before_training import at_init
+from tf_lottery.search.methods.within_training import Cycles
+from tf_lottery.search.methods.within_training import cycles
+from tf_lottery.search.methods.within_training import gradual
 
 _BY_NAME: Mapping[str, Callable[[], Method]] = {
   "iterative": iterative,

@@ -4,6 +4,7 @@ import typing
 from typing import Protocol
 from typing import runtime_checkable
 
+from tf_lottery import patterns
 from tf_lottery.rewinding import Step
 
 if typing.TYPE_CHECKING:
@@ -59,6 +60,16 @@ def steps_of(length: Length, search: "Search") -> int:
     return max(1, round(length * search.steps))
   per_epoch = search.protocol.steps_per_epoch
   return max(1, Step.parse(length).iterations(per_epoch))
+
+
+def highest_density(search: "Search") -> float:
+  """Returns the highest density below 1 to which a search can prune.
+
+  n of m allows no density between 1 and the first of its schedule. Other
+  patterns allow any.
+  """
+  nested = isinstance(search.pattern, patterns.NOfM)
+  return search.schedule[0] if nested else 1.0
 
 
 def refuse_trained_start(search: "Search", method: str) -> None:

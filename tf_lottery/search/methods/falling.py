@@ -6,10 +6,10 @@ import math
 import typing
 from collections.abc import Mapping
 
-from tf_lottery import patterns
 from tf_lottery.cost import Cost
 from tf_lottery.masks import Mask
 from tf_lottery.rewinding import Snapshot
+from tf_lottery.search.methods import base
 from tf_lottery.search.rounds import Round
 
 if typing.TYPE_CHECKING:
@@ -52,7 +52,8 @@ def fall(
   Returns:
     The Round of this training, and its last mask.
   """
-  path = falling(densities, steps, search.schedule, _allows_any(search))
+  highest = base.highest_density(search)
+  path = falling(densities, steps, search.schedule, highest)
 
   def change(falls: Mapping[float, int]):
     def prune(mask: Mask, cost: Cost) -> Mask:
@@ -81,7 +82,7 @@ def falling(
   densities: tuple[float, float],
   steps: int,
   schedule: tuple[float, ...],
-  between: bool = True,
+  highest: float = 1.0,
 ) -> dict[int, dict[float, int]]:
   """Returns the steps at which the density falls, and to what.
 
@@ -89,27 +90,32 @@ def falling(
     densities: The first and the last density, in (0, 1], falling.
     steps: Optimizer updates of the training, at least 1.
     schedule: The density of each Level from 1 on.
-    between: Whether there may be other densities than the scheduled ones, so
-      that no change prunes more than a fifth. Defaults to `True`.
+    highest: The highest density below 1 to which the pattern can prune, in
+      (0, 1]. From there on no change prunes more than a fifth.
 
   Returns:
     Step -> density -> Level, or 0 where the density is not scheduled. In a
     short training several densities share a step.
 
-  >>> falling((1.0, 0.25), 100, (0.5, 0.25), between=False)
-  {55: {0.5: 1}, 100: {0.25: 2}}
+  >>> falling((1.0, 0.4), 100, (0.5, 0.4), highest=0.5)
+  {78: {0.5: 1}, 100: {0.4: 2}}
   """
   first, last = densities
-  levels = {d: n for n, d in enumerate(schedule, 1) if last <= d < first}
+  levels = {
+    density: level
+    for level, density in enumerate(schedule, 1)
+    if last <= density < first or density == first == 1
+  }
   marks = [first, *levels, *([] if last in levels else [last])]
-  if between:
-    marks = [d for pair in itertools.pairwise(marks) for d in _between(*pair)]
-  else:
-    marks = list(levels)
+  marks = [d for pair in itertools.pairwise(marks) for d in _between(*pair)]
   begin = math.floor(_DENSE_FOR * steps)
   found: dict[int, dict[float, int]] = collections.defaultdict(dict)
   for density in marks:
-    way = math.log(density / first) / math.log(last / first)
+    if density > highest:
+      continue
+    way = (
+      math.log(density / first) / math.log(last / first) if last < first else 1
+    )
     step = max(1, begin + round(way * (steps - begin)))
     found[step][density] = levels.get(density, 0)
   return dict(found)
@@ -120,8 +126,3 @@ def _between(high: float, low: float) -> list[float]:
   count = max(1, math.ceil(math.log(low / high) / math.log(1 - _RATE) - 1e-9))
   factor = (low / high) ** (1 / count)
   return [*(high * factor**index for index in range(1, count)), low]
-
-
-def _allows_any(search: "Search") -> bool:
-  # n of m allows no density between 1 and the first of its schedule.
-  return not isinstance(search.pattern, patterns.NOfM)

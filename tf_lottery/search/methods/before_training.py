@@ -1,4 +1,4 @@
-"""Pruning at initialisation: scores of the untrained network."""
+"""Pruning before any training: scores of the untrained network."""
 
 import dataclasses
 import time
@@ -34,25 +34,30 @@ class AtInit:
     del level
     began = time.perf_counter()
     criterion, last = criteria.get(self.criterion), search.schedule[-1]
-    brings_back = self.criterion in criteria.BRING_BACK
+    brings_back = criterion in map(criteria.get, criteria.BRING_BACK)
     everything = Mask.ones(search.trainer.binding.shapes)
+    highest = base.highest_density(search)
     start = search.start()
     search.trainer.restore(start, everything, start.step)
     mask, spent = everything, Cost()
-    levels = list(enumerate(search.schedule, 1))
+    left = list(enumerate(search.schedule, 1))
+    drawn: dict[int, tuple[Mask, Cost]] = {}
     for number in range(1, 1 + self.rounds):
       end = last ** (number / self.rounds) if number < self.rounds else last
+      end = min(end, highest)
       scores, cost = search.score(start, mask, criterion)
       spent += cost
       mask = everything if brings_back else mask
-      while levels and levels[0][1] >= end:
-        passed, density = levels.pop(0)
-        mask_of_level = search.select(scores, mask, density)
-        search.keep(passed, mask_of_level, spent, 1)
+      while left and left[0][1] >= end:
+        passed, density = left.pop(0)
+        drawn[passed] = search.select(scores, mask, density), spent
       if number < self.rounds:
         mask = search.select(scores, mask, end)
+    # First the record: once the last ticket is kept, nothing is drawn again.
     seconds = time.perf_counter() - began
-    search.record_scoring(mask_of_level, spent, seconds)
+    search.record_scoring(drawn[len(drawn)][0], spent, seconds)
+    for number, (mask, cost) in drawn.items():
+      search.keep(number, mask, cost, 1)
 
 
 def at_init(

@@ -1,11 +1,13 @@
-"""Methods in which the density falls within a training: gradual, cycles."""
+"""Pruning within trainings, in which the density falls: gradual, cycles."""
 
 import dataclasses
 import itertools
+import math
 import typing
 
 from tf_lottery.cost import Cost
 from tf_lottery.masks import Mask
+from tf_lottery.rewinding import Snapshot
 from tf_lottery.search.methods import base
 from tf_lottery.search.methods.falling import fall
 
@@ -31,6 +33,13 @@ class Cycles:
     """Refuses a start from trained weights: the Levels are not trained."""
     name = "gradual()" if self.n == 1 else f"cycles({self.n})"
     base.refuse_trained_start(search, name)
+    highest = base.highest_density(search)
+    if self.n > 1 and highest == search.schedule[-1] < 1:
+      raise ValueError(
+        f"{search.pattern} prunes to its first density at once, so"
+        f" cycles({self.n}) needs a schedule of several Levels, got"
+        f" {search.schedule}. Or take method=gradual()."
+      )
 
   def draw(self, search: "Search", level: int) -> None:
     """Trains the cycles down to a Level; draws all that they pass."""
@@ -54,6 +63,7 @@ def draw_cycles(
   until: float = 0.0,
   number: int = 1,
   spent: Cost = _NOTHING,
+  start: Snapshot | None = None,
 ) -> Cost:
   """Trains cycles, in each of which the density falls by the same factor.
 
@@ -69,18 +79,41 @@ def draw_cycles(
     until: No further cycle begins once this density is reached.
     number: Numbers the first of these trainings in the search.
     spent: What the search cost before.
+    start: The weights from which the first cycle starts. Defaults to those of
+      the rewind.
 
   Returns:
     What the search cost so far.
   """
-  first, last = densities
-  marks = [first * (last / first) ** (index / n) for index in range(n)] + [last]
+  marks = _marks(search, *densities, n)
   for begin, end in itertools.pairwise(marks):
-    if begin <= until:
+    round_, mask = fall(
+      search, number, mask, (begin, end), steps, spent, start=start
+    )
+    number, spent, start = number + 1, spent + round_.cost, None
+    if end <= until:
       break
-    round_, mask = fall(search, number, mask, (begin, end), steps, spent)
-    number, spent = number + 1, spent + round_.cost
   return spent
+
+
+def _marks(search: "Search", first: float, last: float, n: int) -> list[float]:
+  """Returns the density at the start of the first cycle, and at each end.
+
+  Where the pattern allows none between 1 and the first of the schedule, the
+  first of several cycles leads there.
+  """
+  marks, top = [first], base.highest_density(search)
+  if n > 1 and top < first:
+    marks, n = [first, top], n - 1
+  begin = marks[-1]
+  marks += [begin * (last / begin) ** (index / n) for index in range(1, n)]
+  # Rounding errors must not put off a Level to the next cycle.
+  marks = [
+    next((d for d in search.schedule if math.isclose(d, mark)), mark)
+    for mark in marks
+  ]
+  between = [mark for mark in dict.fromkeys(marks) if first > mark > last]
+  return [first, *between, last]
 
 
 def gradual(steps: base.Length = None) -> Cycles:

@@ -1,4 +1,4 @@
-"""Methods that train, and then prune once: iterative pruning, early-bird."""
+"""Pruning after each training: iterative pruning, early-bird tickets."""
 
 import dataclasses
 import typing

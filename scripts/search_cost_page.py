@@ -1,0 +1,317 @@
+"""The page and the figures of `search_cost.py`, from the lines of its CSV."""
+
+import pathlib
+import statistics
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import matplotlib
+
+from scripts import search_cost_tasks
+from tf_lottery.objective import default_tolerance
+from tf_lottery.report.comparisons import Comparison
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot as plt
+
+Row = Mapping[str, str]
+
+_HEAD = """\
+# What a ticket costs
+
+`scripts/search_cost.py` wrote this page from `trainings.csv`: {trainings:,}
+trainings, each of which has a line there; nothing is typed by hand. Values are
+those on test data at the end of training: accuracies in percent, errors as they
+are. Costs are in full trainings of the dense network, by floating-point
+operations of hardware that multiplies by zeros. "Replicates" are seeds; a
+comparison pairs the trainings of one seed, and its test is one-sided. No p
+value is corrected for the number of comparisons on this page.
+
+- `iterative`: a full training for each Level, pruned and rewound after it.
+- `gradual_F`: one training of F of the full length, in which the density falls;
+  then every ticket is rewound.
+- `cycles_NxF`: N such trainings, each F of the full length, with a rewind after
+  each.
+- `early_bird`: a dense training that stops when the mask is stable.
+- `snip`, `grasp`, `synflow` (100 rounds), `force` (60 rounds), `random`: scores
+  of the untrained network, compared globally.
+- `budget_4`: `find_ticket(budget=4)`. `..._bisect`: a method with
+  `choose="bisect"`.
+"""
+
+
+class Table:
+  """The rows of one task.
+
+  Args:
+    rows: The lines of the CSV of this task.
+    task: The task.
+  """
+
+  def __init__(self, rows: Iterable[Row], task: search_cost_tasks.Task):
+    self.rows = list(rows)
+    self.task = task
+    higher = all(float(row["test"]) <= 1 for row in self.rows)
+    # Accuracies are told in percent; of errors, less is better.
+    self.factor = 100.0 if higher else 1.0
+    self.sign = 1 if higher else -1
+    self.digits = 1 if higher else 3
+
+  def values(
+    self, method: str, what: str, density: float, column: str = "test"
+  ) -> dict[int, float]:
+    """Replicate -> a number of a method's training at about a density."""
+    factor = self.factor if column in ("test", "validation") else 1.0
+    return {
+      int(row["replicate"]): factor * float(row[column])
+      for row in self.rows
+      if (row["method"], row["what"]) == (method, what)
+      and abs(float(row["density"]) / density - 1) < 0.05
+    }
+
+  def answers(self, method: str, column: str) -> dict[int, float]:
+    """Replicate -> a number of the smallest matching ticket of a method."""
+    return {
+      int(row["replicate"]): float(row[column])
+      for row in self.rows
+      if (row["method"], row["what"]) == (method, "answer")
+    }
+
+  @property
+  def methods(self) -> list[str]:
+    """The methods that have trainings, in their order on the page."""
+    return list(dict.fromkeys(row["method"] for row in self.rows))
+
+  def text(self, values: Mapping[int, float]) -> str:
+    """Writes the mean and the standard deviation."""
+    if not values:
+      return "-"
+    numbers = list(values.values())
+    mean = f"{statistics.mean(numbers):.{self.digits}f}"
+    if len(numbers) < 2:
+      return mean
+    return f"{mean} ± {statistics.stdev(numbers):.{self.digits}f}"
+
+  def p_better(
+    self,
+    first: Mapping[int, float],
+    second: Mapping[int, float],
+    margin: float = 0.0,
+  ) -> float | None:
+    """Returns the p value of: the first is better than the second less margin.
+
+    Args:
+      first: Replicate -> value.
+      second: Replicate -> value.
+      margin: In units of the objective, at least 0.
+    """
+    signed = [
+      {replicate: self.sign * value for replicate, value in values.items()}
+      for values in (first, second)
+    ]
+    return Comparison.of(*signed).p_greater(-margin * self.factor)
+
+
+def write(
+  rows: Sequence[Row],
+  tasks: Mapping[str, search_cost_tasks.Task],
+  out: pathlib.Path,
+) -> None:
+  """Writes the page and a figure for each task.
+
+  Args:
+    rows: The lines of the CSV.
+    tasks: The tasks by name.
+    out: The folder to write into.
+  """
+  trainings = sum(row["what"] != "answer" for row in rows)
+  parts = [_HEAD.format(trainings=trainings)]
+  for name, task in tasks.items():
+    table = Table((row for row in rows if row["task"] == name), task)
+    if not table.rows:
+      continue
+    parts.append(f"## {task.says}\n")
+    parts.append(f"![Test value against the cost of the search]({name}.svg)\n")
+    draw(table, out / f"{name}.svg")
+    parts += [_of_methods(table), _of_rivals(table), _of_answers(table)]
+  text = "\n".join(part for part in parts if part)
+  (out / "README.md").write_text(text, "utf-8")
+
+
+def _of_methods(table: Table) -> str:
+  """A line for each method and density."""
+  margin = f"{table.factor * table.task.margin:g}"
+  lines = [
+    f"Tickets against those of iterative pruning, which may be {margin} better:"
+    " p is that of the test that they are as good. A ticket matches the dense"
+    " network if it is within the default tolerance.",
+    "",
+    "| density | method | replicates | cost of the search | test | dense |"
+    " p, matches | iterative | p, as good |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+  ]
+  for density in table.task.densities:
+    iterative = table.values("iterative", "ticket", density)
+    for method in table.methods:
+      found = table.values(method, "ticket", density)
+      if method.endswith("_bisect") or method == search_cost_tasks.BUDGET:
+        continue
+      if not found:
+        continue
+      cost = table.values(method, "ticket", density, "search")
+      dense = table.values(method, "dense", 1.0)
+      mean = statistics.mean(dense.values()) / table.factor
+      matches = table.p_better(found, dense, default_tolerance(mean, None))
+      p = None
+      if method != "iterative":
+        p = table.p_better(found, iterative, table.task.margin)
+      lines.append(
+        f"| {density:.1%} | {method} | {len(found)} |"
+        f" {statistics.mean(cost.values()):.2f} | {table.text(found)} |"
+        f" {table.text(dense)} | {_p(matches)} |"
+        f" {table.text(iterative)} | {_p(p)} |"
+      )
+  return "\n".join(lines) + "\n"
+
+
+def _of_rivals(table: Table) -> str:
+  """A line for each rival of a ticket."""
+  lines = []
+  for method in table.methods:
+    for density in table.task.densities:
+      ticket = table.values(method, "ticket", density)
+      rivals = dict.fromkeys(
+        row["what"] for row in table.rows if row["method"] == method
+      )
+      for rival in rivals:
+        found = table.values(method, rival, density)
+        if rival in ("dense", "ticket", "answer") or not found:
+          continue
+        cost = table.values(method, rival, density, "training")
+        lines.append(
+          f"| {density:.1%} | {method} | {rival} | {len(found)} |"
+          f" {statistics.mean(cost.values()):.2f} | {table.text(found)} |"
+          f" {table.text(ticket)} | {_p(table.p_better(ticket, found))} |"
+          f" {_p(table.p_better(found, ticket))} |"
+        )
+  if not lines:
+    return ""
+  return "\n".join(
+    [
+      "Tickets against their rivals, with a test in each direction:",
+      "",
+      "| density | method | rival | replicates | training of the rival | rival"
+      " | ticket | p, ticket better | p, rival better |",
+      "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+      *lines,
+      "",
+    ]
+  )
+
+
+def _of_answers(table: Table) -> str:
+  """A line for each method that looks for the smallest matching ticket."""
+  lines = []
+  for method in table.methods:
+    if not method.endswith("_bisect") and method not in (
+      "iterative",
+      search_cost_tasks.BUDGET,
+    ):
+      continue
+    densities = table.answers(method, "density")
+    search = table.answers(method, "search")
+    whole = table.answers(method, "training")
+    # What it takes if one knew which Level to train.
+    least = statistics.mean(search.values()) + 2
+    levels = sorted(
+      _level(table.task.ladder, density) for density in densities.values()
+    )
+    lines.append(
+      f"| {method} | {len(densities)} |"
+      f" {statistics.median(densities.values()):.1%} |"
+      f" {statistics.median(levels):g} ({levels[0]} to {levels[-1]}) |"
+      f" {statistics.mean(whole.values()):.2f} | {least:.2f} |"
+    )
+  if not lines:
+    return ""
+  return "\n".join(
+    [
+      "The smallest matching ticket, by validation data. The price has the"
+      " dense network, the search, choosing and the final training; the price"
+      " without choosing is that of somebody who knows which Level to train.",
+      "",
+      "| method | replicates | density (median) | Level of the ladder (range) |"
+      " price | price without choosing |",
+      "| --- | --- | --- | --- | --- | --- |",
+      *lines,
+      "",
+    ]
+  )
+
+
+def _level(ladder: Sequence[float], density: float) -> int:
+  """The nearest Level of a schedule; 0 is dense."""
+  gaps = [abs(one / density - 1) for one in (1.0, *ladder)]
+  return gaps.index(min(gaps))
+
+
+def _p(p: float | None) -> str:
+  if p is None:
+    return "-"
+  return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def draw(table: Table, path: pathlib.Path) -> None:
+  """Draws test values against the cost of the search, a panel each density."""
+  densities = table.task.densities
+  methods = [
+    method
+    for method in table.methods
+    if not method.endswith("_bisect") and method != search_cost_tasks.BUDGET
+  ]
+  figure, axes = plt.subplots(
+    1,
+    len(densities),
+    figsize=(3.1 * len(densities) + 1.6, 3.4),
+    sharey=False,
+    layout="constrained",
+  )
+  colors = plt.get_cmap("tab20").colors
+  for axis, density in zip(axes, densities, strict=True):
+    dense = list(table.values("iterative", "dense", 1.0).values())
+    axis.axhline(
+      statistics.mean(dense), color="black", linestyle="--", label="dense"
+    )
+    for method, color in zip(methods, colors, strict=False):
+      found = table.values(method, "ticket", density)
+      cost = table.values(method, "ticket", density, "search")
+      if not found:
+        continue
+      mean, values = statistics.mean(found.values()), list(found.values())
+      axis.errorbar(
+        max(statistics.mean(cost.values()), 0.003),
+        mean,
+        [[mean - min(values)], [max(values) - mean]],
+        fmt="o",
+        color=color,
+        capsize=3,
+        label=method,
+      )
+    axis.set_xscale("log")
+    axis.set_title(f"{density:.1%} of the weights", fontsize=10)
+    axis.grid(alpha=0.3)
+  figure.supxlabel("cost of the search, in trainings of the dense network")
+  axes[0].set_ylabel(
+    "test accuracy, %" if table.factor > 1 else "test error (less is better)"
+  )
+  handles = {}
+  for axis in axes:
+    for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+      handles.setdefault(label, handle)
+  figure.legend(
+    handles.values(), handles.keys(), loc="outside right upper", fontsize=8
+  )
+  figure.savefig(path, metadata={"Date": None})
+  plt.close(figure)

@@ -1,0 +1,179 @@
+"""Searches within a budget, on a problem of which the answer is known."""
+
+import json
+
+import pytest
+
+import tf_lottery
+from tests.search import rigged
+from tf_lottery.search import prices
+from tf_lottery.search.methods import gradual
+
+# The first draw passes all Levels and Level 6, which keeps 4 of 16 weights,
+# fails whatever is drawn.
+BUDGETS = (3, 4.5, 6, 7)
+
+
+@pytest.fixture(scope="module")
+def trainer():
+  return tf_lottery.Trainer(rigged.make_model)
+
+
+@pytest.fixture(scope="module")
+def growing(trainer, tmp_path_factory):
+  """One search whose budget grows: budget -> what was found then."""
+  path = tmp_path_factory.mktemp("growing")
+  found = {}
+  for budget in BUDGETS:
+    search = rigged.search(path, trainer, budget=budget)
+    found[budget] = search, search.price()
+  return found
+
+
+@pytest.fixture(scope="module")
+def fresh(trainer, tmp_path_factory):
+  """A search with the largest budget at once."""
+  path = tmp_path_factory.mktemp("fresh")
+  return rigged.search(path, trainer, budget=BUDGETS[-1])
+
+
+def trainings(price):
+  return prices.total(price).trainings(price["dense"])
+
+
+def test_no_search_costs_more_than_its_budget(growing, fresh):
+  for budget, (_, price) in growing.items():
+    assert trainings(price) <= budget
+  assert trainings(fresh.price()) <= BUDGETS[-1]
+
+
+def test_the_answer_matches_at_its_end(growing, fresh):
+  found = [search for search, _ in growing.values()]
+  for search in (*found, fresh):
+    level = search.smallest_matching_level()
+    assert level
+    round_ = search.round(level)
+    assert not round_.stopped
+    assert round_.steps == rigged.STEPS
+    allowed = 1.05 * search.round(0).metrics["val_loss"]
+    assert round_.metrics["val_loss"] <= allowed
+  assert fresh.smallest_matching_level() == rigged.SMALLEST
+
+
+def test_a_larger_budget_finds_no_larger_ticket(growing):
+  levels = [s.smallest_matching_level() for s, _ in growing.values()]
+  assert levels == sorted(levels)
+  assert levels[-1] == rigged.SMALLEST
+
+
+def test_superseded_trainings_are_kept_and_paid(growing):
+  search, price = growing[BUDGETS[-1]]
+  path = search.directory.path
+  superseded = list(path.glob("level_*-superseded-*/round.json"))
+  assert superseded
+  for record in superseded:
+    assert json.loads(record.read_text())["cost"]["steps"]
+    assert list((path / "tensorboard" / record.parent.name).iterdir())
+  spent = sum(
+    json.loads(record.read_text())["cost"]["steps"]
+    for record in path.rglob("round.json")
+  )
+  assert sum(part.steps for part in price.values()) == spent
+
+
+def test_masks_that_are_drawn_again_lie_within_the_one_that_matched(growing):
+  search, _ = growing[BUDGETS[-1]]
+  matched = search.smallest_matching().mask
+  for round_ in search.rounds:
+    if round_.level > rigged.SMALLEST:
+      assert round_.ticket.mask.issubset(matched)
+      assert round_.ticket.provenance["search"] > 1
+
+
+def test_going_on_trains_nothing_twice(trainer, growing, monkeypatch):
+  search, price = growing[BUDGETS[-1]]
+  monkeypatch.setattr(trainer, "train", None)
+  again = rigged.search(search.directory.path, trainer, budget=BUDGETS[-1])
+  assert again.price() == price
+  assert str(again) == str(search)
+
+
+def test_a_budget_that_grows_draws_what_it_would_have_at_once(growing, fresh):
+  search, _ = growing[BUDGETS[-1]]
+  assert search.smallest_matching().equals(fresh.smallest_matching())
+  both = zip(
+    search.directory.searches(), fresh.directory.searches(), strict=False
+  )
+  for one, other in both:
+    assert tf_lottery.Ticket.load(one.ticket).equals(
+      tf_lottery.Ticket.load(other.ticket)
+    )
+
+
+def test_the_outcome_tells_the_budget(growing):
+  search, _ = growing[BUDGETS[-1]]
+  outcome = search.directory.read_outcome()
+  assert outcome["choose"] == "budget"
+  assert outcome["budget"] == BUDGETS[-1]
+  assert outcome["level"] == rigged.SMALLEST
+
+
+def test_a_small_schedule_ends_before_its_budget(trainer):
+  search = rigged.search(None, trainer, budget=20, schedule=(0.75, 0.5))
+  assert search.smallest_matching_level() == 2
+  assert trainings(search.price()) < 4.2
+
+
+def test_nothing_matches(trainer):
+  search = rigged.search(None, trainer, budget=4, schedule=(0.375, 0.25))
+  assert search.smallest_matching_level() == 0
+  assert "No ticket matches" in str(search)
+  assert trainings(search.price()) <= 4
+
+
+def test_two_of_four_within_a_budget(trainer):
+  search = rigged.search(
+    None, trainer, budget=5, pattern="2_of_4", schedule=(0.5, 0.25)
+  )
+  assert len(search.rounds) > 1
+  assert trainings(search.price()) <= 5
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"budget": 1.9}, "budget must be at least 2 trainings, .* got 1.9"),
+    ({"budget": float("nan")}, "budget must be at least 2 .* got nan"),
+    ({"budget": 3, "method": "gradual"}, "leave them out, or the budget"),
+    ({"budget": 3, "choose": "bisect"}, "choose='bisect' and budget=3"),
+    (
+      {"budget": 3, "rewind": "finetune"},
+      "A search with a budget draws masks without .* rewind must restore",
+    ),
+  ],
+)
+def test_what_a_budget_does_not_go_with_is_refused(
+  arguments, message, trainer, tmp_path
+):
+  with pytest.raises(ValueError, match=message):
+    rigged.search(tmp_path, trainer, **arguments)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_budget_in_the_directory_of_a_method_is_refused(trainer, tmp_path):
+  short = {"steps": 4, "schedule": (0.5,)}
+  rigged.search(tmp_path, trainer, method=gradual(0.5), **short)
+  with pytest.raises(
+    ValueError,
+    match=r"method: it was cycles\(n=1, steps=0.5\), now a search with a bud",
+  ):
+    rigged.search(tmp_path, trainer, budget=3, **short)
+
+
+def test_several_levels_in_one_step(trainer):
+  """The first draw of 5 steps passes 12 Levels."""
+  schedule = tuple(kept / 16 for kept in range(15, 3, -1))
+  search = rigged.search(None, trainer, budget=3, schedule=schedule)
+  assert len(search.directory.searches()[0].read_metrics()) < len(schedule)
+  level = search.smallest_matching_level()
+  assert search.round(level).density <= 0.625
