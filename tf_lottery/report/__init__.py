@@ -57,7 +57,9 @@ def write(
   """Writes the report of some runs: pages, tables and figures.
 
   The first page is `report.html`. It is an overview of the experiments, each
-  of which has its own page; if there is one experiment, it is that page.
+  of which has its own page; if there is one experiment, it is that page. The
+  overview compares experiments of one network and the same data, by several
+  search methods, by the cost of their search.
 
   Args:
     runs: Run directories, or folders that contain some at any depth. All

@@ -18,7 +18,7 @@ _COLOURS = (
   *("#332288", "#882255", "#7f7f1a", "#44AA99", "#8a8d93", "#7a4f21"),
 )
 _MARKERS = "osD^vPX<>h"
-_PANEL = (4.0, 3.1)  # inches
+_PANEL = (4.7, 3.5)  # inches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _panel(
       [places[point.label] for point in members],
       [scale * point.value for point in members],
       color=looks[members[0].label].colour,
-      linewidth=1.3,
+      linewidth=1.1,
       zorder=2,
     )
   for point in points:
@@ -172,7 +172,7 @@ def _panel(
       yerr=[[mean - low], [high - mean]] if high > low else None,
       color=look.colour,
       marker=look.marker,
-      markersize=7,
+      markersize=6,
       elinewidth=1,
       capsize=2,
       zorder=4,
@@ -184,7 +184,7 @@ def _panel(
         [scale * value for value in point.values],
         color=look.colour,
         marker=".",
-        markersize=4,
+        markersize=3,
         ls="",
         alpha=0.55,
         zorder=3,
