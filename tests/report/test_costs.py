@@ -129,10 +129,10 @@ def test_levels_that_only_some_replicates_trained_are_not_tested(tmp_path):
 def test_which_levels_were_trained_is_said(bisected):
   assert chosen.sentences(bisected) == (
     "Each replicate trained the Levels that its search chose, of 4. Levels 2"
-    " and 3 were trained to the end in all 3 replicates. Level 1 was stopped in"
-    " some replicates, as soon as it matched: the values at the stop are in no"
-    " mean, and the cost is counted. Level 4 was not trained. How tickets do at"
-    " the densities between those that were tested is unknown."
+    " and 3 were trained to the end in all 3 replicates. Level 1 was stopped"
+    " early in some replicates: the values at the stop are in no mean, and the"
+    " cost is counted. Level 4 was not trained. How tickets do at the densities"
+    " between those that were tested is unknown."
   )
 
 

@@ -38,9 +38,8 @@ def sentences(evidence: Evidence) -> str:
     )
   if stopped:
     parts.append(
-      f"{_levels(stopped)} stopped in some replicates, as soon as"
-      f" {'they' if len(stopped) > 1 else 'it'} matched: the values at the stop"
-      " are in no mean, and the cost is counted."
+      f"{_levels(stopped)} stopped early in some replicates: the values at the"
+      " stop are in no mean, and the cost is counted."
     )
   if none:
     parts.append(f"{_levels(none)} not trained.")

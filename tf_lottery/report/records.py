@@ -45,8 +45,8 @@ class RoundRecord:
       Round.
     seconds: The time of training and evaluation up to there.
     done: Whether the Round is trained to its end.
-    stopped: Whether it was stopped before its end, because it matched already.
-      Then its values are not those of a whole training.
+    stopped: Whether it was stopped before its end: it matched already, or a
+      budget was spent. Then its values are not those of a whole training.
     monitor: The name of the metric.
     direction: `"max"` if more of the metric is better, `"min"` if less of it
       is; None if that is not known.
