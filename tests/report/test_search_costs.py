@@ -244,8 +244,8 @@ def test_real_experiments_of_several_methods_are_compared(tmp_path):
     {},
     {"method": gradual(0.5), "choose": "bisect"},
     {"method": at_init("snip")},
-    # Other Levels need not be drawn in each replicate.
-    {"budget": 6, "control_levels": (1,)},
+    {"budget": 6},
+    {"budget": 8, "control_levels": (1,), "name": "named"},
   ):
     proof = prove(Experiment(**common, **fields), tmp_path / "runs")
     found = proof.evidence
@@ -257,6 +257,6 @@ def test_real_experiments_of_several_methods_are_compared(tmp_path):
     )
   made = report.write([tmp_path / "runs"], tmp_path / "out")
   (one,) = search_costs.comparisons([s.evidence for s in made.sections])
-  assert len(one.by_label) == 4
+  assert len(one.by_label) == 5
   costs = {row.method: row.search for row in one.rows}
   assert costs["at initialisation: snip"] < costs["iterative"]
