@@ -24,6 +24,7 @@ from tf_lottery.search.rounds import choice
 from tf_lottery.search.rounds import smallest_matching_round
 from tf_lottery.search.rounds import table
 from tf_lottery.search.rounds import table_row
+from tf_lottery.storage.files import FileFormatError
 from tf_lottery.tickets import Ticket
 from tf_lottery.training.trainer import Trainer
 
@@ -69,8 +70,22 @@ class Search(Drawing):
       declarations.declare(self.directory, declarations.of_search(self))
       self.train_level(0)
       self.choose(self)
-      self.directory.write_outcome(self._outcome())
+      self._keep_outcome()
     return self
+
+  def _keep_outcome(self) -> None:
+    """Writes what was found, once.
+
+    What a search trains that finds the same again, such as controls since the
+    last time, is no part of the price of its answer.
+    """
+    outcome = self._outcome()
+    try:
+      before = self.directory.read_outcome()
+    except (FileNotFoundError, FileFormatError):
+      before = {}
+    if {**before, "price": None} != {**outcome, "price": None}:
+      self.directory.write_outcome(outcome)
 
   def _outcome(self) -> dict[str, Any]:
     """What a reader of the run directory wants to know first."""
