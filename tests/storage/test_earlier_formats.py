@@ -194,4 +194,6 @@ def test_a_search_of_the_last_version_is_read_back_without_training(
     **json.loads(before.pop(declared)),
     "direction": "max",
   }
+  # It did not write what the search found.
+  assert json.loads(after.pop(run_dir / "outcome.json"))["trained"] == [0, 1, 2]
   assert after == before
