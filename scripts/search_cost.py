@@ -46,7 +46,7 @@ _ONLY = flags.DEFINE_list(
 )
 _METHODS = flags.DEFINE_list("methods", None, "Only these. Default: all.")
 
-REPLICATES = {"lenet": 5, "mnist_1d": 10, "cnn": 5, "table": 5}
+REPLICATES = {"lenet": 5, "mnist_1d": 5, "cnn": 5, "table": 5}
 FIELDS = (
   "task",
   "method",

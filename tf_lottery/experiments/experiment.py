@@ -266,6 +266,12 @@ class Experiment:
         )
     elif methods.get(self.method) == iterative and self.choose == "all":
       return
+    asks = bool(self.controls or self.retrain)
+    if asks and self.control_levels == () and not self.trains_all:
+      raise ValueError(
+        "control_levels=() means all Levels, and choose='bisect' or a budget"
+        f" leaves some out. Name Levels, or give {CHOSEN!r}."
+      )
     trained = {"fine_tune", "learning_rate_rewind"} & set(self.controls)
     if trained:
       raise ValueError(
