@@ -70,10 +70,11 @@ def _find(experiment: experiments.Experiment, run_dir: str) -> None:
   level = result.smallest_matching_level(experiment.tolerance)
   path = pathlib.Path(run_dir) / "ticket.safetensors"
   if result.directory.writes:  # of a cluster, only the chief
-    result.rounds[level].ticket.save(path)
+    result.round(level).ticket.save(path)
     # There is one replicate here, and no more are to come.
     dataclasses.replace(experiment, replicates=1).declare(run_dir)
   _print_choice(result, level)
+  print("\n".join(result.notes()))
   if experiment.search_steps is not None:
     _print_full_training(result, level)
   if level:
@@ -120,7 +121,7 @@ def _value(result: tf_lottery.Search, round_: Round) -> float:
 
 
 def _print_choice(result: tf_lottery.Search, level: int) -> None:
-  dense, chosen = result.rounds[0], result.rounds[level]
+  dense, chosen = result.round(0), result.round(level)
   split = "test" if result.protocol.test else "validation"
   metric = f"{split} {result.objective.name.replace('_', ' ')}"
   if not level:
@@ -142,7 +143,7 @@ def _print_full_training(result: tf_lottery.Search, level: int) -> None:
   """After a short search: the dense network and the ticket, trained fully."""
   names = {0: "dense", level: "ticket"}
   for number, name in sorted(names.items()):
-    full = result.train(result.rounds[number].ticket, f"full_{number:02d}")
+    full = result.train(result.round(number).ticket, f"full_{number:02d}")
     print(
       f"Trained for {full.steps:,} steps, {name}: {_value(result, full):.4g}."
     )
@@ -169,7 +170,7 @@ def _print_controls(
   print("level  density  " + "  ".join(f"{name:>13}" for name in names))
   rounds = experiments.train_controls(here, 0, result)
   for chosen in dict.fromkeys(number for number, *_ in branches):
-    ticket = result.rounds[chosen]
+    ticket = result.round(chosen)
     row = {
       name: round_
       for (number, name, _), round_ in zip(branches, rounds, strict=True)

@@ -60,6 +60,8 @@ FIELDS = (
   "search_sparse",  # the same for hardware that skips zeros
   "training",  # the cost of this training; of an answer, of everything
   "training_sparse",
+  "shown",  # the part of the training after which it had matched for good
+  "gap",  # how much it missed the dense network at its end, in noise
 )
 
 
@@ -132,10 +134,12 @@ def train(
 
 def rows_of(search: Search) -> list[dict[str, Any]]:
   """A row for each training, and one for the answer of the search."""
+  from tf_lottery.search import choosing
   from tf_lottery.search import prices
   from tf_lottery.search.rounds import Round
 
   dense, metric = search.round(0), search.objective.name
+  matching = choosing.Matching(search)
   rows = []
   for level, control, _, directory in search.directory.rounds():
     if not directory.is_done or control == prices.SUPERSEDED:
@@ -143,7 +147,7 @@ def rows_of(search: Search) -> list[dict[str, Any]]:
     round_ = Round.read(directory)
     if round_.stopped:
       continue
-    spent = search.spent_on(level)
+    spent, shown = search.spent_on(level), matching.steps_until_shown(round_)
     rows.append(
       {
         "what": control or ("ticket" if level else "dense"),
@@ -155,6 +159,8 @@ def rows_of(search: Search) -> list[dict[str, Any]]:
         "search_sparse": spent.sparse_trainings(dense.cost),
         "training": round_.cost.trainings(dense.cost),
         "training_sparse": round_.cost.sparse_trainings(dense.cost),
+        "shown": "" if shown is None else shown / round_.steps,
+        "gap": matching.gap(round_),
       }
     )
   found, price = search.smallest_matching_level(), search.price()

@@ -11,6 +11,7 @@ import matplotlib
 from scripts import search_cost_tasks
 from tf_lottery.objective import default_tolerance
 from tf_lottery.report.comparisons import Comparison
+from tf_lottery.search import choosing
 
 matplotlib.use("Agg")
 
@@ -135,7 +136,12 @@ def write(
     parts.append(f"## {task.says}\n")
     parts.append(f"![Test value against the cost of the search]({name}.svg)\n")
     draw(table, out / f"{name}.svg")
-    parts += [_of_methods(table), _of_rivals(table), _of_answers(table)]
+    parts += [
+      _of_methods(table),
+      _of_rivals(table),
+      _of_answers(table),
+      _of_stops(table),
+    ]
   text = "\n".join(part for part in parts if part)
   (out / "README.md").write_text(text, "utf-8")
 
@@ -249,6 +255,56 @@ def _of_answers(table: Table) -> str:
       "",
     ]
   )
+
+
+def _of_stops(table: Table) -> str:
+  """Sentences on the rule that stops a training, and on bisection."""
+  tickets = [row for row in table.rows if row["what"] == "ticket"]
+  stopped = [row for row in tickets if row["shown"]]
+  wrong = [row for row in stopped if float(row["gap"]) > 0]
+  matching = [row for row in tickets if float(row["gap"]) == 0]
+  saved = sum(1 - float(row["shown"] or 1) for row in matching)
+  text = (
+    f"The rule that ends a training which has matched for good: of"
+    f" {len(tickets)} tickets that were trained to their ends, it would have"
+    f" stopped {len(stopped)}, of which {len(wrong)} did not match at their"
+    f" ends. Of the steps of the {len(matching)} that match it would have saved"
+    f" {saved / max(1, len(matching)):.0%}."
+  )
+  same, within, count = 0, 0, 0
+  for replicate in {row["replicate"] for row in tickets}:
+    levels = {
+      int(row["level"]): row
+      for row in tickets
+      if (row["method"], row["replicate"]) == ("iterative", replicate)
+    }
+    if not levels:
+      continue
+    every = max(
+      (n for n, r in levels.items() if not float(r["gap"])), default=0
+    )
+    found = choosing.bisection(
+      len(levels),
+      lambda level, levels=levels: bool(
+        levels[level]["shown"] or not float(levels[level]["gap"])
+      ),
+      lambda level, levels=levels: (
+        0 < float(levels[level]["gap"]) < choosing.NEAR
+      ),
+    )
+    # A Level that was stopped and does not match at its end is given up.
+    while found and float(levels[found]["gap"]) > 0:
+      found -= 1
+    same += found == every
+    within += abs(found - every) <= 1
+    count += 1
+  if count:
+    text += (
+      f" Bisection over the Levels of iterative pruning finds the Level that"
+      f" training all of them finds in {same} of {count} replicates, and one"
+      f" within a Level of it in {within}."
+    )
+  return text + "\n"
 
 
 def _level(ladder: Sequence[float], density: float) -> int:

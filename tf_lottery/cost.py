@@ -132,6 +132,17 @@ class Cost:
     given = (numbers or {}).items()
     return cls(**{name: value for name, value in given if name in names})
 
+  @classmethod
+  def of_record(cls, record: Mapping[str, Any]) -> "Cost":
+    """Returns the cost of a Round from its `round.json`.
+
+    Earlier versions recorded the steps alone.
+
+    Args:
+      record: The content of the file.
+    """
+    return cls.from_json({"steps": record["steps"], **record.get("cost", {})})
+
 
 def of_training(steps: int, examples: int, dense: float, sparse: float) -> Cost:
   """Returns the cost of some steps under one mask.

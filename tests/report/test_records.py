@@ -4,6 +4,7 @@ import math
 import pytest
 
 from tests import runs
+from tf_lottery import cost
 from tf_lottery import masks
 from tf_lottery.report import records
 from tf_lottery.report import run_folders
@@ -35,6 +36,7 @@ def test_a_round_is_read_at_its_early_stop_and_at_its_end(tmp_path):
     val_end=pytest.approx(0.891),
     test_end=0.89,
     versions=runs.VERSIONS,
+    cost=cost.Cost(30),
   )
 
 

@@ -256,7 +256,7 @@ def test_the_overview_has_verdict_values_controls_and_price(
   assert first.startswith("LeNet on digits ")
   assert first.endswith(
     "3 replicates (seeds 0, 1, 2) winning 50.0 % of the weights 90.0 % test"
-    " accuracy 89.0 % 87.1 % random reinit 27 trainings 94 s"
+    " accuracy 89.0 % 87.1 % random reinit 27 trainings 94 s answer: 3.00"
   )
   assert "1 replicate (seed 0) cannot tell" in second
   assert '<span class="badge winning">' in page(made)
@@ -338,9 +338,12 @@ def test_a_terminal_shows_levels_that_are_not_tested_in_one_line(
   no_reinit = ["matching", "no random reinit was trained"]
   dense = "89.1 %"
   assert found == [
-    ["1 to 3", "50.0 % to 12.5 %", "79.0 % to 91.0 %", dense, *other],
-    ["4", "6.25 %", "91.9 %", dense, *no_reinit],
-    ["5", "3.12 %", "49.0 %", dense, *other],
+    [
+      *("1 to 3", "50.0 % to 12.5 %", "79.0 % to 91.0 %", dense),
+      *("1.00 to 3.00", "1.00", *other),
+    ],
+    ["4", "6.25 %", "91.9 %", dense, "4.00", "1.00", *no_reinit],
+    ["5", "3.12 %", "49.0 %", dense, "5.00", "1.00", *other],
   ]
   assert len(section.tables["verdicts"].rows) == 3
   assert section.outcome.word == "matching"

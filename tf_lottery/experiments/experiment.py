@@ -404,7 +404,9 @@ class Experiment:
       chosen: The Levels that `control_levels="chosen"` stands for; as long as
         there are none, the first ones stand for them.
     """
-    chosen = tuple(chosen) or range(1, min(3, self.levels) + 1)
+    named = self.control_levels
+    named = () if isinstance(named, str) else tuple(named)
+    chosen = tuple(chosen) or named or range(1, min(3, self.levels) + 1)
     trained = range(self.levels + 1) if self.trains_all else (0, *chosen)
     levels = [(level, "", 0) for level in trained]
     return [*levels, *self.branches(chosen)]

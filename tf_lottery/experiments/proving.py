@@ -120,12 +120,19 @@ class Proof:
   def __str__(self) -> str:
     tables = importlib.import_module("tf_lottery.report.tables")
     wording = importlib.import_module("tf_lottery.report.wording")
+    chosen = importlib.import_module("tf_lottery.report.chosen")
+    costs = importlib.import_module("tf_lottery.report.costs")
     try:
       evidence = self.evidence
     except FileNotFoundError:  # every replicate failed at once
       parts = [f"No replicate is trained in {self.directory}."]
     else:
-      parts = [tables.verdicts_as_text(evidence), wording.headline(evidence)]
+      parts = [
+        tables.verdicts_as_text(evidence),
+        wording.headline(evidence),
+        chosen.sentences(evidence),
+        str(costs.Price.of(evidence) or ""),
+      ]
     parts += [f"{run} failed:\n{text}" for run, text in self.failed.items()]
     return "\n\n".join(part for part in parts if part)
 

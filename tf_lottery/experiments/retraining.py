@@ -96,7 +96,7 @@ def retrain(
 
 
 def _ticket(search: Search, level: int) -> Ticket:
-  ticket = search.rounds[level].ticket
+  ticket = search.round(level).ticket
   if level:
     return ticket
   # Where tickets start from step k, so does the dense network beside them.
@@ -120,10 +120,7 @@ def _recipe(trainer: Trainer, protocol: Protocol) -> dict[str, Any]:
 def _check_arguments(
   search: Search, level: int, name: str, steps: int | None
 ) -> None:
-  if not 0 <= level < len(search.rounds):
-    raise ValueError(
-      f"level must be from 0 to {len(search.rounds) - 1}, got {level}."
-    )
+  search.round(level)  # refuses one that is not trained
   taken = {"dense", "ticket", *controls.BY_NAME, *controls.WITH_MODEL}
   if not name.isidentifier() or name in taken:
     raise ValueError(

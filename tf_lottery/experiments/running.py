@@ -236,8 +236,32 @@ def chosen_levels(
   if not found:
     return ()
   best = _smallest_matching(experiment, found)
-  near = range(best - 1, best + 2)
-  return tuple(level for level in near if 0 < level <= experiment.levels)
+  drawn = _drawn(experiment, root)
+  near = [level for level in drawn if abs(level - best) < 2]
+  return tuple(near or drawn[:1])
+
+
+def _drawn(experiment: Experiment, root: str | os.PathLike) -> list[int]:
+  """Returns the Levels that have tickets, or get them, in all replicates.
+
+  A search within a budget draws no other Levels than it needs.
+  """
+  every = list(range(1, experiment.levels + 1))
+  if experiment.budget is None:
+    return every
+  directories = [
+    RunDirectory(run_dir(experiment, replicate, root), writes=False)
+    for replicate in range(experiment.replicates)
+  ]
+  return [
+    level
+    for level in every
+    if all(
+      directory.level(level).ticket.is_file()
+      for directory in directories
+      if _has_chosen(experiment, directory)
+    )
+  ]
 
 
 def smallest_matching_level(
@@ -396,6 +420,10 @@ def _found(experiment: Experiment, root: str | os.PathLike) -> list[_Levels]:
       continue
     if not experiment.trains_all:
       if _has_chosen(experiment, directory):
+        # Not those that were trained since to compare replicates: the Levels
+        # that are chosen must stay the same meanwhile.
+        own = directory.read_outcome()["trained"]
+        levels = [round_ for round_ in levels if round_.level in own]
         found.append((levels, objective))
     elif len(levels) > experiment.levels:
       found.append((levels[: experiment.levels + 1], objective))

@@ -14,6 +14,7 @@ from tf_lottery import schedules
 from tf_lottery.experiments import Experiment
 from tf_lottery.papers import datasets
 from tf_lottery.papers import recipes
+from tf_lottery.search import methods
 
 # The fields with their defaults that decide what the experiment is, by the
 # names under which the first versions hashed them into directories' names.
@@ -33,6 +34,8 @@ _DEFAULTS = {
   "rewind": None,
   "seed": 0,
   "strategy": "none",
+  "method": "iterative",
+  "budget": False,
 }
 _CROP = "tf_lottery.training.augmentation:crop_and_flip"
 
@@ -52,6 +55,9 @@ def experiment(
   evaluate_every: str = "100it",
   criterion: str = "magnitude",
   pattern: str = "unstructured",
+  method: str | methods.Method = "iterative",
+  choose: str = "all",
+  budget: float | None = None,
   search_steps: int | None = None,
   scope: Any = None,
   controls: tuple[str, ...] = (),
@@ -83,6 +89,9 @@ def experiment(
     evaluate_every: Distance between evaluations.
     criterion: See `Experiment`.
     pattern: Which weights are pruned together; see `patterns.get`.
+    method: Where masks come from; see `Experiment`.
+    choose: Which Levels are trained; see `Experiment`.
+    budget: See `Experiment`.
     search_steps: See `Experiment`.
     scope: Which weights compete with each other.
     controls: Names of controls.
@@ -124,6 +133,9 @@ def experiment(
     data_args={"name": data}
     | ({"data_dir": str(data_dir)} if data_dir else {}),
     steps=made.steps,
+    method=method,
+    choose=choose,
+    budget=budget,
     search_steps=search_steps,
     batch_size=made.batch_size,
     schedule=schedules.geometric(levels, made.rate),
@@ -195,6 +207,8 @@ def _name(fields: dict[str, Any]) -> str:
   It has a hash of the fields that are not the defaults.
   """
   known = {name: fields[name] for name in (*_DEFAULTS, "scope")}
+  # A budget may grow.
+  known |= {"method": fields["method"], "budget": fields["budget"] is not None}
   own = {
     name: value for name, value in known.items() if value != _DEFAULTS.get(name)
   }

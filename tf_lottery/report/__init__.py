@@ -19,11 +19,15 @@ from tf_lottery.storage import files
 
 with _optional.needs("report", "The report"):
   from tf_lottery.report import claims
+  from tf_lottery.report import gallery
   from tf_lottery.report import pages
+  from tf_lottery.report import search_costs
   from tf_lottery.report import summaries
+  from tf_lottery.report import tables
   from tf_lottery.report import verdicts
   from tf_lottery.report.evidence import Evidence
   from tf_lottery.report.evidence import gather
+  from tf_lottery.report.search_costs import search_cost as search_cost
   from tf_lottery.report.sections import Section
   from tf_lottery.report.sections import sections
 
@@ -53,7 +57,9 @@ def write(
   """Writes the report of some runs: pages, tables and figures.
 
   The first page is `report.html`. It is an overview of the experiments, each
-  of which has its own page; if there is one experiment, it is that page.
+  of which has its own page; if there is one experiment, it is that page. The
+  overview compares experiments of one network and the same data, by several
+  search methods, by the cost of their search.
 
   Args:
     runs: Run directories, or folders that contain some at any depth. All
@@ -82,19 +88,28 @@ def write(
   out = pathlib.Path(out)
   found = gather(runs, tolerance, claims_by_recipe)
   made = sections(found, out / "figures")
+  compared = search_costs.comparisons(found)
+  parts = [
+    (picture, one.table)
+    for number, one in enumerate(compared, 1)
+    if (picture := one.draw(out / "figures", f"search-cost-{number}"))
+  ]
   contents = {
-    **pages.write(made),
-    "summary.md": markdown(made),
+    **pages.write(made, parts),
+    "summary.md": markdown(made, parts),
     "verdicts.csv": _csv(found, _verdicts),
     "summary.csv": _csv(found, _summaries),
   }
+  if compared:
+    rows = [row for one in compared for row in _named(one.title, one.rows)]
+    contents["search_cost.csv"] = _rows_as_csv(rows)
   for name, text in contents.items():
     files.write_bytes(out / name, text.encode(), durable=False)
   paths = [out / name for name in contents]
-  for section in made:
-    for picture in section.pictures:
-      base = out / "figures" / picture.name
-      paths += [base.with_name(f"{base.name}.{e}") for e in ("svg", "png")]
+  pictures = [picture for section in made for picture in section.pictures]
+  for picture in [*pictures, *(picture for picture, _ in parts)]:
+    base = out / "figures" / picture.name
+    paths += [base.with_name(f"{base.name}.{e}") for e in ("svg", "png")]
   return Report(tuple(made), tuple(paths))
 
 
@@ -111,11 +126,21 @@ def _csv(
   found: Iterable[Evidence], rows_of: Callable[[Evidence], Iterable[Any]]
 ) -> str:
   """Writes rows of each experiment, which are dataclasses, as CSV."""
-  rows = [
-    {"experiment": evidence.experiment, **dataclasses.asdict(row)}
-    for evidence in found
-    for row in rows_of(evidence)
-  ]
+  return _rows_as_csv(
+    [
+      row
+      for evidence in found
+      for row in _named(evidence.experiment, rows_of(evidence))
+    ]
+  )
+
+
+def _named(experiment: str, rows: Iterable[Any]) -> list[dict[str, Any]]:
+  """Returns dataclasses as rows that begin with a name."""
+  return [{"experiment": experiment, **dataclasses.asdict(row)} for row in rows]
+
+
+def _rows_as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
   file = io.StringIO()
   if rows:
     writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
@@ -124,11 +149,24 @@ def _csv(
   return file.getvalue()
 
 
-def markdown(sections: Sequence[Section]) -> str:
-  """Returns a report as one Markdown text."""
+def markdown(
+  sections: Sequence[Section],
+  compared: Sequence[tuple[gallery.Picture, tables.Table]] = (),
+) -> str:
+  """Returns a report as one Markdown text.
+
+  Args:
+    sections: The sections of the experiments.
+    compared: Figures and tables of comparisons between experiments, which come
+      first.
+  """
   parts = ["# Lottery tickets"]
+  for picture, table in compared:
+    parts += [f"![{picture.alt}](figures/{picture.name}.png)"]
+    parts += [f"*{picture.caption}*", table.markdown()]
   for section in sections:
     parts += [f"## {section.title}", section.headline]
+    parts += [text for text in (section.chosen, section.price) if text]
     if damage := section.evidence.damage:
       lines = "\n".join(f"- {text}" for text in damage)
       parts.append(f"Some files are damaged. Left out:\n\n{lines}")

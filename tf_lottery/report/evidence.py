@@ -28,10 +28,13 @@ class Evidence:
     experiment: The id of the experiment; where several folders hold an
       experiment of that id, the path of its folder.
     runs: The run directories.
-    rounds: All Rounds in these directories, finished or not.
+    rounds: All Rounds of Levels and controls in these directories, finished or
+      not.
     tolerance: How much worse than the dense network a ticket may be and still
       match it, in units of the metric; None for the default.
     tested: The claims to test on this experiment.
+    beside: The Rounds that count by their cost alone; see
+      `records.read_beside`.
   """
 
   experiment: str
@@ -39,6 +42,7 @@ class Evidence:
   rounds: tuple[records.RoundRecord, ...]
   tolerance: float | None = None
   tested: Sequence[claims.Claim] = ()
+  beside: tuple[records.RoundRecord, ...] = ()
 
   @functools.cached_property
   def monitor(self) -> str:
@@ -113,6 +117,64 @@ class Evidence:
     return tuple(levels) if levels and isinstance(levels, list) else None
 
   @functools.cached_property
+  def trains_all(self) -> bool:
+    """Whether every Level is to be trained, and not those of a choice."""
+    declared = self.runs[0].experiment_declaration
+    if "choose" in declared:
+      return declared["choose"] == "all" and declared.get("budget") is None
+    return all(
+      run.outcome.get("choose", "all") == "all"
+      and (run.declaration.get("method") or {}).get("name") != "Anytime"
+      for run in self.runs
+    )
+
+  @functools.cached_property
+  def finished(self) -> dict[int, int]:
+    """Level -> the number of replicates that trained its ticket to its end.
+
+    It has all Levels of the schedule.
+    """
+    found = {
+      level: 0
+      for run in self.runs
+      for level in range(1, 1 + len(run.declaration.get("schedule") or ()))
+    }
+    for round_ in self.rounds:
+      if round_.method == "ticket":
+        found.setdefault(round_.level, 0)
+        found[round_.level] += round_.done
+    return dict(sorted(found.items()))
+
+  @functools.cached_property
+  def judged_levels(self) -> tuple[int, ...] | None:
+    """The Levels to test; None stands for all of them.
+
+    Where each replicate chooses which Levels it trains, these are the Levels
+    that all replicates trained to their ends: which replicates have trained
+    another one depends on how they did, so their mean would mislead.
+    """
+    if self.trains_all:
+      return self.declared_levels
+    declared = self.declared_levels
+    return tuple(
+      level
+      for level, number in self.finished.items()
+      if number >= max(self.replicates, 1)
+      and (declared is None or level in declared)
+    )
+
+  @functools.cached_property
+  def trainings(self) -> tuple[records.RoundRecord, ...]:
+    """All Rounds that have ended, also those that were stopped or replaced."""
+    every = (*self.rounds, *self.beside)
+    return tuple(r for r in every if r.done or r.stopped)
+
+  @property
+  def seconds(self) -> float:
+    """The time of all training and evaluation, also of what goes on."""
+    return sum(r.seconds for r in (*self.rounds, *self.beside))
+
+  @functools.cached_property
   def replicates(self) -> int:
     """The number of replicates whose dense network is fully trained."""
     return len({r.replicate for r in self.rounds if not r.level and r.done})
@@ -136,9 +198,9 @@ class Evidence:
     if "trainings" in experiment:  # of an earlier version
       trained = sum(r.done for r in self.rounds)
       return max(0, experiment["trainings"] - trained)
-    begun = sum(not r.done for r in self.rounds)
+    begun = sum(not (r.done or r.stopped) for r in self.rounds)
     missing = 0
-    for run in self.runs:
+    for run in self.runs if self.trains_all else ():
       schedule = run.declaration.get("schedule")
       levels = 0 if schedule is None else len(schedule) + 1
       ours = {r.level for r in self.rounds if r.run == str(run.path)}
@@ -159,7 +221,8 @@ class Evidence:
   def damage(self) -> tuple[str, ...]:
     """What could not be read, and why: a sentence for each file or line."""
     found = [text for run in self.runs for text in run.damage]
-    found += [text for r in self.rounds for text in r.damage.splitlines()]
+    every = (*self.rounds, *self.beside)
+    found += [text for r in every for text in r.damage.splitlines()]
     return tuple(dict.fromkeys([*found, *self._masks[1]]))
 
   @functools.cached_property
@@ -170,8 +233,8 @@ class Evidence:
     found: dict[int, tuple[Mask, list[str]]] = {}
     damage: list[str] = []
     directory = self.runs[0].directory
-    for level in summaries.level_densities(self.rounds):
-      if file := records.read_ticket(directory.level(level), damage):
+    for level, control, _, round_ in directory.rounds():
+      if not control and (file := records.read_ticket(round_, damage)):
         found[level] = file.mask, file.names
     return found, damage
 
@@ -191,9 +254,21 @@ class Evidence:
     """
     if not self.has_direction:
       return []
-    return verdicts.verdicts(
-      self.compared, self.tolerance, when, self.declared_levels
+    found = verdicts.verdicts(
+      self.compared, self.tolerance, when, self.judged_levels
     )
+    if self.trains_all:
+      return found
+    return [
+      v
+      if v.to_test or self.finished[v.level] >= self.replicates
+      else dataclasses.replace(
+        v,
+        reason="not tested: trained to its end in"
+        f" {self.finished[v.level]} of {self.replicates} replicates",
+      )
+      for v in found
+    ]
 
   def findings(self) -> list[claims.Finding]:
     """Returns the outcomes of the claims; see `claims.findings`.
@@ -202,7 +277,9 @@ class Evidence:
     """
     if not self.has_direction:
       return []
-    return claims.findings(self.compared, self.tested, self.tolerance)
+    judged = None if self.trains_all else (0, *(self.judged_levels or ()))
+    rounds = [r for r in self.compared if judged is None or r.level in judged]
+    return claims.findings(rounds, self.tested, self.tolerance)
 
 
 def gather(
@@ -241,7 +318,10 @@ def gather(
     declared = runs[0].experiment_declaration
     tested = (claims_by_recipe or {}).get(_recipe(declared), ())
     own = _tolerance(declared) if tolerance is None else tolerance
-    found.append(Evidence(name, tuple(runs), tuple(rounds), own, tested))
+    beside = [r for run in runs for r in records.read_beside(run)]
+    found.append(
+      Evidence(name, tuple(runs), tuple(rounds), own, tested, tuple(beside))
+    )
   return found
 
 

@@ -126,6 +126,8 @@ def _against_density(
       " Lines are means over replicates; bars, and the band of the dense"
       " network, go from minimum to maximum."
     )
+  if any(0 < n < evidence.replicates for n in evidence.finished.values()):
+    caption += " Some Levels are means over fewer replicates than others."
   sign = None if is_step else evidence.sign
   tolerance = evidence.tolerance_at()
   if sign is not None and figures.scale_of(rows, sign, tolerance):
@@ -199,7 +201,12 @@ def _levels(
 
   If no Level is near any of them, the first and the last one with tickets.
   """
-  densities = summaries.level_densities(evidence.rounds)
+  rounds = [r for r in evidence.rounds if not r.stopped]
+  densities = (
+    summaries.level_densities(rounds)
+    if dense
+    else {level: mask.density for level, (mask, _) in evidence.masks.items()}
+  )
   sparse = [level for level in densities if level]
   nearest = {0} if dense and 0 in densities else set()
   for near in chosen if sparse else ():
@@ -222,7 +229,7 @@ def _mean_curve(
   rounds = [
     r
     for r in evidence.compared
-    if r.level == level and r.method in ("dense", "ticket")
+    if r.level == level and r.method in ("dense", "ticket") and not r.stopped
   ]
   curves = [
     dict(round_.curve) for round_ in [r for r in rounds if r.done] or rounds

@@ -5,6 +5,7 @@ import datetime
 import pathlib
 from collections.abc import Sequence
 
+from tf_lottery.report import methods
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
 from tf_lottery.report import wording
@@ -15,6 +16,7 @@ from tf_lottery.storage import run_directory
 _NOT_IN_TITLES = (
   *("id", "name", "title", "heading"),
   *("trainings", "replicates", "controls", "control_levels", "tolerance"),
+  *("method", "choose", "budget"),
 )
 
 
@@ -117,7 +119,13 @@ def titles(found: Sequence[Evidence]) -> list[str]:
       if theirs == title
     ]
     own = evidence.runs[0].experiment_declaration
-    differing = [
+    how = methods.with_choice(evidence.runs[0])
+    differing = [how] * any(
+      methods.with_choice(other.runs[0]) != how
+      for other, theirs in zip(found, plain, strict=True)
+      if theirs == title
+    )
+    differing += [
       f"{name.replace('_', ' ')} {_plain(value)}"
       for name, value in own.items()
       if name not in _NOT_IN_TITLES

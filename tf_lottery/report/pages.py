@@ -10,9 +10,12 @@ from collections.abc import Sequence
 import jinja2
 import markupsafe
 
+from tf_lottery.report import costs
 from tf_lottery.report import drawing
+from tf_lottery.report import gallery
 from tf_lottery.report import outcomes
 from tf_lottery.report import summaries
+from tf_lottery.report import tables
 from tf_lottery.report import wording
 from tf_lottery.report.sections import FIRST_PAGE
 from tf_lottery.report.sections import Section
@@ -48,6 +51,8 @@ class Row:
     control_name: The name of that control, else `""`.
     trainings: The number of trainings that are done.
     time: How long they took.
+    answer: What it took to know the smallest ticket that matches; `""` if that
+      is not known.
   """
 
   facts: str
@@ -60,6 +65,7 @@ class Row:
   control_name: str
   trainings: str
   time: str
+  answer: str
 
   @classmethod
   def of(cls, section: Section) -> "Row":
@@ -70,6 +76,7 @@ class Row:
       for row in (outcome.ticket, outcome.dense, outcome.control)
     )
     chosen = outcome.ticket
+    price = costs.Price.of(evidence)
     named = outcome.control and drawing.style(outcome.control.method).label
     return cls(
       facts=", ".join(outcomes.facts(evidence)[:2]),
@@ -80,13 +87,25 @@ class Row:
       dense=dense,
       control=control,
       control_name=named or "",
-      trainings=wording.count(_done(evidence.rounds), "training"),
-      time=wording.duration(sum(r.seconds for r in evidence.rounds)),
+      trainings=wording.count(len(evidence.trainings), "training"),
+      time=wording.duration(evidence.seconds),
+      answer=f"answer: {costs.in_trainings(price.total.trainings)}"
+      if price
+      else "",
     )
 
 
-def write(sections: Sequence[Section]) -> dict[str, str]:
-  """Returns the text of each page by its path; the first page is the first."""
+def write(
+  sections: Sequence[Section],
+  compared: Sequence[tuple[gallery.Picture, tables.Table]] = (),
+) -> dict[str, str]:
+  """Returns the text of each page by its path; the first page is the first.
+
+  Args:
+    sections: The sections of the experiments.
+    compared: Figures and tables of comparisons between experiments, for the
+      overview.
+  """
   environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
     autoescape=True,
@@ -103,12 +122,13 @@ def write(sections: Sequence[Section]) -> dict[str, str]:
   }
   pages = {}
   if len(sections) != 1:
-    done = sum(_done(section.evidence.rounds) for section in sections)
+    done = sum(len(section.evidence.trainings) for section in sections)
     template = environment.get_template("overview.html.jinja")
     pages[FIRST_PAGE] = template.render(
       sections=sections,
       rows=[(section, Row.of(section)) for section in sections],
       columns=_COLUMNS,
+      compared=compared,
       trainings=wording.count(done, "training"),
     )
   template = environment.get_template("experiment.html.jinja")
@@ -125,10 +145,6 @@ def write(sections: Sequence[Section]) -> dict[str, str]:
       run_argument=taken and shlex.quote(str(taken.run)),
     )
   return pages
-
-
-def _done(rounds: Sequence) -> int:
-  return sum(round_.done for round_ in rounds)
 
 
 def _svg(element: str, alt: str) -> markupsafe.Markup:

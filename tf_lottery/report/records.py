@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from tf_lottery.cost import Cost
 from tf_lottery.objective import Direction
 from tf_lottery.objective import Objective
 from tf_lottery.objective import default_name
 from tf_lottery.report.run_folders import Run
 from tf_lottery.report.run_folders import read_or_note
+from tf_lottery.search.prices import SUPERSEDED
 from tf_lottery.storage import run_directory
 from tf_lottery.tickets import TicketFile
 
@@ -33,7 +35,9 @@ class RoundRecord:
     run: The run directory.
     experiment: The id of its experiment.
     replicate: The number of the replicate in its experiment.
-    method: `"dense"`, `"ticket"`, or the name of the control.
+    method: `"dense"`, `"ticket"`, or the name of the control; `"search"` for a
+      training of the search itself, and `"superseded"` for one of a ticket that
+      the search has drawn again.
     draw: The number of the draw of a control.
     level: How often the network has been pruned; 0 is dense.
     density: The fraction of the prunable weights that is kept.
@@ -41,6 +45,8 @@ class RoundRecord:
       Round.
     seconds: The time of training and evaluation up to there.
     done: Whether the Round is trained to its end.
+    stopped: Whether it was stopped before its end: it matched already, or a
+      budget was spent. Then its values are not those of a whole training.
     monitor: The name of the metric.
     direction: `"max"` if more of the metric is better, `"min"` if less of it
       is; None if that is not known.
@@ -61,7 +67,10 @@ class RoundRecord:
     curve: The step and the validation value of each evaluation, of the dense
       network and of tickets. Steps count from the start of this Round.
     ended: When its last file was written, in seconds since 1970; None if it is
-      not done.
+      neither done nor stopped.
+    cost: What its training took. Of Rounds that earlier versions trained, and
+      of those that go on, only the steps are known.
+    search_cost: What it took to draw its mask; None if that is not recorded.
   """
 
   run: str
@@ -90,12 +99,45 @@ class RoundRecord:
     default=(), compare=False, repr=False
   )
   ended: float | None = dataclasses.field(default=None, compare=False)
+  stopped: bool = False
+  cost: Cost = Cost()  # noqa: RUF009  It cannot be changed.
+  search_cost: Cost | None = None
 
 
 def read_rounds(run: Run | str | os.PathLike) -> list[RoundRecord]:
-  """Reads the Rounds of a run, finished or not, by Level."""
+  """Reads the Rounds of Levels and controls, finished or not, by Level.
+
+  A ticket that is drawn and not trained is no Round.
+  """
   run = run if isinstance(run, Run) else Run.at(run)
-  return [_read_round(run, *found) for found in run.directory.rounds()]
+  return [
+    _read_round(run, *found)
+    for found in run.directory.rounds()
+    if found[1] != SUPERSEDED and not _is_only_drawn(found[3])
+  ]
+
+
+def read_beside(run: Run | str | os.PathLike) -> list[RoundRecord]:
+  """Reads the Rounds that count by their cost alone.
+
+  These are the search's own trainings, and those of tickets that the search
+  has drawn again since.
+  """
+  run = run if isinstance(run, Run) else Run.at(run)
+  own = [
+    _read_round(run, 0, "search", number, directory)
+    for number, directory in enumerate(run.directory.searches(), 1)
+  ]
+  replaced = [
+    _read_round(run, *found)
+    for found in run.directory.rounds()
+    if found[1] == SUPERSEDED
+  ]
+  # An early-bird training is stopped, too, and that is its end.
+  own = [
+    dataclasses.replace(r, done=r.done or r.stopped, stopped=False) for r in own
+  ]
+  return own + replaced
 
 
 def read_rows(
@@ -171,7 +213,7 @@ def _read_round(
     density=_density(record, ticket, run.declaration, level),
     steps=int(last["step"]) - start if last else 0,
     seconds=record.get("seconds") or last.get("seconds") or 0.0,
-    done=bool(record),
+    done=bool(record) and not record.get("stopped", False),
     monitor=monitor,
     direction=direction,
     early_stop_step=int(early["step"]) - start if early else None,
@@ -186,7 +228,24 @@ def _read_round(
     versions=record.get("versions", {}),
     curve=() if control else _curve(trained, f"val_{monitor}", start),
     ended=directory.ended,
+    stopped=bool(record.get("stopped")),
+    cost=Cost.of_record(record)
+    if record
+    else Cost(int(last["step"]) - start if last else 0),
+    search_cost=_search_cost(record),
   )
+
+
+def _is_only_drawn(directory: run_directory.RoundDirectory) -> bool:
+  """Whether a ticket is there, and nothing of its training."""
+  damage: list[str] = []
+  begun = directory.is_done or bool(read_rows(directory, damage))
+  return not begun and not damage
+
+
+def _search_cost(record: Mapping[str, Any]) -> Cost | None:
+  spent = record.get("search_cost")
+  return None if spent is None else Cost.from_json(spent)
 
 
 def _curve(

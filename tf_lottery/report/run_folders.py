@@ -42,7 +42,9 @@ class Run:
     declaration: The declaration of the run; empty if it cannot be read.
     experiment_declaration: The declaration of the experiment; empty if the run
       stands alone, or if it cannot be read.
-    damage: Which of the two cannot be read, and why.
+    damage: Which of these files cannot be read, and why.
+    outcome: What the search found, of `outcome.json`; empty before its end, in
+      runs of earlier versions, and if it cannot be read.
   """
 
   path: pathlib.Path
@@ -52,6 +54,7 @@ class Run:
   declaration: Mapping[str, Any]
   experiment_declaration: Mapping[str, Any]
   damage: tuple[str, ...]
+  outcome: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @classmethod
   def at(cls, path: str | os.PathLike) -> "Run":
@@ -66,6 +69,7 @@ class Run:
       read_or_note(lambda: run_directory.read_experiment(home), damage) or {}
     )
     declaration = read_or_note(_directory(path).read_declaration, damage) or {}
+    outcome = read_or_note(_directory(path).read_outcome, damage) or {}
     declared = None if replicate is None else experiment.get("id")
     return cls(
       path,
@@ -75,6 +79,7 @@ class Run:
       declaration,
       experiment,
       tuple(damage),
+      outcome,
     )
 
   @property
@@ -137,7 +142,8 @@ def _directory(path: pathlib.Path) -> run_directory.RunDirectory:
 def _run_folders(path: pathlib.Path) -> Iterator[pathlib.Path]:
   for folder, below, names in os.walk(path):
     # Other runs may lie in a run's folder, beside its Rounds.
-    below[:] = [name for name in below if not name.startswith("level_")]
+    apart = ("level_", "search_")
+    below[:] = [name for name in below if not name.startswith(apart)]
     if run_directory.DECLARATION in names:
       yield pathlib.Path(folder)
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+from tf_lottery.report import chosen
+from tf_lottery.report import costs
 from tf_lottery.report import gallery
 from tf_lottery.report import outcomes
 from tf_lottery.report import summaries
@@ -29,6 +31,8 @@ class Section:
     headline: The result in a few sentences.
     tables: The tables that have rows, by name.
     pictures: The figures, the main one first.
+    price: What the answer cost, in sentences; empty as long as it is not known.
+    chosen: Which Levels were trained, where the search chose some.
     page: The page of the experiment, relative to the first page.
   """
 
@@ -40,6 +44,8 @@ class Section:
   tables: Mapping[str, tables.Table]
   pictures: Sequence[gallery.Picture] = ()
   page: str = FIRST_PAGE
+  price: str = ""
+  chosen: str = ""
 
 
 def sections(
@@ -67,6 +73,8 @@ def sections(
       _tables(evidence),
       pictures,
       FIRST_PAGE if alone else f"experiments/{anchor}.html",
+      str(costs.Price.of(evidence) or ""),
+      chosen.sentences(evidence),
     )
     for anchor, title, evidence, pictures in zip(
       anchors, outcomes.titles(found), found, drawn, strict=True

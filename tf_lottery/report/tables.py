@@ -3,11 +3,14 @@
 import dataclasses
 import itertools
 import json
+from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 from tf_lottery import text_table
+from tf_lottery.report import costs
 from tf_lottery.report import drawing
 from tf_lottery.report import figures
 from tf_lottery.report import summaries
@@ -56,20 +59,56 @@ def summary(evidence: Evidence, when: str) -> Table:
     " maximum)."
   )
   table = _by_level(caption, rows, evidence.percent)
-  emptiest = _emptiest(evidence)
-  if when != summaries.HEADLINE or not emptiest:
+  if when != summaries.HEADLINE:
     return table
   levels = sorted({row.level for row in rows})
+  if not evidence.trains_all:
+    counts = {
+      n: f"{of} of {evidence.replicates}" for n, of in evidence.finished.items()
+    }
+    table = _with_column(table, "replicates", levels, counts)
+  training, search = _spent(evidence, levels)
+  if training:
+    table = _with_column(table, "cost of search", levels, search)
+    table = _with_column(table, "cost of training", levels, training)
+    caption += (
+      " Costs are in trainings of the dense network; in parentheses, what"
+      " hardware that skips zeros would spend. The search's is all that was"
+      " trained to draw the mask."
+    )
+  if emptiest := _emptiest(evidence):
+    table = _with_column(table, "emptiest layer", levels, emptiest)
+    caption += " The emptiest layer is that of the first replicate's ticket."
+  return dataclasses.replace(table, caption=caption)
+
+
+def _with_column(
+  table: Table, name: str, levels: Sequence[int], cells: Mapping[int, str]
+) -> Table:
+  """Adds a column with a cell for each Level, empty where there is none."""
   return dataclasses.replace(
     table,
-    caption=f"{caption} The emptiest layer is that of the first replicate's"
-    " ticket.",
-    columns=(*table.columns, "emptiest layer"),
+    columns=(*table.columns, name),
     rows=tuple(
-      (*cells, emptiest.get(level, ""))
-      for level, cells in zip(levels, table.rows, strict=True)
+      (*row, cells.get(level, ""))
+      for level, row in zip(levels, table.rows, strict=True)
     ),
   )
+
+
+def _spent(
+  evidence: Evidence, levels: Sequence[int]
+) -> tuple[dict[int, str], dict[int, str]]:
+  """Writes what each Level's training took, and its search, by Level."""
+  training, search = (
+    {
+      level: str(spent)
+      for level in levels
+      if level and (spent := cost(evidence, level))
+    }
+    for cost in (costs.training, costs.search)
+  )
+  return training, search
 
 
 def _emptiest(evidence: Evidence) -> dict[int, str]:
@@ -160,7 +199,13 @@ def verdicts_as_text(evidence: Evidence) -> str:
       return missing
     return wording.ends(values, lambda x: wording.value(x, evidence.percent))
 
-  header = ("level", "weights left", "ticket", "dense", "reinit", "verdict")
+  def cost(
+    of: Callable[[Evidence, int], costs.Spent | None], group: Sequence[Verdict]
+  ) -> str:
+    spent = [of(evidence, v.level) for v in group]
+    values = [None if one is None else one.trainings for one in spent]
+    return wording.ends(values, costs.in_trainings)
+
   rows = [
     (
       wording.ends([v.level for v in group], str),
@@ -168,6 +213,8 @@ def verdicts_as_text(evidence: Evidence) -> str:
       mean("ticket", group, wording.UNKNOWN),
       wording.value(means.get(("dense", 0)), evidence.percent),
       mean("random_reinit", group),
+      cost(costs.search, group),
+      cost(costs.training, group),
       group[0].word,
       group[0].reason,
     )
@@ -175,10 +222,15 @@ def verdicts_as_text(evidence: Evidence) -> str:
   ]
   if not rows:
     return ""
-  lines = text_table.render((*header, "because"), rows, ">>>>><<")
+  header = ("level", "weights left", "ticket", "dense", "reinit")
+  costs_and_verdict = ("search", "training", "verdict", "because")
+  lines = text_table.render((*header, *costs_and_verdict), rows, ">>>>>>><<")
   when = wording.WHEN[summaries.HEADLINE]
   what = f"{wording.capital(evidence.metric)} {when}"
-  return f"{what}, mean over {_replicates(evidence)}:\n{lines}"
+  return (
+    f"{what}, mean over {_replicates(evidence)}; costs of search and training"
+    f" in trainings of the dense network:\n{lines}"
+  )
 
 
 def _replicates(evidence: Evidence) -> str:
@@ -236,14 +288,13 @@ def declaration(evidence: Evidence) -> Table:
   declared = [run.declaration for run in evidence.runs]
   versions = _versions(evidence.rounds)
   machine = versions.pop("machine", "")
-  seconds = sum(round_.seconds for round_ in evidence.rounds)
   facts = {
     "runs": wording.count(len(evidence.runs), "run")
     + f", {wording.count(evidence.replicates, 'finished dense network')}",
     "seeds": _joined(d.get("seed") for d in declared),
-    "trainings": f"{sum(round_.done for round_ in evidence.rounds):,} done"
+    "trainings": f"{len(evidence.trainings):,} done"
     + f", {evidence.unfinished:,} to do" * bool(evidence.unfinished),
-    "time": f"{seconds:,.0f} s of training and evaluation",
+    "time": f"{evidence.seconds:,.0f} s of training and evaluation",
     "weights": _joined(_weights(d.get("weights", ())) for d in declared),
     "schedule": _joined(_schedule(d.get("schedule", ())) for d in declared),
     **{

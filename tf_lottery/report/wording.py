@@ -129,6 +129,10 @@ def headline(evidence: Evidence) -> str:
       f" whether more or less of {evidence.monitor} is better."
     )
   found = [v for v in evidence.verdicts() if v.to_test]
+  if not found and not evidence.trains_all:
+    return (
+      f"{so_far}{dense}; no Level is trained to its end in all replicates yet."
+    )
   if not found:
     return f"{so_far}{dense}; no {_tested(evidence)}ticket is trained yet."
   if all(v.word == "below" for v in found):
@@ -180,7 +184,9 @@ def how_tested(evidence: Evidence) -> str:
 
 def _tested(evidence: Evidence) -> str:
   """Returns `"tested "` if some Levels are not to be tested, else `""`."""
-  return "tested " * any(not v.to_test for v in evidence.verdicts())
+  return "tested " * (
+    not evidence.trains_all or any(not v.to_test for v in evidence.verdicts())
+  )
 
 
 def _which_tested(evidence: Evidence) -> str:
@@ -190,6 +196,12 @@ def _which_tested(evidence: Evidence) -> str:
   found = evidence.verdicts()
   *others, last = [density(v.density) for v in found if v.to_test] or ["none"]
   which = f"{', '.join(others)} and {last}" if others else last
+  if not evidence.trains_all:
+    return (
+      " Each replicate chose by itself, on validation data, which Levels it"
+      " trains; those that all replicates trained to their ends were tested:"
+      f" {which} of the weights."
+    )
   return (
     f" Of {count(len(found), 'Level')}, those that the experiment declares to"
     f" have controls were tested: {which} of the weights. As the tests stop at"

@@ -14,6 +14,7 @@ from tf_lottery.search.prices import SUPERSEDED
 from tf_lottery.search.rounds import Round
 
 if typing.TYPE_CHECKING:
+  from tf_lottery.search.drawing import Drawing
   from tf_lottery.search.loop import Search
 
 # The first draw lowers the density to this. Most models match there.
@@ -28,11 +29,11 @@ _SHORTEST = 0.3
 class Anytime:
   """The method of a search with a budget; see `Within`."""
 
-  def check(self, search: "Search") -> None:
+  def check(self, search: "Drawing") -> None:
     """Refuses a start from trained weights: the Levels are not trained."""
     base.refuse_trained_start(search, "A search with a budget")
 
-  def draw(self, search: "Search", level: int) -> None:
+  def draw(self, search: "Drawing", level: int) -> None:
     """Refuses a Level that the search has not drawn so far."""
     raise ValueError(
       f"The search has drawn no ticket of Level {level} yet. Give a larger"

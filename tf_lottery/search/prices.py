@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from tf_lottery.cost import Cost
-from tf_lottery.search.rounds import Round
 from tf_lottery.storage.run_directory import RunDirectory
 
 # The name, among a Level's directories, of a training that another replaced.
@@ -33,7 +32,7 @@ def price(directory: RunDirectory, level: int, iterative: bool) -> Price:
   parts = dict.fromkeys(PARTS, Cost())
   for searched in directory.searches():
     if searched.is_done:
-      parts["search"] += Round.read(searched).cost
+      parts["search"] += Cost.of_record(searched.read_record())
   for number, control, _, round_ in directory.rounds():
     if not round_.is_done:
       continue
@@ -44,7 +43,7 @@ def price(directory: RunDirectory, level: int, iterative: bool) -> Price:
       part = "final"
     elif not control and iterative and number < level:
       part = "search"
-    parts[part] += Round.read(round_).cost
+    parts[part] += Cost.of_record(round_.read_record())
   return parts
 
 

@@ -59,7 +59,7 @@ class Round:
       smallest_layer=record.get("smallest_layer"),
       start=record.get("start", 0),
       stopped=record.get("stopped", False),
-      cost=Cost.from_json({"steps": record["steps"], **record.get("cost", {})}),
+      cost=Cost.of_record(record),
     )
 
   @classmethod

@@ -7,6 +7,8 @@ training (`before_training.py`), in a training in which the density falls
 (`within_training.py`), or after each training (`after_training.py`).
 """
 
+import ast
+import re
 from collections.abc import Callable
 from collections.abc import Mapping
 
@@ -21,37 +23,50 @@ from tf_lottery.search.methods.within_training import Cycles
 from tf_lottery.search.methods.within_training import cycles
 from tf_lottery.search.methods.within_training import gradual
 
-_BY_NAME: Mapping[str, Callable[[], Method]] = {
+_BY_NAME: Mapping[str, Callable[..., Method]] = {
   "iterative": iterative,
   "gradual": gradual,
+  "cycles": cycles,
   "early_bird": early_bird,
+  "at_init": at_init,
 }
 
 
 def get(method: str | Method) -> Method:
   """Returns the method of a name; a method is returned as it is.
 
+  Args:
+    method: A method; its name, such as `"gradual"`; or a call as a text, such
+      as `"cycles(8, 0.5)"`, for configs and flags.
+
   Raises:
     TypeError: `method` is a function that must be called first.
-    ValueError: There is no method of that name.
+    ValueError: There is no method of that name, or its arguments are wrong.
 
-  >>> get("gradual") == gradual()
-  True
+  >>> get("gradual") == gradual(), get("cycles(8, 0.5)") == cycles(8, 0.5)
+  (True, True)
   """
   if isinstance(method, Method):
     return method
-  if isinstance(method, str) and method in _BY_NAME:
-    return _BY_NAME[method]()
   if callable(method):
     name = getattr(method, "__name__", "method")
     raise TypeError(
       f"method must be what {name}(...) returns, got the function itself. Write"
       f" method={name}(...)."
     )
-  raise ValueError(
-    f"method must be one of {', '.join(_BY_NAME)}, or what cycles(...) or"
-    f" at_init(...) return; got {method!r}."
-  )
+  call = re.fullmatch(r"(\w+)(?:\((.*)\))?", str(method))
+  if not call or call[1] not in _BY_NAME:
+    raise ValueError(
+      f"method must be one of {', '.join(_BY_NAME)}, a call such as"
+      f" 'cycles(8, 0.5)', or what such a function returns; got {method!r}."
+    )
+  try:
+    arguments = ast.literal_eval(f"({call[2]},)") if call[2] else ()
+    return _BY_NAME[call[1]](*arguments)
+  except (SyntaxError, TypeError) as error:
+    raise ValueError(
+      f"method={method!r} has arguments that {call[1]} does not take: {error}."
+    ) from None
 
 
 __all__ = [

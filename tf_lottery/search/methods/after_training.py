@@ -9,7 +9,7 @@ from tf_lottery.search.methods import base
 from tf_lottery.search.methods.stability import Stability
 
 if typing.TYPE_CHECKING:
-  from tf_lottery.search.loop import Search
+  from tf_lottery.search.drawing import Drawing
 
 _STABLE = "stable"
 
@@ -24,12 +24,12 @@ class Iterative:
     if self.steps != _STABLE:
       base.check_length("steps", self.steps)
 
-  def check(self, search: "Search") -> None:
+  def check(self, search: "Drawing") -> None:
     """Refuses a start from trained weights, if Levels are not trained."""
     if self.steps is not None:
       base.refuse_trained_start(search, "iterative(steps=...)")
 
-  def draw(self, search: "Search", level: int) -> None:
+  def draw(self, search: "Drawing", level: int) -> None:
     """Prunes each Level after the training of the Level before."""
     first = level
     while first > 1 and search.drawn(first - 1) is None:
@@ -37,7 +37,7 @@ class Iterative:
     for number in range(first, level + 1):
       self._draw_next(search, number)
 
-  def _draw_next(self, search: "Search", level: int) -> None:
+  def _draw_next(self, search: "Drawing", level: int) -> None:
     before, density = search.draw(level - 1), search.schedule[level - 1]
     if self.steps is None:
       spent = sum((search.round(n).cost for n in range(level)), Cost())
@@ -67,11 +67,11 @@ class EarlyBird:
   def __post_init__(self):
     base.check_length("steps", self.steps)
 
-  def check(self, search: "Search") -> None:
+  def check(self, search: "Drawing") -> None:
     """Refuses a start from trained weights: the Levels are not trained."""
     base.refuse_trained_start(search, "early_bird()")
 
-  def draw(self, search: "Search", level: int) -> None:
+  def draw(self, search: "Drawing", level: int) -> None:
     """Trains until the mask is stable, and draws all Levels at once."""
     del level
     mask = Mask.ones(search.trainer.binding.shapes)

@@ -8,7 +8,7 @@ from tf_lottery import patterns
 from tf_lottery.rewinding import Step
 
 if typing.TYPE_CHECKING:
-  from tf_lottery.search.loop import Search
+  from tf_lottery.search.drawing import Drawing
 
 # The length of a training: a number of optimizer updates; `"2ep"`; or a
 # fraction of the final training, such as 0.1. None means the final training's.
@@ -19,14 +19,14 @@ Length = int | float | str | Step | None
 class Method(Protocol):
   """Decides where the masks of the Levels come from."""
 
-  def check(self, search: "Search") -> None:
+  def check(self, search: "Drawing") -> None:
     """Refuses a search in which this method cannot work.
 
     Raises:
       ValueError: It cannot; the message says why, and what can.
     """
 
-  def draw(self, search: "Search", level: int) -> None:
+  def draw(self, search: "Drawing", level: int) -> None:
     """Draws the ticket of a Level, by `search.keep`, from 1 on.
 
     It may draw others on the way. A ticket that lies on disk is not drawn
@@ -52,7 +52,7 @@ def check_length(name: str, length: Length) -> None:
     raise ValueError(f"{name} must be at least 1 step, got {length!r}.")
 
 
-def steps_of(length: Length, search: "Search") -> int:
+def steps_of(length: Length, search: "Drawing") -> int:
   """Returns a length in optimizer updates, at least 1."""
   if length is None:
     return search.ticket_steps
@@ -62,7 +62,7 @@ def steps_of(length: Length, search: "Search") -> int:
   return max(1, Step.parse(length).iterations(per_epoch))
 
 
-def highest_density(search: "Search") -> float:
+def highest_density(search: "Drawing") -> float:
   """Returns the highest density below 1 to which a search can prune.
 
   n of m allows no density between 1 and the first of its schedule. Other
@@ -72,7 +72,7 @@ def highest_density(search: "Search") -> float:
   return search.schedule[0] if nested else 1.0
 
 
-def refuse_trained_start(search: "Search", method: str) -> None:
+def refuse_trained_start(search: "Drawing", method: str) -> None:
   """Refuses rewinds to weights that only a Level before has.
 
   Raises:

@@ -10,7 +10,7 @@ from tf_lottery.masks import Mask
 from tf_lottery.search.methods import base
 
 if typing.TYPE_CHECKING:
-  from tf_lottery.search.loop import Search
+  from tf_lottery.search.drawing import Drawing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +25,11 @@ class AtInit:
     if self.rounds < 1:
       raise ValueError(f"rounds must be at least 1, got {self.rounds}.")
 
-  def check(self, search: "Search") -> None:
+  def check(self, search: "Drawing") -> None:
     """Refuses a start from trained weights: nothing is trained."""
     base.refuse_trained_start(search, "at_init(...)")
 
-  def draw(self, search: "Search", level: int) -> None:
+  def draw(self, search: "Drawing", level: int) -> None:
     """Draws all Levels: their densities are passed on the way to the last."""
     del level
     began = time.perf_counter()

@@ -13,7 +13,7 @@ from tf_lottery.search.methods import base
 from tf_lottery.search.rounds import Round
 
 if typing.TYPE_CHECKING:
-  from tf_lottery.search.loop import Search
+  from tf_lottery.search.drawing import Drawing
 
 # The fraction of the training in which the mask stays as it was.
 _DENSE_FOR = 0.1
@@ -22,7 +22,7 @@ _RATE = 0.2
 
 
 def fall(
-  search: "Search",
+  search: "Drawing",
   number: int,
   mask: Mask,
   densities: tuple[float, float],

@@ -9,7 +9,7 @@ import numpy as np
 from tf_lottery.masks import Mask
 
 if typing.TYPE_CHECKING:
-  from tf_lottery.search.loop import Search
+  from tf_lottery.search.drawing import Drawing
 
 DISTANCE = "mask_distance"
 # How many candidates are drawn in a training of full length, and how many
@@ -40,7 +40,7 @@ class Stability:
   number of all weights, which is always small at a low density.
   """
 
-  def __init__(self, search: "Search", mask: Mask, density: float):
+  def __init__(self, search: "Drawing", mask: Mask, density: float):
     self._search = search
     self._mask = mask
     self._density = density

@@ -12,7 +12,7 @@ from tf_lottery.search.methods import base
 from tf_lottery.search.methods.falling import fall
 
 if typing.TYPE_CHECKING:
-  from tf_lottery.search.loop import Search
+  from tf_lottery.search.drawing import Drawing
 
 _NOTHING = Cost()
 
@@ -29,7 +29,7 @@ class Cycles:
     if self.n < 1:
       raise ValueError(f"n must be at least 1, got {self.n}.")
 
-  def check(self, search: "Search") -> None:
+  def check(self, search: "Drawing") -> None:
     """Refuses a start from trained weights: the Levels are not trained."""
     name = "gradual()" if self.n == 1 else f"cycles({self.n})"
     base.refuse_trained_start(search, name)
@@ -41,7 +41,7 @@ class Cycles:
         f" {search.schedule}. Or take method=gradual()."
       )
 
-  def draw(self, search: "Search", level: int) -> None:
+  def draw(self, search: "Drawing", level: int) -> None:
     """Trains the cycles down to a Level; draws all that they pass."""
     draw_cycles(
       search,
@@ -54,7 +54,7 @@ class Cycles:
 
 
 def draw_cycles(
-  search: "Search",
+  search: "Drawing",
   mask: Mask,
   densities: tuple[float, float],
   n: int,
@@ -96,7 +96,7 @@ def draw_cycles(
   return spent
 
 
-def _marks(search: "Search", first: float, last: float, n: int) -> list[float]:
+def _marks(search: "Drawing", first: float, last: float, n: int) -> list[float]:
   """Returns the density at the start of the first cycle, and at each end.
 
   Where the pattern allows none between 1 and the first of the schedule, the
@@ -139,14 +139,15 @@ def gradual(steps: base.Length = None) -> Cycles:
   return Cycles(1, steps)
 
 
-def cycles(n: int, steps: base.Length = None) -> Cycles:
+def cycles(n: int = 8, steps: base.Length = 0.5) -> Cycles:
   """Draws the masks in n trainings, with a rewind after each.
 
   In each training the density falls by the same factor. `gradual` is one cycle,
   and as many cycles as Levels prune as often as `iterative`.
 
   Args:
-    n: The number of trainings, at least 1.
-    steps: The length of each; see `gradual`.
+    n: The number of trainings, at least 1. Defaults to `8`.
+    steps: The length of each; see `gradual`. Defaults to `0.5`, half of the
+      final training.
   """
   return Cycles(n, steps)
