@@ -23,7 +23,7 @@ def examples(count, seed):
 
 def make_model():
   model = keras.Sequential(
-    [keras.Input((16,)), keras.layers.Dense(1, use_bias=False)]
+    [keras.Input((16,)), keras.layers.Dense(1, use_bias=False, name="all")]
   )
   model.compile(keras.optimizers.SGD(0.1), loss="mse")
   return model

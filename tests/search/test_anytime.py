@@ -146,8 +146,9 @@ def test_two_of_four_within_a_budget(trainer):
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    ({"budget": 2}, "budget must be at least 2.5 trainings: .* got 2"),
-    ({"budget": float("nan")}, "budget must be at least 2.5 .* got nan"),
+    ({"budget": 2}, "budget must be finite and at least 2.5 .* got 2"),
+    ({"budget": float("nan")}, "at least 2.5 .* got nan"),
+    ({"budget": float("inf")}, "budget must be finite .* got inf"),
     ({"budget": 3, "method": "gradual"}, "leave them out, or the budget"),
     ({"budget": 3, "choose": "bisect"}, "choose='bisect' and budget=3"),
     (

@@ -191,7 +191,7 @@ def test_a_long_schedule_takes_few_trainings(trainer):
   search = rigged.search(
     None,
     trainer,
-    method=gradual(0.25),
+    method=gradual(),
     choose="bisect",
     schedule=schedule,
   )

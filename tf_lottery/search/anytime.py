@@ -1,6 +1,7 @@
 """The anytime search: the smallest matching ticket that a budget can buy."""
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -69,10 +70,11 @@ class Within:
   budget: float
 
   def __post_init__(self):
-    if not self.budget >= 2.5:
+    if not 2.5 <= self.budget < math.inf:
       raise ValueError(
-        "budget must be at least 2.5 trainings: one of the dense network, one"
-        f" of a ticket, and some for the search; got {self.budget}."
+        "budget must be finite and at least 2.5 trainings: one of the dense"
+        " network, one of a ticket, and some for the search; got"
+        f" {self.budget}."
       )
 
   def __call__(self, search: "Search") -> None:
