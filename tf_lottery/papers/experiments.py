@@ -95,7 +95,8 @@ def experiment(
     search_steps: See `Experiment`.
     scope: Which weights compete with each other.
     controls: Names of controls.
-    control_levels: The Levels that have controls. Empty means all of them.
+    control_levels: The Levels that have controls. Empty means all of them, or
+      the chosen ones where the search leaves out Levels.
     reinits: See `Experiment`.
     replicates: Number of seeds.
     seed: Seed of the first replicate.
@@ -125,6 +126,7 @@ def experiment(
     "steps": steps,
     "learning_rate": learning_rate,
   }
+  leaves_out = choose != "all" or budget is not None
   augments = made.augment and len(datasets.INPUT_SHAPES[data]) == 3
   return Experiment(
     make_model="tf_lottery.papers.experiments:make_model",
@@ -147,7 +149,7 @@ def experiment(
     augment=_CROP if augments else None,
     strategy=strategy,
     controls=controls,
-    control_levels=control_levels,
+    control_levels=control_levels or ("chosen" if leaves_out else ()),
     reinits=reinits,
     replicates=replicates,
     seed=seed,

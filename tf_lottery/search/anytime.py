@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 import typing
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -70,11 +71,12 @@ class Within:
   budget: float
 
   def __post_init__(self):
-    if not 2.5 <= self.budget < math.inf:
+    number = isinstance(self.budget, numbers.Real)
+    if not (number and 2.5 <= self.budget < math.inf):
       raise ValueError(
-        "budget must be finite and at least 2.5 trainings: one of the dense"
+        "budget must be a number of at least 2.5 trainings: one of the dense"
         " network, one of a ticket, and some for the search; got"
-        f" {self.budget}."
+        f" {self.budget!r}."
       )
 
   def __call__(self, search: "Search") -> None:

@@ -196,7 +196,7 @@ def untrained(search: "Search") -> str:
   levels = f"Levels {_ranges(left)} are" if left[1:] else f"Level {left[0]} is"
   text = f"{levels} not trained: how they would do is unknown."
   if any(round_.stopped for round_ in search.rounds):
-    text += " Levels that were stopped early had matched by then."
+    text += " Those that were stopped early are not trained to their ends."
   return text
 
 

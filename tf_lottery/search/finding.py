@@ -195,6 +195,12 @@ def find_ticket(
     progress=sys.stderr.isatty() if progress is None else progress,
   )
   method, chooses = _method(method, choose, budget)
+  if search_steps < steps and (method, chooses) != _PLAIN:
+    raise ValueError(
+      "search_steps shortens the training of every Level, which is for"
+      " method=iterative() without a budget. Give iterative(steps=...) instead,"
+      f" or leave it out; got search_steps={search_steps}."
+    )
   search = Search(
     trainer=trainer,
     initial=initial,
@@ -217,6 +223,9 @@ def find_ticket(
   )
   return search.run(on_round or (lambda round_: None))
 
+
+# The search that trains every Level for the search and for the ticket at once.
+_PLAIN = (methods.iterative(), choosing.train_all)
 
 # What Keras's fit() takes and find_ticket does not -> what to do instead.
 _INSTEAD = {
