@@ -146,7 +146,7 @@ def test_two_of_four_within_a_budget(trainer):
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    ({"budget": 2}, "budget must be finite and at least 2.5 .* got 2"),
+    ({"budget": 2}, "budget must be a number of at least 2.5 .* got 2"),
     ({"budget": float("nan")}, "at least 2.5 .* got nan"),
     ({"budget": float("inf")}, "budget must be finite .* got inf"),
     ({"budget": 3, "method": "gradual"}, "leave them out, or the budget"),
