@@ -148,7 +148,7 @@ def test_two_of_four_within_a_budget(trainer):
   [
     ({"budget": 2}, "budget must be a number of at least 2.5 .* got 2"),
     ({"budget": float("nan")}, "at least 2.5 .* got nan"),
-    ({"budget": float("inf")}, "budget must be finite .* got inf"),
+    ({"budget": float("inf")}, "budget must be a number .* got inf"),
     ({"budget": 3, "method": "gradual"}, "leave them out, or the budget"),
     ({"budget": 3, "choose": "bisect"}, "choose='bisect' and budget=3"),
     (
