@@ -109,6 +109,7 @@ def train(
 ) -> None:
   """Trains one replicate by each method; one compile serves them all."""
   from tf_lottery.experiments import running
+  from tf_lottery.experiments import trained
 
   trainer = data = dense = None
   for method, experiment in task.experiments(name, REPLICATES[name]).items():
@@ -117,7 +118,7 @@ def train(
       continue
     trainer = trainer or experiment.make_trainer()
     data = data or experiment.load(replicate)
-    directory = running.run_dir(experiment, replicate, _RUNS.value)
+    directory = trained.run_dir(experiment, replicate, _RUNS.value)
     if dense and not directory.exists():
       # All methods have the same dense network: it is trained once.
       shutil.copytree(dense, directory / dense.name)

@@ -6,8 +6,8 @@ import pytest
 from tests.experiments import mine
 from tf_lottery import experiments
 from tf_lottery import papers
-from tf_lottery.experiments import running
 from tf_lottery.experiments import sweeps
+from tf_lottery.experiments import trained
 
 TINY = experiments.Experiment(
   make_model=mine.make_model,
@@ -91,7 +91,7 @@ def test_it_tries_again_and_what_is_done_costs_nothing(tmp_path, monkeypatch):
   (task,) = sweeps.tasks([TINY], tmp_path, retries=1)
   assert sweeps.run_local([task]) == {}
   assert len(started) == 2
-  monkeypatch.setattr(running, "is_done", lambda *_, **__: True)
+  monkeypatch.setattr(trained, "is_done", lambda *_, **__: True)
   assert sweeps.run_local([task]) == {}
   assert len(started) == 2
 

@@ -21,22 +21,18 @@ from tf_lottery import patterns
 from tf_lottery import rewinding
 from tf_lottery import schedules
 from tf_lottery import scopes
+from tf_lottery.experiments import checking
 from tf_lottery.experiments import loading
 from tf_lottery.experiments import references
 from tf_lottery.experiments import values
-from tf_lottery.experiments.controls import BY_NAME
-from tf_lottery.experiments.controls import WITH_MODEL
+from tf_lottery.experiments.checking import CHOSEN
 from tf_lottery.experiments.controls import WITH_WIDTH
 from tf_lottery.objective import Objective
-from tf_lottery.search import anytime
 from tf_lottery.search import methods
 from tf_lottery.storage import files
 from tf_lottery.storage import run_directory
 from tf_lottery.training.trainer import Trainer
 from tf_lottery.weights import Override
-
-CONTROLS = (*BY_NAME, *WITH_MODEL)
-CHOSEN = "chosen"
 
 # Fields that may grow later without making it another experiment.
 GROWING = (
@@ -47,11 +43,6 @@ GROWING = (
 _BESIDE = ("name", "title", "tolerance")
 # What a declaration also has, for readers that do not import the functions.
 _DERIVED = ("id", "heading", "levels", "rounds", "trainings")
-# The fields of an experiment that `retrain` may replace.
-_RETRAINED = (
-  *("make_model", "model_args", "load_data", "data_args"),
-  *("epochs", "steps", "batch_size", "augment", "class_weight"),
-)
 # Reads the experiments that versions before 0.2 declared, by reference:
 # experiments know nothing of the papers.
 _PAPERS = "tf_lottery.papers:experiment"
@@ -171,7 +162,7 @@ class Experiment:
   name: str | None = None
 
   def __post_init__(self):
-    self._check_functions()
+    checking.check_functions(self)
     schedule = schedules.check_schedule(self.schedule)
     object.__setattr__(self, "schedule", schedule)
     object.__setattr__(self, "controls", tuple(self.controls))
@@ -182,9 +173,9 @@ class Experiment:
         f"control_levels must be Levels, such as (3, 7), or {CHOSEN!r}; got"
         f" {self.control_levels!r}."
       )
-    self._check_numbers()
-    self._check_controls()
-    self._check_method()
+    checking.check_numbers(self)
+    checking.check_controls(self)
+    checking.check_method(self)
     rewinding.Step.parse(self.evaluate_every)
     rewinding.get(self.rewind)
     criteria.get(self.criterion)
@@ -192,93 +183,6 @@ class Experiment:
       scopes.get(self.scope)
     if self.pattern is not None:
       patterns.get(self.pattern)
-
-  def _check_functions(self) -> None:
-    for name in ("make_model", "load_data"):
-      value = getattr(self, name)
-      is_model = hasattr(value, "compile") and not isinstance(value, str)
-      if is_model or not (callable(value) or isinstance(value, str)):
-        what = "a model" if is_model else f"a {type(value).__name__}"
-        raise TypeError(
-          f"{name} must be a function, without parentheses after its name, or"
-          f" 'package.module:function'; got {what}."
-        )
-    if isinstance(self.controls, str):
-      raise TypeError(
-        "controls must be a list of names, such as ('random_reinit',), got"
-        f" {self.controls!r}."
-      )
-
-  def _check_numbers(self) -> None:
-    for name in ("reinits", "replicates", "steps", "search_steps"):
-      value = getattr(self, name)
-      if value is not None and value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}.")
-    if self.batch_size < 1:
-      raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
-    if (self.epochs is None) == (self.steps is None):
-      raise ValueError(
-        f"Give either epochs or steps, got epochs={self.epochs} and"
-        f" steps={self.steps}."
-      )
-
-  def _check_controls(self) -> None:
-    unknown = sorted(set(self.controls) - set(CONTROLS))
-    if unknown:
-      raise ValueError(
-        f"controls may name {', '.join(CONTROLS)}; got {', '.join(unknown)}."
-      )
-    named = () if isinstance(self.control_levels, str) else self.control_levels
-    outside = [n for n in named if not 0 < n <= self.levels]
-    if outside:
-      raise ValueError(
-        f"control_levels must be from 1 to the {self.levels} Levels of the"
-        f" schedule, or {CHOSEN!r}; got {outside}."
-      )
-    to_init = rewinding.get(self.rewind) == rewinding.to_init()
-    if to_init and "rewind_to_init" in self.controls:
-      raise ValueError(
-        "The control rewind_to_init needs a rewind to a later step, got"
-        f" rewind={self.rewind!r}."
-      )
-    for name, changes in self.retrain.items():
-      if not re.fullmatch(r"[a-z]\w*", name) or name in CONTROLS:
-        raise ValueError(
-          "A name in retrain must be of small letters, digits and _, and not"
-          f" that of a control; got {name!r}."
-        )
-      unknown = sorted(set(changes) - set(_RETRAINED))
-      if unknown:
-        raise ValueError(
-          f"retrain may replace {', '.join(_RETRAINED)}; got"
-          f" {', '.join(unknown)} for {name!r}."
-        )
-      self.retrained(name)  # refuses what is out of range
-
-  def _check_method(self) -> None:
-    iterative = methods.iterative()
-    if self.budget is not None:
-      anytime.Within(self.budget)  # refuses what is out of range
-      if self.choose != "all" or self.method not in ("iterative", iterative):
-        raise ValueError(
-          "An experiment with a budget has no method and no choose: the search"
-          f" decides; got method={self.method} and choose={self.choose!r}."
-        )
-    elif methods.get(self.method) == iterative and self.choose == "all":
-      return
-    asks = bool(self.controls or self.retrain)
-    if asks and self.control_levels == () and not self.trains_all:
-      raise ValueError(
-        "control_levels=() means all Levels, and choose='bisect' or a budget"
-        f" leaves some out. Name Levels, or give {CHOSEN!r}."
-      )
-    trained = {"fine_tune", "learning_rate_rewind"} & set(self.controls)
-    if trained:
-      raise ValueError(
-        "These controls go on from the training of the Level before, which only"
-        f" method=iterative() has: {', '.join(sorted(trained))}. Leave them"
-        " out."
-      )
 
   # What it is called.
 

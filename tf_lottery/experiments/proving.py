@@ -18,6 +18,7 @@ import tqdm
 
 from tf_lottery.experiments import running
 from tf_lottery.experiments import sweeps
+from tf_lottery.experiments import trained
 from tf_lottery.experiments import values
 from tf_lottery.experiments.experiment import Experiment
 from tf_lottery.search import rounds
@@ -74,7 +75,7 @@ class Proof:
     for word in ("winning", "matching"):
       if shown := [v.level for v in found if v.word == word]:
         return max(shown)
-    return running.smallest_matching_level(self.experiment, self.root)
+    return trained.smallest_matching_level(self.experiment, self.root)
 
   def round(self, level: int | None = None, replicate: int = 0) -> Round:
     """Returns the Round of a Level in a replicate.
@@ -87,7 +88,7 @@ class Proof:
       ValueError: There is no such Level, or it is not trained yet.
     """
     level = self.level if level is None else level
-    path = running.run_dir(self.experiment, replicate, self.root)
+    path = trained.run_dir(self.experiment, replicate, self.root)
     found = {
       round_.level: round_
       for round_ in rounds.read_levels(RunDirectory(path, writes=False))
@@ -220,7 +221,7 @@ def _run_here(
   trainer = experiment.make_trainer()
   for with_controls in (False, True):
     for replicate in replicates:
-      name = str(running.run_dir(experiment, replicate, root))
+      name = str(trained.run_dir(experiment, replicate, root))
       if name in failed:
         continue
       try:
@@ -252,7 +253,7 @@ def _bar(
   ended = threading.Event()
 
   def show(bar: tqdm.tqdm) -> None:
-    bar.n, bar.total = running.count_done(experiment, root)
+    bar.n, bar.total = trained.count_done(experiment, root)
     bar.refresh()
 
   def follow(bar: tqdm.tqdm) -> None:
@@ -261,7 +262,7 @@ def _bar(
       with contextlib.suppress(OSError):
         show(bar)
 
-  done, total = running.count_done(experiment, root)
+  done, total = trained.count_done(experiment, root)
   with tqdm.tqdm(
     total=total, initial=done, desc=experiment.heading, unit="Round"
   ) as bar:

@@ -8,29 +8,21 @@ ROOT/
 ```
 """
 
-import dataclasses
 import functools
 import logging
 import os
 import pathlib
-import statistics
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from tf_lottery.experiments import controls
-from tf_lottery.experiments.experiment import CHOSEN
+from tf_lottery.experiments import trained
 from tf_lottery.experiments.experiment import Experiment
 from tf_lottery.experiments.retraining import retrain
-from tf_lottery.objective import Objective
-from tf_lottery.search import rounds
 from tf_lottery.search.finding import find_ticket
 from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
-from tf_lottery.storage.run_directory import RunDirectory
-from tf_lottery.storage.run_directory import replicate_directory
 from tf_lottery.training.data import ArrayData
 from tf_lottery.training.data import as_data
 from tf_lottery.training.distribution import is_chief
@@ -122,18 +114,18 @@ def run(
   writes = is_chief(trainer.strategy)
   if writes and experiment.may_declare(home):
     # Before the search, so that a report knows what is going on.
-    experiment.declare(home, chosen_levels(experiment, root))
+    experiment.declare(home, trained.chosen_levels(experiment, root))
   search = find(
     experiment,
     replicate,
-    run_dir(experiment, replicate, root),
+    trained.run_dir(experiment, replicate, root),
     trainer=trainer,
     data=data,
     progress=progress,
     on_round=on_round,
   )
   if with_controls:
-    chosen = chosen_levels(experiment, root)
+    chosen = trained.chosen_levels(experiment, root)
     if writes:
       experiment.declare(home, chosen)
     train_chosen(experiment, search, chosen)
@@ -154,8 +146,8 @@ def train_chosen(
   if not isinstance(experiment.control_levels, str):
     chosen = tuple(experiment.control_levels)
   for level in chosen:
-    trained = {round_.level: round_ for round_ in search.rounds}
-    if level not in trained or trained[level].stopped:
+    done = {round_.level: round_ for round_ in search.rounds}
+    if level not in done or done[level].stopped:
       search.train_level(level)
 
 
@@ -211,140 +203,13 @@ def train_controls(
     name: _retraining(experiment, name, replicate)
     for name in experiment.retrain
   }
-  trained = []
+  made = []
   for level, name, draw in experiment.branches(chosen):
     control = again.get(name) or _control(experiment, name)
-    trained.append(control(search, level, draw))
+    made.append(control(search, level, draw))
     if on_round:
-      on_round(trained[-1])
-  return trained
-
-
-def chosen_levels(
-  experiment: Experiment, root: str | os.PathLike
-) -> tuple[int, ...]:
-  """Returns the Levels that `control_levels="chosen"` stands for.
-
-  These are the smallest Level that matches the dense network, by the mean of
-  the validation values over the replicates that are found, and its neighbours.
-  If no Level matches, it is Level 1. There is none before all Levels of a
-  replicate are trained, and none if the experiment names its Levels.
-  """
-  if experiment.control_levels != CHOSEN:
-    return ()
-  found = _found(experiment, root)
-  if not found:
-    return ()
-  best = _smallest_matching(experiment, found)
-  drawn = _drawn(experiment, root)
-  near = [level for level in drawn if abs(level - best) < 2]
-  return tuple(near or drawn[:1])
-
-
-def _drawn(experiment: Experiment, root: str | os.PathLike) -> list[int]:
-  """Returns the Levels that have tickets, or get them, in all replicates.
-
-  A search within a budget draws no other Levels than it needs.
-  """
-  every = list(range(1, experiment.levels + 1))
-  if experiment.budget is None:
-    return every
-  directories = [
-    RunDirectory(run_dir(experiment, replicate, root), writes=False)
-    for replicate in range(experiment.replicates)
-  ]
-  return [
-    level
-    for level in every
-    if all(
-      directory.level(level).ticket.is_file()
-      for directory in directories
-      if _has_chosen(experiment, directory)
-    )
-  ]
-
-
-def smallest_matching_level(
-  experiment: Experiment, root: str | os.PathLike
-) -> int:
-  """Returns the smallest Level that matches the dense network.
-
-  Validation values are compared, in the mean over the replicates of which all
-  Levels are trained. It is 0, the dense network, if no Level matches.
-
-  Raises:
-    ValueError: No replicate has all of its Levels yet.
-  """
-  found = _found(experiment, root)
-  if not found:
-    raise ValueError(
-      f"No replicate of {experiment.id} in {root} has all of its"
-      f" {experiment.levels} Levels yet. Run it to its end first."
-    )
-  return _smallest_matching(experiment, found)
-
-
-def count_done(
-  experiment: Experiment, root: str | os.PathLike
-) -> tuple[int, int]:
-  """Counts the Rounds of all replicates that are done, and all of them."""
-  rounds_ = experiment.rounds(chosen_levels(experiment, root))
-  done = 0
-  for replicate in range(experiment.replicates):
-    directory = RunDirectory(run_dir(experiment, replicate, root), writes=False)
-    done += sum(_is_whole(directory, *one) for one in rounds_)
-  return done, experiment.replicates * len(rounds_)
-
-
-def _is_whole(
-  directory: RunDirectory, level: int, control: str, draw: int
-) -> bool:
-  """Whether a Round is trained to its end."""
-  if control:
-    return directory.control(level, control, draw).is_done
-  round_ = directory.level(level)
-  return round_.is_done and not round_.read_record().get("stopped")
-
-
-def is_done(
-  experiment: Experiment,
-  replicate: int,
-  root: str | os.PathLike,
-  *,
-  with_controls: bool = True,
-) -> bool:
-  """Whether every Round of a replicate is trained to its end."""
-  directory = RunDirectory(run_dir(experiment, replicate, root), writes=False)
-  chosen = chosen_levels(experiment, root) if with_controls else ()
-  if with_controls and experiment.control_levels == CHOSEN and not chosen:
-    return False
-  if not experiment.trains_all and not _has_chosen(experiment, directory):
-    return False
-  wanted = experiment.rounds(chosen if with_controls else ())
-  return all(
-    _is_whole(directory, *one)
-    for one in wanted
-    if with_controls or not (one[1] or (one[0] and not experiment.trains_all))
-  )
-
-
-def _has_chosen(experiment: Experiment, directory: RunDirectory) -> bool:
-  """Whether a search that leaves out Levels has come to its end."""
-  try:
-    outcome = directory.read_outcome()
-  except FileNotFoundError:
-    return False
-  budget = experiment.budget
-  if budget is None:
-    return outcome["choose"] in (experiment.choose, "all")
-  return (outcome["budget"] or 0.0) >= budget
-
-
-def run_dir(
-  experiment: Experiment, replicate: int, root: str | os.PathLike
-) -> pathlib.Path:
-  """The run directory of a replicate."""
-  return replicate_directory(pathlib.Path(root) / experiment.id, replicate)
+      on_round(made[-1])
+  return made
 
 
 def _control(experiment: Experiment, name: str) -> controls.Control:
@@ -401,56 +266,3 @@ def _prepared(experiment: Experiment, data: dict[str, Any]) -> dict[str, Any]:
   if experiment.class_weight:
     train = train.with_class_weight(experiment.class_weight)
   return {**data, "train_data": train}
-
-
-# The Levels of a replicate, and the objective by which they are chosen.
-_Levels = tuple[list[Round], Objective]
-
-
-def _found(experiment: Experiment, root: str | os.PathLike) -> list[_Levels]:
-  """Reads the replicates of which all Levels are trained."""
-  found = []
-  for replicate in range(experiment.replicates):
-    path = run_dir(experiment, replicate, root)
-    directory = RunDirectory(path, writes=False)
-    try:
-      levels = rounds.read_levels(directory)
-      objective = Objective.from_declaration(directory.read_declaration())
-    except FileNotFoundError:
-      continue
-    if not experiment.trains_all:
-      if _has_chosen(experiment, directory):
-        # Not those that were trained since to compare replicates: the Levels
-        # that are chosen must stay the same meanwhile.
-        own = directory.read_outcome()["trained"]
-        levels = [round_ for round_ in levels if round_.level in own]
-        found.append((levels, objective))
-    elif len(levels) > experiment.levels:
-      found.append((levels[: experiment.levels + 1], objective))
-  return found
-
-
-def _smallest_matching(experiment: Experiment, found: list[_Levels]) -> int:
-  """Chooses by the means over replicates, as one search chooses by values.
-
-  If each replicate has trained Levels of its own choice, it is the median of
-  what they have found.
-  """
-  if not experiment.trains_all:
-    smallest = [
-      rounds.smallest_matching_round(levels, objective, experiment.tolerance)
-      for levels, objective in found
-    ]
-    return statistics.median_low(round_.level for round_ in smallest)
-  objective = found[0][1]
-  name = f"val_{objective.name}"
-  tolerance = experiment.tolerance
-  if tolerance is None:
-    own = [rounds.tolerance_of(levels[0], objective) for levels, _ in found]
-    tolerance = float(np.mean(own))
-  means = []
-  for same in zip(*(levels for levels, _ in found), strict=True):
-    mean = float(np.mean([round_.metrics[name] for round_ in same]))
-    metrics = {**same[0].metrics, name: mean}
-    means.append(dataclasses.replace(same[0], metrics=metrics))
-  return rounds.smallest_matching_round(means, objective, tolerance).level

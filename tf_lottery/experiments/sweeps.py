@@ -21,7 +21,8 @@ from typing import Any
 
 from tf_lottery import _optional
 from tf_lottery.experiments import running
-from tf_lottery.experiments.experiment import CHOSEN
+from tf_lottery.experiments import trained
+from tf_lottery.experiments.checking import CHOSEN
 from tf_lottery.experiments.experiment import Experiment
 
 _COMMAND = (
@@ -64,7 +65,7 @@ class Task:
   @property
   def is_done(self) -> bool:
     """Whether every Round is trained."""
-    return running.is_done(
+    return trained.is_done(
       self.experiment,
       self.replicate,
       self.root,
@@ -74,7 +75,7 @@ class Task:
   @property
   def run_dir(self) -> pathlib.Path:
     """The run directory of the replicate."""
-    return running.run_dir(self.experiment, self.replicate, self.root)
+    return trained.run_dir(self.experiment, self.replicate, self.root)
 
   @property
   def log(self) -> pathlib.Path:

@@ -1,0 +1,129 @@
+"""Checks of an experiment's fields, before anything is made of them."""
+
+import re
+import typing
+
+from tf_lottery import rewinding
+from tf_lottery.experiments.controls import BY_NAME
+from tf_lottery.experiments.controls import WITH_MODEL
+from tf_lottery.search import anytime
+from tf_lottery.search import methods
+
+if typing.TYPE_CHECKING:
+  from tf_lottery.experiments.experiment import Experiment
+
+CONTROLS = (*BY_NAME, *WITH_MODEL)
+CHOSEN = "chosen"
+
+# The fields of an experiment that `retrain` may replace.
+_RETRAINED = (
+  *("make_model", "model_args", "load_data", "data_args"),
+  *("epochs", "steps", "batch_size", "augment", "class_weight"),
+)
+
+
+def check_functions(experiment: "Experiment") -> None:
+  """Refuses functions that are none, and controls that are no list."""
+  for name in ("make_model", "load_data"):
+    value = getattr(experiment, name)
+    is_model = hasattr(value, "compile") and not isinstance(value, str)
+    if is_model or not (callable(value) or isinstance(value, str)):
+      what = "a model" if is_model else f"a {type(value).__name__}"
+      raise TypeError(
+        f"{name} must be a function, without parentheses after its name, or"
+        f" 'package.module:function'; got {what}."
+      )
+  if isinstance(experiment.controls, str):
+    raise TypeError(
+      "controls must be a list of names, such as ('random_reinit',), got"
+      f" {experiment.controls!r}."
+    )
+
+
+def check_numbers(experiment: "Experiment") -> None:
+  """Refuses numbers that are out of range."""
+  for name in ("reinits", "replicates", "steps", "search_steps"):
+    value = getattr(experiment, name)
+    if value is not None and value < 1:
+      raise ValueError(f"{name} must be at least 1, got {value}.")
+  if experiment.batch_size < 1:
+    raise ValueError(
+      f"batch_size must be at least 1, got {experiment.batch_size}."
+    )
+  if (experiment.epochs is None) == (experiment.steps is None):
+    raise ValueError(
+      f"Give either epochs or steps, got epochs={experiment.epochs} and"
+      f" steps={experiment.steps}."
+    )
+
+
+def check_controls(experiment: "Experiment") -> None:
+  """Refuses controls and retrainings that there cannot be."""
+  unknown = sorted(set(experiment.controls) - set(CONTROLS))
+  if unknown:
+    raise ValueError(
+      f"controls may name {', '.join(CONTROLS)}; got {', '.join(unknown)}."
+    )
+  named = (
+    ()
+    if isinstance(experiment.control_levels, str)
+    else experiment.control_levels
+  )
+  outside = [n for n in named if not 0 < n <= experiment.levels]
+  if outside:
+    raise ValueError(
+      f"control_levels must be from 1 to the {experiment.levels} Levels of the"
+      f" schedule, or {CHOSEN!r}; got {outside}."
+    )
+  to_init = rewinding.get(experiment.rewind) == rewinding.to_init()
+  if to_init and "rewind_to_init" in experiment.controls:
+    raise ValueError(
+      "The control rewind_to_init needs a rewind to a later step, got"
+      f" rewind={experiment.rewind!r}."
+    )
+  for name, changes in experiment.retrain.items():
+    if not re.fullmatch(r"[a-z]\w*", name) or name in CONTROLS:
+      raise ValueError(
+        "A name in retrain must be of small letters, digits and _, and not"
+        f" that of a control; got {name!r}."
+      )
+    unknown = sorted(set(changes) - set(_RETRAINED))
+    if unknown:
+      raise ValueError(
+        f"retrain may replace {', '.join(_RETRAINED)}; got"
+        f" {', '.join(unknown)} for {name!r}."
+      )
+    experiment.retrained(name)  # refuses what is out of range
+
+
+def check_method(experiment: "Experiment") -> None:
+  """Refuses a search method that does not go with other fields."""
+  iterative = methods.iterative()
+  if experiment.budget is not None:
+    anytime.Within(experiment.budget)  # refuses what is out of range
+    if experiment.choose != "all" or experiment.method not in (
+      "iterative",
+      iterative,
+    ):
+      raise ValueError(
+        "An experiment with a budget has no method and no choose: the search"
+        f" decides; got method={experiment.method} and"
+        f" choose={experiment.choose!r}."
+      )
+  elif (
+    methods.get(experiment.method) == iterative and experiment.choose == "all"
+  ):
+    return
+  asks = bool(experiment.controls or experiment.retrain)
+  if asks and experiment.control_levels == () and not experiment.trains_all:
+    raise ValueError(
+      "control_levels=() means all Levels, and choose='bisect' or a budget"
+      f" leaves some out. Name Levels, or give {CHOSEN!r}."
+    )
+  trained = {"fine_tune", "learning_rate_rewind"} & set(experiment.controls)
+  if trained:
+    raise ValueError(
+      "These controls go on from the training of the Level before, which only"
+      f" method=iterative() has: {', '.join(sorted(trained))}. Leave them"
+      " out."
+    )
