@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import math
 import os
 import pathlib
 from collections.abc import Iterable
@@ -18,18 +17,15 @@ from tf_lottery.report import costs
 from tf_lottery.report import drawing
 from tf_lottery.report import gallery
 from tf_lottery.report import methods
+from tf_lottery.report import shared_densities
 from tf_lottery.report import summaries
 from tf_lottery.report import tables
 from tf_lottery.report import wording
 from tf_lottery.report.evidence import Evidence
 from tf_lottery.report.evidence import gather
 
-# By how much, relative to it, densities of a panel may differ from the panel's.
-_SAME = 0.02
-# How near a Level must be to a density that somebody asks for.
-_NEAR = 0.1
-# The panels, if nobody asks for densities, and at most.
-_PANELS, _MOST = 4, 6
+# The panels at most.
+_MOST = 6
 # Fields of a run's declaration that differ between searches of one network on
 # the same data, or between replicates.
 _OF_THE_SEARCH = (
@@ -102,7 +98,7 @@ class Comparison:
 
   @functools.cached_property
   def _compared(self) -> list[tuple[Row, cost_figures.Point]]:
-    shared = _shared_densities(
+    shared = shared_densities.choose(
       {label: _levels(found) for label, found in self.by_label.items()},
       self.densities,
     )
@@ -323,53 +319,11 @@ def _levels(evidence: Evidence) -> dict[int, float]:
   }
 
 
-def _shared_densities(
-  by_label: Mapping[str, Mapping[int, float]],
-  asked: Sequence[float] | None,
-) -> list[float]:
-  """Chooses densities to compare at, in falling order.
-
-  Args:
-    by_label: The densities of each method, by Level.
-    asked: The densities that are wanted; None for those of most methods.
-  """
-  every = sorted({d for own in by_label.values() for d in own.values()})[::-1]
-  counts: dict[float, int] = {}
-  for density in every:
-    number = sum(_at(own, density) is not None for own in by_label.values())
-    same = next((d for d in counts if abs(d / density - 1) <= _SAME), None)
-    if same is None or number > counts[same]:
-      counts.pop(same, None) if same is not None else None
-      counts[density] = number
-  if asked is not None:
-    nearest = [
-      min(counts, key=lambda d: abs(math.log(d / wanted)), default=None)
-      for wanted in asked
-    ]
-    pairs = zip(nearest, asked, strict=True)
-    near = {d for d, wanted in pairs if d and abs(d / wanted - 1) <= _NEAR}
-    return sorted(near, reverse=True)
-  most = max(counts.values(), default=0)
-  # Methods that choose their Levels have few of them.
-  enough = max(min(2, len(by_label)), most / 2)
-  shared = sorted((d for d, n in counts.items() if n >= enough), reverse=True)
-  if len(shared) <= _PANELS:
-    return shared
-  places = np.linspace(0, len(shared) - 1, _PANELS).round().astype(int)
-  return [shared[place] for place in places]
-
-
-def _at(levels: Mapping[int, float], density: float) -> int | None:
-  """Returns the Level of a density, or of the nearest one within 2 %."""
-  near = [n for n, own in levels.items() if abs(own / density - 1) <= _SAME]
-  return min(near, key=lambda n: abs(levels[n] - density), default=None)
-
-
 def _compare(
   label: str, evidence: Evidence, density: float, price: costs.Price | None
 ) -> tuple[Row, cost_figures.Point] | None:
   """Returns what a method reached at a density; None if it has no Level."""
-  level = _at(_levels(evidence), density)
+  level = shared_densities.level_at(_levels(evidence), density)
   search = None if level is None else costs.search(evidence, level)
   if level is None or search is None:
     return None

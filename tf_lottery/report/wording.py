@@ -129,10 +129,6 @@ def headline(evidence: Evidence) -> str:
       f" whether more or less of {evidence.monitor} is better."
     )
   found = [v for v in evidence.verdicts() if v.to_test]
-  if not found and not evidence.trains_all:
-    return (
-      f"{so_far}{dense}; no Level is trained to its end in all replicates yet."
-    )
   if not found:
     return f"{so_far}{dense}; no {_tested(evidence)}ticket is trained yet."
   if all(v.word == "below" for v in found):
@@ -198,9 +194,8 @@ def _which_tested(evidence: Evidence) -> str:
   which = f"{', '.join(others)} and {last}" if others else last
   if not evidence.trains_all:
     return (
-      " Each replicate chose by itself, on validation data, which Levels it"
-      " trains; those that all replicates trained to their ends were tested:"
-      f" {which} of the weights."
+      " Each replicate chose which Levels it trains; those that all replicates"
+      f" trained to their ends were tested: {which} of the weights."
     )
   return (
     f" Of {count(len(found), 'Level')}, those that the experiment declares to"
