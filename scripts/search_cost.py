@@ -14,7 +14,6 @@ quiet cores.
 from __future__ import annotations
 
 import csv
-import io
 import pathlib
 import re
 import shutil
@@ -25,6 +24,7 @@ from typing import Any
 # So that the script finds the library from any working directory.
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+import filelock
 from absl import app
 from absl import flags
 
@@ -62,6 +62,8 @@ FIELDS = (
   "training_sparse",
   "shown",  # the part of the training after which it had matched for good
   "gap",  # how much it missed the dense network at its end, in noise
+  "direction",  # whether more (max) or less (min) of the objective is better
+  "tolerance",  # by how much a ticket may be worse and match
 )
 
 
@@ -119,9 +121,13 @@ def train(
     trainer = trainer or experiment.make_trainer()
     data = data or experiment.load(replicate)
     directory = trained.run_dir(experiment, replicate, _RUNS.value)
-    if dense and not directory.exists():
+    if dense and not (directory / dense.name).exists():
       # All methods have the same dense network: it is trained once.
-      shutil.copytree(dense, directory / dense.name)
+      copy = directory.with_name(f"{directory.name}-copy")
+      shutil.rmtree(copy, ignore_errors=True)
+      shutil.copytree(dense, copy)
+      directory.mkdir(parents=True, exist_ok=True)
+      copy.rename(directory / dense.name)
     search = running.run(
       experiment, replicate, _RUNS.value, trainer=trainer, data=data
     )
@@ -138,6 +144,7 @@ def rows_of(search: Search) -> list[dict[str, Any]]:
   from tf_lottery.search import choosing
   from tf_lottery.search import prices
   from tf_lottery.search.rounds import Round
+  from tf_lottery.search.rounds import tolerance_of
 
   dense, metric = search.round(0), search.objective.name
   matching = choosing.Matching(search)
@@ -162,6 +169,8 @@ def rows_of(search: Search) -> list[dict[str, Any]]:
         "training_sparse": round_.cost.sparse_trainings(dense.cost),
         "shown": "" if shown is None else shown / round_.steps,
         "gap": matching.gap(round_),
+        "direction": search.objective.direction,
+        "tolerance": tolerance_of(dense, search.objective),
       }
     )
   found, price = search.smallest_matching_level(), search.price()
@@ -187,21 +196,21 @@ def read(path: pathlib.Path) -> list[dict[str, str]]:
 
 
 def append(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-  """Adds rows, below a header in a new file, all of them or none."""
-  text = io.StringIO()
-  writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-  if not path.is_file():
-    writer.writeheader()
-  for row in rows:
-    writer.writerow(
-      {
-        name: f"{value:.6g}" if isinstance(value, float) else value
-        for name, value in row.items()
-      }
-    )
+  """Adds rows, below a header in a new file; other processes add theirs."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open("a") as file:
-    file.write(text.getvalue())
+  with filelock.FileLock(path.with_suffix(".lock")):
+    is_new = not path.is_file()
+    with path.open("a", newline="") as file:
+      writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+      if is_new:
+        writer.writeheader()
+      for row in rows:
+        writer.writerow(
+          {
+            name: f"{value:.6g}" if isinstance(value, float) else value
+            for name, value in row.items()
+          }
+        )
 
 
 if __name__ == "__main__":
