@@ -1,12 +1,10 @@
 """The comparison of search methods, on a task of seconds."""
 
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 import tf_lottery
-from scripts import search_cost
 from scripts import search_cost_page
+from scripts import search_cost_runs
 from scripts import search_cost_tasks
 from tests.experiments import mine
 
@@ -35,19 +33,23 @@ def task():
 def trained(task, tmp_path_factory):
   """Trains two replicates by three methods; returns the CSV's path."""
   folder = tmp_path_factory.mktemp("search_cost")
+  path = folder / "t.csv"
+  methods = ["iterative", "cycles_8x0.25", "budget_4"]
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(search_cost, "REPLICATES", {"small": 2})
     patch.setattr(search_cost_tasks, "RIVALS", ("shuffled_mask",))
-    flags.FLAGS.mark_as_parsed()
-    methods = ["iterative", "cycles_8x0.25", "budget_4"]
-    with flagsaver.flagsaver(runs=str(folder / "runs"), methods=methods):
-      for replicate in range(2):
-        search_cost.train("small", task, replicate, set(), folder / "t.csv")
-  return folder / "t.csv"
+    for replicate in range(2):
+      search_cost_runs.train(
+        "small", task, replicate, 2, folder / "runs", path, methods
+      )
+    lines = path.read_text()
+    # What is there is not trained again.
+    search_cost_runs.train("small", task, 0, 2, folder / "x", path, methods)
+  assert path.read_text() == lines
+  return path
 
 
 def test_every_training_has_a_line(trained):
-  rows = search_cost.read(trained)
+  rows = search_cost_runs.read(trained)
   found = [(r["method"], r["what"], int(r["level"])) for r in rows]
   assert found.count(("iterative", "ticket", 3)) == 2
   assert found.count(("cycles_8x0.25", "shuffled_mask", 1)) == 2
@@ -55,20 +57,20 @@ def test_every_training_has_a_line(trained):
 
 
 def test_costs_are_in_trainings_of_the_dense_network(trained):
-  rows = [r for r in search_cost.read(trained) if r["what"] == "ticket"]
+  rows = [r for r in search_cost_runs.read(trained) if r["what"] == "ticket"]
   cost = {(r["method"], int(r["level"])): float(r["search"]) for r in rows}
   assert cost["iterative", 3] == 3
   assert cost["cycles_8x0.25", 2] == 2
   answers = [
     float(r["training"])
-    for r in search_cost.read(trained)
+    for r in search_cost_runs.read(trained)
     if (r["method"], r["what"]) == ("budget_4", "answer")
   ]
   assert all(2 <= price <= 4 for price in answers)
 
 
 def test_the_page_tells_them(trained, task, tmp_path):
-  rows = search_cost.read(trained)
+  rows = search_cost_runs.read(trained)
   search_cost_page.write(rows, {"small": task}, tmp_path)
   page = (tmp_path / "README.md").read_text("utf-8")
   assert "## Two classes" in page

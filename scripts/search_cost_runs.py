@@ -1,0 +1,155 @@
+"""What `search_cost.py` trains, and the table that it keeps."""
+
+import csv
+import os
+import pathlib
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import filelock
+
+from scripts import search_cost_tasks
+from tf_lottery.experiments import running
+from tf_lottery.experiments import trained
+from tf_lottery.search import choosing
+from tf_lottery.search import prices
+from tf_lottery.search.loop import Search
+from tf_lottery.search.rounds import Round
+from tf_lottery.search.rounds import tolerance_of
+
+FIELDS = (
+  "task",
+  "method",
+  "replicate",
+  "what",  # dense, ticket, answer, or the name of a control
+  "level",
+  "density",
+  "validation",  # the objective at the end of training
+  "test",
+  "search",  # the cost of the mask, in trainings of the dense network
+  "search_sparse",  # the same for hardware that skips zeros
+  "training",  # the cost of this training; of an answer, of everything
+  "training_sparse",
+  "shown",  # the part of the training after which it had matched for good
+  "gap",  # how much it missed the dense network at its end, in noise
+  "direction",  # whether more (max) or less (min) of the objective is better
+  "tolerance",  # by how much a ticket may be worse and match
+)
+
+
+def train(
+  name: str,
+  task: search_cost_tasks.Task,
+  replicate: int,
+  replicates: int,
+  runs: str | os.PathLike,
+  path: pathlib.Path,
+  methods: Sequence[str] | None = None,
+) -> None:
+  """Trains one replicate by each method; one compile serves them all.
+
+  Args:
+    name: The name of the task.
+    task: The task.
+    replicate: The number of the replicate, from 0.
+    replicates: How many there are.
+    runs: The folder of the run directories.
+    path: The CSV, which gets a line for each training. What it has is not
+      trained again.
+    methods: Only these. Defaults to `None`: all.
+  """
+  done = {(r["task"], r["method"], int(r["replicate"])) for r in read(path)}
+  trainer = data = dense = None
+  for method, experiment in task.experiments(name, replicates).items():
+    left_out = methods and method not in methods
+    if left_out or (name, method, replicate) in done:
+      continue
+    trainer = trainer or experiment.make_trainer()
+    data = data or experiment.load(replicate)
+    directory = trained.run_dir(experiment, replicate, runs)
+    if dense and not (directory / dense.name).exists():
+      # All methods have the same dense network: it is trained once.
+      copy = directory.with_name(f"{directory.name}-copy")
+      shutil.rmtree(copy, ignore_errors=True)
+      shutil.copytree(dense, copy)
+      directory.mkdir(parents=True, exist_ok=True)
+      copy.rename(directory / dense.name)
+    search = running.run(
+      experiment, replicate, runs, trainer=trainer, data=data
+    )
+    dense = search.directory.level(0).path
+    rows = rows_of(search)
+    for row in rows:
+      row |= {"task": name, "method": method, "replicate": replicate}
+    append(path, rows)
+    print(name, method, replicate, flush=True)
+
+
+def rows_of(search: Search) -> list[dict[str, Any]]:
+  """A row for each training, and one for the answer of the search."""
+  dense, metric = search.round(0), search.objective.name
+  matching = choosing.Matching(search)
+  rows = []
+  for level, control, _, directory in search.directory.rounds():
+    if not directory.is_done or control == prices.SUPERSEDED:
+      continue
+    round_ = Round.read(directory)
+    if round_.stopped:
+      continue
+    spent, shown = search.spent_on(level), matching.steps_until_shown(round_)
+    rows.append(
+      {
+        "what": control or ("ticket" if level else "dense"),
+        "level": level,
+        "density": round_.density,
+        "validation": round_.metrics[f"val_{metric}"],
+        "test": round_.metrics[f"test_{metric}"],
+        "search": spent.trainings(dense.cost),
+        "search_sparse": spent.sparse_trainings(dense.cost),
+        "training": round_.cost.trainings(dense.cost),
+        "training_sparse": round_.cost.sparse_trainings(dense.cost),
+        "shown": "" if shown is None else shown / round_.steps,
+        "gap": matching.gap(round_),
+        "direction": search.objective.direction,
+        "tolerance": tolerance_of(dense, search.objective),
+      }
+    )
+  found, price = search.smallest_matching_level(), search.price()
+  answer = next(
+    row
+    for row in rows
+    if row["level"] == found and row["what"] in ("ticket", "dense")
+  )
+  whole = prices.total(price)
+  spent = {
+    "training": whole.trainings(dense.cost),
+    "training_sparse": whole.sparse_trainings(dense.cost),
+  }
+  return [*rows, {**answer, **spent, "what": "answer"}]
+
+
+def read(path: pathlib.Path) -> list[dict[str, str]]:
+  """The rows that are there."""
+  if not path.is_file():
+    return []
+  with path.open(newline="") as file:
+    return list(csv.DictReader(file))
+
+
+def append(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
+  """Adds rows, below a header in a new file; other processes add theirs."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with filelock.FileLock(path.with_suffix(".lock")):
+    is_new = not path.is_file()
+    with path.open("a", newline="") as file:
+      writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+      if is_new:
+        writer.writeheader()
+      for row in rows:
+        writer.writerow(
+          {
+            name: f"{value:.6g}" if isinstance(value, float) else value
+            for name, value in row.items()
+          }
+        )
