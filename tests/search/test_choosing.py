@@ -225,3 +225,13 @@ def test_choices_that_cannot_be_are_refused(
 def test_short_iterative_levels_are_bisected(trainer):
   search = rigged.search(None, trainer, method=iterative(0.25), choose="bisect")
   assert search.smallest_matching_level() == rigged.SMALLEST
+
+
+@pytest.mark.parametrize("arguments", [{"choose": "bisect"}, {"budget": 6}])
+def test_a_search_that_left_out_levels_is_shown(arguments, trainer):
+  if "choose" in arguments:
+    arguments["method"] = gradual(0.25)
+  search = rigged.search(None, trainer, **arguments)
+  level = search.smallest_matching_level()
+  assert len(search.rounds) <= len(rigged.SCHEDULE)
+  assert f"smallest matching Level {level} of density" in repr(search)

@@ -133,10 +133,6 @@ class Matching:
     """Whether the last value of a Round is within the tolerance."""
     return self._gap(round_.metrics) <= 0
 
-  def at_row(self, row: Mapping[str, float]) -> bool:
-    """Whether the value of one evaluation is within the tolerance."""
-    return self._gap(row) <= 0
-
   def is_shown(self, rows: Sequence[Mapping[str, float]]) -> bool:
     """Whether a training has matched for good, by its evaluations so far."""
     gaps = [self._gap(row) for row in rows if "loss" in row][-_SUCCESSIVE:]
@@ -193,8 +189,11 @@ def untrained(search: "Search") -> str:
   left = [n for n in range(1, len(search.schedule) + 1) if n not in trained]
   if not left:
     return ""
-  levels = f"Levels {_ranges(left)} are" if left[1:] else f"Level {left[0]} is"
-  text = f"{levels} not trained: how they would do is unknown."
+  if left[1:]:
+    text = f"Levels {_ranges(left)} are not trained: how they would do is"
+  else:
+    text = f"Level {left[0]} is not trained: how it would do is"
+  text += " unknown."
   if any(round_.stopped for round_ in search.rounds):
     text += " Those that were stopped early are not trained to their ends."
   return text

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -171,9 +170,8 @@ class Drawing:
     *,
     start: Snapshot | None = None,
     changes: MaskChanges | None = None,
-    evaluations: Collection[int] = (),
     stability: Stability | None = None,
-  ) -> tuple[Round, Snapshot]:
+  ) -> tuple[Round, Snapshot, Mask]:
     """Trains for the search itself; once, as every Round.
 
     Args:
@@ -183,19 +181,17 @@ class Drawing:
       start: the weights to start from. Defaults to those of the rewind.
       changes: how the mask changes: step, counted from the start of this
         training -> function; see `Protocol.train_round`.
-      evaluations: the steps, counted likewise, at which it is evaluated besides
-        the last one.
       stability: ends the training when a mask has stopped changing; it decides
-        about evaluations.
+        when to evaluate. Otherwise only the last step is evaluated.
 
     Returns:
-      The Round, and the weights at its end.
+      The Round, and the weights and the mask at its end.
     """
     start = start or self.start()
     begin = self._starts.span(1, self.steps, self.rewind).start
     protocol = dataclasses.replace(self.protocol, test=None)
-    if stability:
-      evaluations = range(stability.every, steps, stability.every)
+    every = stability.every if stability else steps
+    evaluations = range(begin + every, begin + steps, every)
     round_, final = protocol.train_round(
       self.trainer,
       Ticket(mask, start.without_random_states(), {"search": number}),
@@ -203,11 +199,15 @@ class Drawing:
       range(begin, begin + steps),
       self.directory.search(number),
       changes={begin + step: now for step, now in (changes or {}).items()},
-      evaluations={begin + step for step in evaluations},
+      evaluations=evaluations,
       observe=stability.observe if stability else None,
       until=stability.is_reached if stability else None,
     )
-    return round_, final or Snapshot.load(round_.directory.final)
+    if final is None:
+      directory = round_.directory
+      return round_, Snapshot.load(directory.final), round_.ticket.mask
+    # Not from disk: in a cluster the chief may not have written it yet.
+    return round_, final, self.trainer.binding.mask
 
   def record_scoring(self, mask: Mask, spent: Cost, seconds: float) -> None:
     """Records scores of the untrained network, as the search's only Round."""

@@ -107,15 +107,16 @@ class Search(Drawing):
     drawn = self.draw(level)
     start = self._starts.of_level(level, self.rewind)
     weights = start.without_random_states()
-    round_, final = self.protocol.train_round(
-      self.trainer,
-      Ticket(drawn.mask, weights, drawn.provenance),
-      start,
-      self._starts.span(level, self.search_steps, self.rewind),
-      self.directory.level(level),
-      captures=None if level else self._starts.captures(),
-      until=until,
-    )
+    with self.directory.locked():
+      round_, final = self.protocol.train_round(
+        self.trainer,
+        Ticket(drawn.mask, weights, drawn.provenance),
+        start,
+        self._starts.span(level, self.search_steps, self.rewind),
+        self.directory.level(level),
+        captures=None if level else self._starts.captures(),
+        until=until,
+      )
     self._starts.remember(round_, final)
     others = [other for other in self.rounds if other.level != level]
     self.rounds = tuple(sorted([*others, round_], key=lambda r: r.level))
@@ -326,7 +327,7 @@ class Search(Drawing):
     )
     if self.rounds:
       level = self.smallest_matching_level()
-      density = self.rounds[level].density
+      density = self.round(level).density
       facts.append(
         f"smallest matching Level {level} of density {density:.4f}"
         if level

@@ -176,7 +176,7 @@ class Protocol:
       smallest_layer=_smallest_layer(trainer, ticket),
     )
     directory.finish(record)
-    return Round.of(record, directory), final
+    return Round.of(record, directory, recorder.history), final
 
   def _evaluate_start(
     self, trainer: Trainer, step: int, recorder: Recorder
@@ -218,11 +218,12 @@ class Protocol:
 
 
 def _search_cost(ticket: Ticket) -> dict[str, Any]:
-  """What it cost to draw the ticket of a Level, if that is known."""
+  """What drew the ticket of a Level, and its cost, if that is known."""
   provenance = ticket.provenance
   if "search_cost" not in provenance or "control" in provenance:
     return {}
-  return {"search_cost": provenance["search_cost"]}
+  names = ("search_cost", "search")
+  return {name: provenance[name] for name in names if name in provenance}
 
 
 def _smallest_layer(trainer: Trainer, ticket: Ticket) -> SmallestLayer:

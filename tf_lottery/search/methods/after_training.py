@@ -50,7 +50,7 @@ class Iterative:
         stability = Stability(search, before.mask, density)
       else:
         steps = base.steps_of(self.steps, search)
-      round_, trained = search.train_search(
+      round_, trained, _ = search.train_search(
         level, before.mask, steps, stability=stability
       )
       spent += round_.cost
@@ -75,7 +75,7 @@ class EarlyBird:
     """Trains until the mask is stable, and draws all Levels at once."""
     del level
     mask = Mask.ones(search.trainer.binding.shapes)
-    round_, trained = search.train_search(
+    round_, trained, _ = search.train_search(
       1,
       mask,
       base.steps_of(self.steps, search),
