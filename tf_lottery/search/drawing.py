@@ -270,6 +270,16 @@ class Drawing:
     # Not from disk: in a cluster the chief may not have written it yet.
     return round_, final, self.trainer.binding.mask
 
+  def begin_scoring(self, mask: Mask) -> None:
+    """Begins the search's only Round: no ticket counts before it is recorded.
+
+    Args:
+      mask: what is kept before weights are scored.
+    """
+    directory = self.directory.search(1)
+    start = self.start().without_random_states()
+    directory.save(Ticket(mask, start, {"search": 1}), directory.ticket)
+
   def record_scoring(self, mask: Mask, spent: Cost, seconds: float) -> None:
     """Records scores of the untrained network, as the search's only Round."""
     directory = self.directory.search(1)

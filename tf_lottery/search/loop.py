@@ -111,6 +111,7 @@ class Search(Drawing):
     drawn = self.draw(level)
     start = self._starts.of_level(level, self.rewind)
     weights = start.without_random_states()
+    own = (r for r in self.rounds if r.level == level and r.rows is not None)
     with self.directory.locked():
       round_, final = self.protocol.train_round(
         self.trainer,
@@ -120,6 +121,7 @@ class Search(Drawing):
         self.directory.level(level),
         captures=None if level else self._starts.captures(),
         until=until,
+        held=None if self.directory.writes else next(own, None),
       )
     self._starts.remember(round_, final)
     self._add(round_)

@@ -39,6 +39,8 @@ class Round:
     search: the number of the search's training that drew its ticket; `None` if
       it is not known.
     rows: its evaluations, if this process has trained it; else `None`.
+    checkpoint: where a stopped Round goes on, if this process has trained it
+      and does not write; else `None`.
   """
 
   level: int
@@ -55,6 +57,9 @@ class Round:
   rows: Sequence[Mapping[str, float]] | None = dataclasses.field(
     default=None, repr=False, compare=False
   )
+  checkpoint: Snapshot | None = dataclasses.field(
+    default=None, repr=False, compare=False
+  )
 
   @classmethod
   def of(
@@ -62,6 +67,7 @@ class Round:
     record: Mapping[str, Any],
     directory: RoundDirectory,
     rows: Sequence[Mapping[str, float]] | None = None,
+    checkpoint: Snapshot | None = None,
   ) -> "Round":
     """The Round of a record, as `round.json` holds it."""
     names = ("level", "density", "metrics", "seconds", "steps")
@@ -74,6 +80,7 @@ class Round:
       cost=Cost.of_record(record),
       search=record.get("search"),
       rows=rows,
+      checkpoint=checkpoint,
     )
 
   @classmethod
