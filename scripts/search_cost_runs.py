@@ -92,7 +92,7 @@ def rows_of(search: Search) -> list[dict[str, Any]]:
   matching = choosing.Matching(search)
   rows = []
   for level, control, _, directory in search.directory.rounds():
-    if not directory.is_done or control == prices.SUPERSEDED:
+    if not directory.is_done or prices.is_superseded(control):
       continue
     round_ = Round.read(directory)
     if round_.stopped:

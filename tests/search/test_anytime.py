@@ -6,6 +6,8 @@ import pytest
 
 import tf_lottery
 from tests.search import rigged
+from tf_lottery.experiments import controls
+from tf_lottery.report import records
 from tf_lottery.search import prices
 from tf_lottery.search.methods import gradual
 
@@ -173,3 +175,70 @@ def test_a_budget_in_the_directory_of_a_method_is_refused(trainer, tmp_path):
     match=r"method: it was cycles\(n=1, steps=0.5\), now a search with a bud",
   ):
     rigged.search(tmp_path, trainer, budget=3, **short)
+
+
+def test_a_budget_on_a_grid_only_decides_when_to_end(trainer, tmp_path):
+  for budget in (2.6, 5.1, 6.4, 8):
+    grown = rigged.search(tmp_path, trainer, budget=budget)
+    fresh = rigged.search(None, trainer, budget=budget)
+    assert trainings(grown.price()) <= budget
+    assert trainings(fresh.price()) <= budget
+    assert grown.smallest_matching().equals(fresh.smallest_matching())
+    # What the smaller budgets' answers cost may leave less for draws.
+    searches = grown.directory.searches()
+    assert len(searches) <= len(fresh.directory.searches())
+    for one in searches:
+      other = fresh.directory.round(one.path.name)
+      assert tf_lottery.Ticket.load(one.ticket).equals(
+        tf_lottery.Ticket.load(other.ticket)
+      )
+
+
+def test_what_others_trained_is_set_aside_with_its_controls(trainer, tmp_path):
+  """Its ticket is drawn again by a larger budget."""
+  search = rigged.search(tmp_path, trainer, budget=3)
+  assert search.smallest_matching_level() == 0
+  search.train_level(4)
+  controls.random_reinit(search, 4)
+  before, spent = search.ticket(4), search.price()
+  search = rigged.search(tmp_path, trainer, budget=8)
+  assert search.smallest_matching_level() == rigged.SMALLEST
+  again = search.ticket(4)
+  assert again.provenance["search"] > before.provenance["search"]
+  assert search.find_control(4, "random_reinit", 0) is None
+  assert search.price()["controls"] == spent["controls"]
+  beside = records.read_beside(tmp_path)
+  assert len([r for r in beside if r.level == 4]) == 2
+  assert not [r for r in records.read_rounds(tmp_path) if "_" in r.method]
+  # Its answer was found without it.
+  fresh = rigged.search(None, trainer, budget=8)
+  assert search.smallest_matching().equals(fresh.smallest_matching())
+
+
+def test_the_ticket_of_a_level_that_is_trained_is_not_replaced(
+  trainer, tmp_path
+):
+  search = rigged.search(tmp_path, trainer, budget=4)
+  level = search.smallest_matching_level()
+  other = tf_lottery.Mask.ones(search.ticket(level).mask.shapes)
+  with pytest.raises(RuntimeError, match="holds the training of another tick"):
+    search.keep(level, other, search.spent_on(level), 1)
+
+
+def test_a_smaller_budget_afterwards_tells_what_the_larger_one_found(
+  trainer, growing, monkeypatch
+):
+  larger, price = growing[BUDGETS[-1]]
+  monkeypatch.setattr(trainer, "train", None)
+  smaller = rigged.search(larger.directory.path, trainer, budget=BUDGETS[1])
+  assert smaller.smallest_matching_level() == rigged.SMALLEST
+  assert [r.level for r in smaller.rounds] == [r.level for r in larger.rounds]
+  assert smaller.price() == price
+  assert "A larger budget, of 8 trainings, was spent here" in str(smaller)
+  assert smaller.directory.read_outcome()["budget"] == BUDGETS[-1]
+
+
+def test_a_search_tells_why_it_ended(trainer, fresh):
+  assert "The budget of 8 trainings is spent: a larger one" in str(fresh)
+  short = rigged.search(None, trainer, budget=20, schedule=(0.75, 0.5))
+  assert "Level 2 is the last of the schedule: a longer" in str(short)

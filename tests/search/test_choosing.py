@@ -5,6 +5,9 @@ import pytest
 
 import tf_lottery
 from tests.search import rigged
+from tf_lottery.search import finding
+from tf_lottery.search.methods import at_init
+from tf_lottery.search.methods import cycles
 from tf_lottery.search.methods import early_bird
 from tf_lottery.search.methods import gradual
 from tf_lottery.search.methods import iterative
@@ -225,3 +228,39 @@ def test_choices_that_cannot_be_are_refused(
 def test_short_iterative_levels_are_bisected(trainer):
   search = rigged.search(None, trainer, method=iterative(0.25), choose="bisect")
   assert search.smallest_matching_level() == rigged.SMALLEST
+
+
+@pytest.mark.parametrize("arguments", [{"choose": "bisect"}, {"budget": 6}])
+def test_a_search_that_left_out_levels_is_shown(arguments, trainer):
+  if "choose" in arguments:
+    arguments["method"] = gradual(0.25)
+  search = rigged.search(None, trainer, **arguments)
+  level = search.smallest_matching_level()
+  assert len(search.rounds) <= len(rigged.SCHEDULE)
+  assert f"smallest matching Level {level} of density" in repr(search)
+
+
+@pytest.mark.parametrize(
+  "arguments",
+  [
+    {"method": gradual(0.25)},
+    {"method": cycles(3, 0.25), "choose": "bisect"},
+    {"method": at_init("snip", 2), "choose": "bisect"},
+    {"budget": 8},
+    {"rewind": "finetune", "schedule": (0.75, 0.5, 0.25)},
+  ],
+  ids=["gradual", "cycles", "at init", "budget", "finetuning"],
+)
+def test_a_worker_that_does_not_write_finds_the_same(
+  arguments, trainer, tmp_path, monkeypatch
+):
+  """It does not wait for files of the chief either."""
+  writing = rigged.search(None, trainer, **arguments)
+  monkeypatch.setattr(finding, "is_chief", lambda strategy: False)
+  silent = rigged.search(tmp_path / "run", trainer, **arguments)
+  assert not (tmp_path / "run").exists()
+  assert [(r.level, r.steps, r.metrics) for r in silent.rounds] == [
+    (r.level, r.steps, r.metrics) for r in writing.rounds
+  ]
+  for round_ in silent.rounds:
+    assert silent.mask(round_.level) == writing.mask(round_.level)

@@ -20,6 +20,7 @@ from tf_lottery.objective import default_name
 from tf_lottery.report.run_folders import Run
 from tf_lottery.report.run_folders import read_or_note
 from tf_lottery.search.prices import SUPERSEDED
+from tf_lottery.search.prices import is_superseded
 from tf_lottery.storage import run_directory
 from tf_lottery.tickets import TicketFile
 
@@ -113,7 +114,7 @@ def read_rounds(run: Run | str | os.PathLike) -> list[RoundRecord]:
   return [
     _read_round(run, *found)
     for found in run.directory.rounds()
-    if found[1] != SUPERSEDED and not _is_only_drawn(found[3])
+    if not is_superseded(found[1]) and not _is_only_drawn(found[3])
   ]
 
 
@@ -121,7 +122,7 @@ def read_beside(run: Run | str | os.PathLike) -> list[RoundRecord]:
   """Reads the Rounds that count by their cost alone.
 
   These are the search's own trainings, and those of tickets that the search
-  has drawn again since.
+  has drawn again since, with the controls of such tickets.
   """
   run = run if isinstance(run, Run) else Run.at(run)
   own = [
@@ -129,9 +130,9 @@ def read_beside(run: Run | str | os.PathLike) -> list[RoundRecord]:
     for number, directory in enumerate(run.directory.searches(), 1)
   ]
   replaced = [
-    _read_round(run, *found)
-    for found in run.directory.rounds()
-    if found[1] == SUPERSEDED
+    _read_round(run, level, SUPERSEDED, draw, directory)
+    for level, control, draw, directory in run.directory.rounds()
+    if is_superseded(control)
   ]
   # An early-bird training is stopped, too, and that is its end.
   own = [

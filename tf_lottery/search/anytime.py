@@ -61,7 +61,8 @@ class Within:
   matches is trained to its end.
 
   The budget decides when to end, and nothing else: a search goes on when it is
-  asked for again with a larger one.
+  asked for again with a larger one. What it spent before counts, also the ends
+  of trainings that led to the smaller budget's answer.
 
   Attributes:
     budget: In trainings of the dense network, at least 2.5. Everything counts:
@@ -101,13 +102,17 @@ class _Spending:
     self._draws, self._cycles, self._strides = 0, 1, 0
     self._base = -1  # the matching Level from which the last draw started
     self._number = 1  # of the next training of the search
+    self._is_cut = False  # whether the budget ended the training of a Level
 
   def run(self) -> None:
     """Draws and trains; see `Within`."""
-    while level := self._draw():
-      while level is not None and self._affords_training():
-        level = self._train(level)
-    finish(self._search, self._matching)
+    level = self._draw()
+    while level is not None and self._affords_training():
+      level = self._train(level)
+      if level is None and not self._is_cut:
+        level = self._draw()
+    self._search.read_back()
+    finish(self._search, self._matching, self._may_end)
 
   def _draw(self) -> int | None:
     """Draws from the mask of the smallest matching Level.
@@ -120,7 +125,7 @@ class _Spending:
       return None
     if begin == self._base:
       self._cycles *= 2  # the last draw from here led to nothing
-    if not self._affords(self._cycles * _LENGTH + self._reserve + _SHORTEST):
+    if not self._affords_training(self._cycles * _LENGTH):
       return None
     level = self._aim()
     self._supersede()
@@ -128,7 +133,7 @@ class _Spending:
     self._draws += 1
     self._spent = draw_cycles(
       search,
-      search.draw(begin).mask,
+      search.mask(begin),
       (self._densities[begin], self._densities[level]),
       self._cycles,
       base.steps_of(_LENGTH, search),
@@ -165,6 +170,9 @@ class _Spending:
       left = 1 - steps / self._search.steps
       self._reserve = left if round_.stopped else 0.0
       return None
+    if round_.stopped:
+      self._is_cut = True
+      return None
     self._failed = level
     middle = (self._matched + level) // 2
     return middle if middle > self._matched else None
@@ -186,16 +194,31 @@ class _Spending:
     return search.train_level(level, until)
 
   def _supersede(self) -> None:
-    """Sets aside the trainings of tickets that are drawn again."""
-    for round_ in self._search.rounds:
-      # What a later draw has trained already, before this process, stays.
-      drawn = round_.ticket.provenance.get("search", 0)
-      if round_.level > self._matched and drawn < self._number:
-        self._search.supersede(round_.level, SUPERSEDED, self._draws)
+    """Sets aside the trainings of tickets that are drawn again.
 
-  def _affords_training(self) -> bool:
-    """Whether a Level could be trained to its end if it matches."""
-    return self._affords(1.0) and self._affords(self._reserve + _SHORTEST)
+    Others than this search may have trained some of them, to compare.
+    """
+    for level in range(self._matched + 1, len(self._densities)):
+      # What a later draw has trained already, before this process, stays.
+      drawn = self._search.trained_from(level)
+      if drawn is not None and drawn < self._number:
+        self._search.supersede(level, self._draws)
+
+  def _affords_training(self, before: float = 0.0) -> bool:
+    """Whether a Level could be trained to its end if it matches.
+
+    Args:
+      before: What is spent before, in trainings.
+    """
+    return self._affords(before + max(1.0, self._reserve + _SHORTEST))
+
+  def _may_end(self, round_: Round) -> bool:
+    """Whether a Round that was stopped may go on to its end; it counts then."""
+    more = 1 - round_.steps / self._search.steps
+    if not self._affords(more):
+      return False
+    self._finished += more
+    return True
 
   def _affords(self, trainings: float) -> bool:
     return trainings <= self._left()

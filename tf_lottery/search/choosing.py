@@ -85,11 +85,26 @@ def bisection(
   return first
 
 
-def finish(search: "Search", matching: "Matching") -> Round:
+def _always(round_: Round) -> bool:
+  del round_
+  return True
+
+
+def finish(
+  search: "Search",
+  matching: "Matching",
+  affords: Callable[[Round], bool] = _always,
+) -> Round:
   """Trains the smallest Level that matches to its end.
 
   If it does not match there, the next larger one that matched is trained to its
   end, and so on.
+
+  Args:
+    search: The search.
+    matching: Tells whether a Level matches.
+    affords: Whether a Round that was stopped may go on to its end; it is left
+      out if not. Defaults to each Round.
 
   Returns:
     The Round of the smallest Level that matches at its end; the dense one if
@@ -99,6 +114,8 @@ def finish(search: "Search", matching: "Matching") -> Round:
     if round_.level and not matching.is_reached_by(round_):
       continue
     if round_.stopped:
+      if not affords(round_):
+        continue
       round_ = search.train_level(round_.level)
     if not round_.level or matching.at_end(round_):
       return round_
@@ -132,10 +149,6 @@ class Matching:
   def at_end(self, round_: Round) -> bool:
     """Whether the last value of a Round is within the tolerance."""
     return self._gap(round_.metrics) <= 0
-
-  def at_row(self, row: Mapping[str, float]) -> bool:
-    """Whether the value of one evaluation is within the tolerance."""
-    return self._gap(row) <= 0
 
   def is_shown(self, rows: Sequence[Mapping[str, float]]) -> bool:
     """Whether a training has matched for good, by its evaluations so far."""
@@ -187,14 +200,49 @@ def describe(choose: Choose) -> dict[str, Any]:
   return {"choose": names.get(choose, "budget"), "budget": budget}
 
 
+def was_spent(outcome: Mapping[str, Any], budget: float | None) -> bool:
+  """Whether an outcome on disk is of a budget that is as large."""
+  return budget is not None and (outcome.get("budget") or 0.0) >= budget
+
+
+def ended(search: "Search", before: float | None) -> str:
+  """Says why a search with a budget has ended; nothing for other searches.
+
+  Args:
+    search: The search, after its end.
+    before: The largest budget that was spent in its run directory, if any.
+  """
+  budget = getattr(search.choose, "budget", None)
+  if budget is None or not search.rounds:
+    return ""
+  text = ""
+  if before is not None and before > budget:
+    budget = before
+    text = f"A larger budget, of {before:g} trainings, was spent here before. "
+  last = search.rounds[-1]
+  if last.level == len(search.schedule) and (
+    Matching(search).is_reached_by(last)
+  ):
+    return (
+      f"{text}Level {last.level} is the last of the schedule: a longer schedule"
+      " may hold smaller tickets."
+    )
+  return (
+    f"{text}The budget of {budget:g} trainings is spent: a larger one goes on."
+  )
+
+
 def untrained(search: "Search") -> str:
   """Says which Levels were not trained; nothing if all were."""
   trained = {round_.level for round_ in search.rounds}
   left = [n for n in range(1, len(search.schedule) + 1) if n not in trained]
   if not left:
     return ""
-  levels = f"Levels {_ranges(left)} are" if left[1:] else f"Level {left[0]} is"
-  text = f"{levels} not trained: how they would do is unknown."
+  if left[1:]:
+    text = f"Levels {_ranges(left)} are not trained: how they would do is"
+  else:
+    text = f"Level {left[0]} is not trained: how it would do is"
+  text += " unknown."
   if any(round_.stopped for round_ in search.rounds):
     text += " Those that were stopped early are not trained to their ends."
   return text

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Collection
+import math
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -31,6 +31,7 @@ from tf_lottery.search.rounds import Round
 from tf_lottery.search.starts import Starts
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.tickets import Ticket
+from tf_lottery.tickets import TicketFile
 from tf_lottery.training.trainer import Trainer
 from tf_lottery.weights import Weight
 
@@ -77,7 +78,9 @@ class Drawing:
     self._starts = Starts(
       self.initial, self.rewind, self.protocol.steps_per_epoch, self.directory
     )
-    self._drawn: dict[int, Ticket] = {}
+    # Tickets of a process that does not write: the bits of each mask, and the
+    # provenance. Their start weights are those of the rewind.
+    self._held: dict[int, tuple[dict[str, np.ndarray], dict[str, Any]]] = {}
     self._check()
 
   def _check(self) -> None:
@@ -116,11 +119,12 @@ class Drawing:
   def drawn(self, level: int) -> Ticket | None:
     """The ticket of a Level; `None` if it is not drawn yet."""
     if not level:
-      start = self._starts.of_level(0, self.rewind).without_random_states()
       mask = Mask.ones(self.trainer.binding.shapes)
-      return Ticket(mask, start, self._provenance(0))
-    if level in self._drawn:
-      return self._drawn[level]
+      return Ticket(mask, self._start_of(0), self._provenance(0))
+    if level in self._held:
+      return Ticket(
+        self._held_mask(level), self._start_of(level), self._held[level][1]
+      )
     path = self.directory.level(level).ticket
     if not path.is_file():
       return None
@@ -130,6 +134,34 @@ class Drawing:
     begun = training.ticket.is_file() and not training.is_done
     return None if begun else ticket
 
+  def is_drawn(self, level: int) -> bool:
+    """Whether a Level has a ticket already."""
+    return level in self._held or self.drawn(level) is not None
+
+  def mask(self, level: int) -> Mask:
+    """What the ticket of a Level keeps, drawn by the method if need be."""
+    if level in self._held:
+      return self._held_mask(level)
+    return self.draw(level).mask
+
+  def trained_from(self, level: int) -> int | None:
+    """The number of the search's training whose ticket a Level is trained from.
+
+    Returns:
+      The number; 0 if it is not known; `None` if no training of the Level has
+      begun.
+    """
+    for round_ in self.rounds:
+      if round_.level == level and round_.search is not None:
+        return round_.search
+    directory = self.directory.level(level)
+    if not directory.has_begun:
+      return None
+    record = directory.read_record() if directory.is_done else {}
+    if "search" not in record:
+      record = TicketFile(directory.ticket).provenance
+    return int(record.get("search", 0))
+
   def keep(self, level: int, mask: Mask, spent: Cost, number: int) -> None:
     """Keeps the ticket of a Level that the method has drawn.
 
@@ -138,6 +170,9 @@ class Drawing:
       mask: what it keeps.
       spent: all training that was needed to draw it.
       number: the number of the search's training that drew it.
+
+    Raises:
+      RuntimeError: the Level is trained already, from another ticket.
     """
     if warning := nearly_empty(mask, self.prunable):
       _log.warning("Level %d: %s", level, warning)
@@ -147,17 +182,42 @@ class Drawing:
       "search_cost": spent.to_json(),
       "search": number,
     }
-    start = self._starts.of_level(level, self.rewind).without_random_states()
-    ticket = Ticket(mask, start, provenance)
     directory = self.directory.level(level)
-    directory.save(ticket, directory.ticket)
     if not directory.writes:
-      self._drawn[level] = ticket
+      bits = {key: np.packbits(kept) for key, kept in mask.items()}
+      self._held[level] = bits, provenance
+    elif not (directory.has_begun and directory.ticket.is_file()):
+      ticket = Ticket(mask, self._start_of(level), provenance)
+      directory.save(ticket, directory.ticket)
+    elif TicketFile(directory.ticket).mask != mask:
+      raise RuntimeError(
+        f"{directory.path} holds the training of another ticket, so the ticket"
+        f" of Level {level} cannot be drawn again. Delete the directory, or"
+        " give another run_dir."
+      )
+
+  def _start_of(self, level: int) -> dict[str, np.ndarray]:
+    return self._starts.of_level(level, self.rewind).without_random_states()
+
+  def _held_mask(self, level: int) -> Mask:
+    bits = self._held[level][0]
+    return Mask(
+      {
+        key: np.unpackbits(bits[key], count=math.prod(shape))
+        .reshape(shape)
+        .astype(bool)
+        for key, shape in self.trainer.binding.shapes.items()
+      }
+    )
 
   def spent_on(self, level: int) -> Cost:
     """What it cost to draw the ticket of a Level; nothing for the dense one."""
-    ticket = self.drawn(level)
-    spent = ticket.provenance.get("search_cost") if ticket else None
+    if level in self._held:
+      provenance: Mapping[str, Any] = self._held[level][1]
+    else:
+      ticket = self.drawn(level)
+      provenance = ticket.provenance if ticket else {}
+    spent = provenance.get("search_cost")
     if spent is None and self.method == methods.iterative():
       # Earlier versions did not write it, and knew iterative pruning alone.
       return sum((r.cost for r in self.rounds if r.level < level), Cost())
@@ -171,9 +231,8 @@ class Drawing:
     *,
     start: Snapshot | None = None,
     changes: MaskChanges | None = None,
-    evaluations: Collection[int] = (),
     stability: Stability | None = None,
-  ) -> tuple[Round, Snapshot]:
+  ) -> tuple[Round, Snapshot, Mask]:
     """Trains for the search itself; once, as every Round.
 
     Args:
@@ -183,19 +242,17 @@ class Drawing:
       start: the weights to start from. Defaults to those of the rewind.
       changes: how the mask changes: step, counted from the start of this
         training -> function; see `Protocol.train_round`.
-      evaluations: the steps, counted likewise, at which it is evaluated besides
-        the last one.
       stability: ends the training when a mask has stopped changing; it decides
-        about evaluations.
+        when to evaluate. Otherwise only the last step is evaluated.
 
     Returns:
-      The Round, and the weights at its end.
+      The Round, and the weights and the mask at its end.
     """
     start = start or self.start()
     begin = self._starts.span(1, self.steps, self.rewind).start
     protocol = dataclasses.replace(self.protocol, test=None)
-    if stability:
-      evaluations = range(stability.every, steps, stability.every)
+    every = stability.every if stability else steps
+    evaluations = range(begin + every, begin + steps, every)
     round_, final = protocol.train_round(
       self.trainer,
       Ticket(mask, start.without_random_states(), {"search": number}),
@@ -203,11 +260,25 @@ class Drawing:
       range(begin, begin + steps),
       self.directory.search(number),
       changes={begin + step: now for step, now in (changes or {}).items()},
-      evaluations={begin + step for step in evaluations},
+      evaluations=evaluations,
       observe=stability.observe if stability else None,
       until=stability.is_reached if stability else None,
     )
-    return round_, final or Snapshot.load(round_.directory.final)
+    if final is None:
+      directory = round_.directory
+      return round_, Snapshot.load(directory.final), round_.ticket.mask
+    # Not from disk: in a cluster the chief may not have written it yet.
+    return round_, final, self.trainer.binding.mask
+
+  def begin_scoring(self, mask: Mask) -> None:
+    """Begins the search's only Round: no ticket counts before it is recorded.
+
+    Args:
+      mask: what is kept before weights are scored.
+    """
+    directory = self.directory.search(1)
+    start = self.start().without_random_states()
+    directory.save(Ticket(mask, start, {"search": 1}), directory.ticket)
 
   def record_scoring(self, mask: Mask, spent: Cost, seconds: float) -> None:
     """Records scores of the untrained network, as the search's only Round."""

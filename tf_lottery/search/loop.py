@@ -79,13 +79,17 @@ class Search(Drawing):
     What a search trains that finds the same again, such as controls since the
     last time, is no part of the price of its answer.
     """
-    outcome = self._outcome()
-    try:
-      before = self.directory.read_outcome()
-    except (FileNotFoundError, FileFormatError):
-      before = {}
+    outcome, before = self._outcome(), self._outcome_before()
+    if choosing.was_spent(before, outcome["budget"]):
+      return
     if {**before, "price": None} != {**outcome, "price": None}:
       self.directory.write_outcome(outcome)
+
+  def _outcome_before(self) -> dict[str, Any]:
+    try:
+      return self.directory.read_outcome()
+    except (FileNotFoundError, FileFormatError):
+      return {}
 
   def _outcome(self) -> dict[str, Any]:
     """What a reader of the run directory wants to know first."""
@@ -107,31 +111,50 @@ class Search(Drawing):
     drawn = self.draw(level)
     start = self._starts.of_level(level, self.rewind)
     weights = start.without_random_states()
-    round_, final = self.protocol.train_round(
-      self.trainer,
-      Ticket(drawn.mask, weights, drawn.provenance),
-      start,
-      self._starts.span(level, self.search_steps, self.rewind),
-      self.directory.level(level),
-      captures=None if level else self._starts.captures(),
-      until=until,
-    )
+    own = (r for r in self.rounds if r.level == level and r.rows is not None)
+    with self.directory.locked():
+      round_, final = self.protocol.train_round(
+        self.trainer,
+        Ticket(drawn.mask, weights, drawn.provenance),
+        start,
+        self._starts.span(level, self.search_steps, self.rewind),
+        self.directory.level(level),
+        captures=None if level else self._starts.captures(),
+        until=until,
+        held=None if self.directory.writes else next(own, None),
+      )
     self._starts.remember(round_, final)
-    others = [other for other in self.rounds if other.level != level]
+    self._add(round_)
+    return round_
+
+  def _add(self, round_: Round) -> None:
+    others = [other for other in self.rounds if other.level != round_.level]
     self.rounds = tuple(sorted([*others, round_], key=lambda r: r.level))
     _log.info("%s", table_row(round_, self.objective, self.rounds[0]))
     self._on_round(round_)
-    return round_
 
-  def supersede(self, level: int, name: str, draw: int) -> None:
+  def read_back(self) -> None:
+    """Adds the Levels that other calls have trained in the run directory."""
+    own = {round_.level for round_ in self.rounds}
+    for level, control, _, directory in list(self.directory.rounds()):
+      if not control and level not in own and directory.is_done:
+        self._add(Round.read(directory))
+
+  def supersede(self, level: int, draw: int) -> None:
     """Sets the training of a Level aside, because its ticket is drawn again.
+
+    Its controls belong to that ticket, so they are set aside before it.
 
     Args:
       level: the Level, from 1 on.
-      name: the name of its directory, as a control has it.
-      draw: the number of the draw, as a control has it.
+      draw: the number of the draw of its ticket, from 1 on.
     """
     self.rounds = tuple(r for r in self.rounds if r.level != level)
+    for number, control, index, directory in list(self.directory.rounds()):
+      if number == level and control and not prices.is_superseded(control):
+        name = prices.superseded(control, index)
+        directory.move(self.directory.control(level, name, draw))
+    name = prices.SUPERSEDED
     self.directory.level(level).move(self.directory.control(level, name, draw))
 
   # What was found, and what controls ask.
@@ -181,8 +204,12 @@ class Search(Drawing):
     return prices.price(self.directory, level, iterative)
 
   def notes(self) -> list[str]:
-    """Sentences: which Levels were not trained, and what the answer cost."""
-    notes = [choosing.untrained(self), prices.in_words(self.price())]
+    """Sentences: what was not trained, why a budget ended, what it cost."""
+    notes = [
+      choosing.untrained(self),
+      choosing.ended(self, self._outcome_before().get("budget")),
+      prices.in_words(self.price()),
+    ]
     return [note for note in notes if note]
 
   def model(self, level: int | None = None) -> Any:
@@ -326,7 +353,7 @@ class Search(Drawing):
     )
     if self.rounds:
       level = self.smallest_matching_level()
-      density = self.rounds[level].density
+      density = self.round(level).density
       facts.append(
         f"smallest matching Level {level} of density {density:.4f}"
         if level

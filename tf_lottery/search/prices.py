@@ -12,6 +12,20 @@ PARTS = ("dense", "search", "choosing", "final", "controls")
 Price = Mapping[str, Cost]
 
 
+def superseded(control: str, draw: int) -> str:
+  """Returns the name of a control of a ticket that was drawn again."""
+  return f"{SUPERSEDED}_{control}_{draw}"
+
+
+def is_superseded(control: str) -> bool:
+  """Whether this is the name of what belongs to a ticket that was drawn again.
+
+  >>> is_superseded("superseded"), is_superseded(superseded("one_shot", 0))
+  (True, True)
+  """
+  return control == SUPERSEDED or control.startswith(f"{SUPERSEDED}_")
+
+
 def price(directory: RunDirectory, level: int, iterative: bool) -> Price:
   """Adds up the cost of the Rounds of a run that are done, in five parts.
 

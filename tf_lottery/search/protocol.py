@@ -79,6 +79,7 @@ class Protocol:
     observe: Observe | None = None,
     until: Until | None = None,
     density: float | None = None,
+    held: Round | None = None,
   ) -> tuple[Round, Snapshot | None]:
     """Trains one Round, or reads it back when it is done already.
 
@@ -110,6 +111,8 @@ class Protocol:
         with the weights as they are then; what it returns there is dropped.
       until: is asked after each evaluation, and stops the Round there.
       density: the density to record. Defaults to the mask's.
+      held: the Round, if this process has trained it already and does not
+        write: the chief of its cluster may not have written it yet.
 
     Returns:
       The Round; and the snapshot at its end, or `None` if it was read back.
@@ -125,17 +128,18 @@ class Protocol:
     ticket = dataclasses.replace(ticket, provenance=provenance)
     captures, changes = captures or {}, changes or {}
     _keep_ticket(ticket, directory, changes)
-    if directory.is_done:
-      round_ = _read_done(directory, span)
+    if held or directory.is_done:
+      round_ = held or _read_done(directory, span)
       stays = until is not None and until(round_.history)
       if stays or not round_.stopped:
         return round_, None
-    snapshot, step = _beginning(ticket, before, span, directory)
+    snapshot, step = _beginning(ticket, before, span, directory, held)
     mask = ticket.mask if snapshot.mask is None else snapshot.mask
     trainer.restore(snapshot, mask, step)
     # Earlier versions did not write the cost into checkpoints.
     spent = snapshot.cost or Cost(steps=step - span.start)
-    with Recorder(directory, step, ticket.density, spent) as recorder:
+    rows = held.rows if held else None
+    with Recorder(directory, step, ticket.density, spent, rows) as recorder:
       begins = step == span.start and not recorder.history
       if begins and not changes and evaluations is None:
         self._evaluate_start(trainer, step, recorder)
@@ -157,8 +161,8 @@ class Protocol:
       end = training.run(step)
     trainer.binding.check_held()
     stopped = end < span.stop
-    if stopped:
-      checkpoint = training.checkpoint(end)
+    checkpoint = training.checkpoint(end) if stopped else None
+    if checkpoint:
       directory.save(checkpoint, directory.checkpoint, durable=False)
     final = trainer.capture(end, optimizer=self.keep_optimizer)
     directory.save(final, directory.final)
@@ -176,7 +180,8 @@ class Protocol:
       smallest_layer=_smallest_layer(trainer, ticket),
     )
     directory.finish(record)
-    return Round.of(record, directory), final
+    checkpoint = None if directory.writes else checkpoint
+    return Round.of(record, directory, recorder.history, checkpoint), final
 
   def _evaluate_start(
     self, trainer: Trainer, step: int, recorder: Recorder
@@ -218,11 +223,12 @@ class Protocol:
 
 
 def _search_cost(ticket: Ticket) -> dict[str, Any]:
-  """What it cost to draw the ticket of a Level, if that is known."""
+  """What drew the ticket of a Level, and its cost, if that is known."""
   provenance = ticket.provenance
   if "search_cost" not in provenance or "control" in provenance:
     return {}
-  return {"search_cost": provenance["search_cost"]}
+  names = ("search_cost", "search")
+  return {name: provenance[name] for name in names if name in provenance}
 
 
 def _smallest_layer(trainer: Trainer, ticket: Ticket) -> SmallestLayer:
@@ -281,6 +287,7 @@ def _beginning(
   before: Snapshot,
   span: range,
   directory: RoundDirectory,
+  held: Round | None,
 ) -> tuple[Snapshot, int]:
   """Returns the last checkpoint, or the start where there is none; its step."""
   snapshot = dataclasses.replace(
@@ -288,7 +295,8 @@ def _beginning(
   )
   step = span.start
   try:
-    snapshot = Snapshot.load(directory.checkpoint)
+    held_here = held.checkpoint if held else None
+    snapshot = held_here or Snapshot.load(directory.checkpoint)
     step = snapshot.step
   except FileNotFoundError:
     pass

@@ -5,6 +5,7 @@ import importlib.util
 import re
 import shutil
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -25,8 +26,8 @@ class Recorder:
       killed process left, are dropped.
     density: the density of the Round, a hyperparameter in TensorBoard where
       that is installed.
-
     spent: the cost of the Round up to this step.
+    rows: the rows of before. Defaults to those on disk.
 
   Attributes:
     history: the rows so far, with those before the checkpoint.
@@ -40,14 +41,14 @@ class Recorder:
     step: int,
     density: float,
     spent: Cost = _NOTHING,
+    rows: Sequence[Mapping[str, float]] | None = None,
   ):
     self.spent = spent
     self._directory = directory
     directory.keep_metrics_up_to(step)
     # Filtered here too: a worker that only reads may be before the chief.
-    self.history = [
-      row for row in directory.read_metrics() if row["step"] <= step
-    ]
+    rows = directory.read_metrics() if rows is None else rows
+    self.history = [dict(row) for row in rows if row["step"] <= step]
     self.seconds = self.history[-1]["seconds"] if self.history else 0.0
     self._writer = tf.summary.create_noop_writer()
     if directory.writes:

@@ -36,6 +36,11 @@ class Round:
       fraction of its entries; `None` in runs of before this was recorded.
     start: the step at which it began.
     stopped: whether it was stopped before its end, as its outcome was clear.
+    search: the number of the search's training that drew its ticket; `None` if
+      it is not known.
+    rows: its evaluations, if this process has trained it; else `None`.
+    checkpoint: where a stopped Round goes on, if this process has trained it
+      and does not write; else `None`.
   """
 
   level: int
@@ -48,9 +53,22 @@ class Round:
   start: int = 0
   stopped: bool = False
   cost: Cost = Cost()  # noqa: RUF009  It cannot be changed.
+  search: int | None = None
+  rows: Sequence[Mapping[str, float]] | None = dataclasses.field(
+    default=None, repr=False, compare=False
+  )
+  checkpoint: Snapshot | None = dataclasses.field(
+    default=None, repr=False, compare=False
+  )
 
   @classmethod
-  def of(cls, record: Mapping[str, Any], directory: RoundDirectory) -> "Round":
+  def of(
+    cls,
+    record: Mapping[str, Any],
+    directory: RoundDirectory,
+    rows: Sequence[Mapping[str, float]] | None = None,
+    checkpoint: Snapshot | None = None,
+  ) -> "Round":
     """The Round of a record, as `round.json` holds it."""
     names = ("level", "density", "metrics", "seconds", "steps")
     return cls(
@@ -60,6 +78,9 @@ class Round:
       start=record.get("start", 0),
       stopped=record.get("stopped", False),
       cost=Cost.of_record(record),
+      search=record.get("search"),
+      rows=rows,
+      checkpoint=checkpoint,
     )
 
   @classmethod
@@ -79,12 +100,18 @@ class Round:
 
   @property
   def history(self) -> list[dict[str, float]]:
-    """One row for each evaluation, read from disk."""
+    """One row for each evaluation.
+
+    It is read from disk, unless this process has trained the Round: in a
+    cluster, the chief may not have written it yet.
+    """
+    if self.rows is not None:
+      return [dict(row) for row in self.rows]
     return self.directory.read_metrics()
 
   @property
   def untrained(self) -> Mapping[str, float]:
-    """Its evaluation before the first step, read from disk.
+    """Its evaluation before the first step.
 
     It is empty for Rounds that earlier versions trained.
     """

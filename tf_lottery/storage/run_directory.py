@@ -79,6 +79,11 @@ class RoundDirectory:
     return self._record.exists()
 
   @property
+  def has_begun(self) -> bool:
+    """Whether there is more than a ticket: a training began, or has ended."""
+    return self.is_done or self._metrics.is_file() or self.checkpoint.is_file()
+
+  @property
   def ended(self) -> float | None:
     """When the training ended, in seconds since 1970; None if it has not."""
     try:

@@ -90,6 +90,7 @@ class Record(TypedDict):
     stopped: Whether it was stopped before its end, and may go on.
     cost: What the training took.
     search_cost: Of a Level: what it took to draw its mask.
+    search: Of a Level: the number of the search's training that drew its mask.
   """
 
   level: Count
@@ -105,6 +106,7 @@ class Record(TypedDict):
   stopped: NotRequired[bool]
   cost: NotRequired[Cost]
   search_cost: NotRequired[Cost]
+  search: NotRequired[Count]
 
 
 class Declaration(TypedDict, total=False):

@@ -32,13 +32,13 @@ class Iterative:
   def draw(self, search: "Drawing", level: int) -> None:
     """Prunes each Level after the training of the Level before."""
     first = level
-    while first > 1 and search.drawn(first - 1) is None:
+    while first > 1 and not search.is_drawn(first - 1):
       first -= 1
     for number in range(first, level + 1):
       self._draw_next(search, number)
 
   def _draw_next(self, search: "Drawing", level: int) -> None:
-    before, density = search.draw(level - 1), search.schedule[level - 1]
+    before, density = search.mask(level - 1), search.schedule[level - 1]
     if self.steps is None:
       spent = sum((search.round(n).cost for n in range(level)), Cost())
       trained = search.trained(level - 1)
@@ -47,14 +47,14 @@ class Iterative:
       stability = None
       steps = search.ticket_steps
       if self.steps == _STABLE:
-        stability = Stability(search, before.mask, density)
+        stability = Stability(search, before, density)
       else:
         steps = base.steps_of(self.steps, search)
-      round_, trained = search.train_search(
-        level, before.mask, steps, stability=stability
+      round_, trained, _ = search.train_search(
+        level, before, steps, stability=stability
       )
       spent += round_.cost
-    mask = search.prune(trained, before.mask, density)
+    mask = search.prune(trained, before, density)
     search.keep(level, mask, spent, level)
 
 
@@ -75,7 +75,7 @@ class EarlyBird:
     """Trains until the mask is stable, and draws all Levels at once."""
     del level
     mask = Mask.ones(search.trainer.binding.shapes)
-    round_, trained = search.train_search(
+    round_, trained, _ = search.train_search(
       1,
       mask,
       base.steps_of(self.steps, search),

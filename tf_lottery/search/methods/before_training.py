@@ -39,9 +39,10 @@ class AtInit:
     highest = base.highest_density(search)
     start = search.start()
     search.trainer.restore(start, everything, start.step)
+    search.begin_scoring(everything)
     mask, spent = everything, Cost()
     left = list(enumerate(search.schedule, 1))
-    drawn: dict[int, tuple[Mask, Cost]] = {}
+    smallest = everything
     for number in range(1, 1 + self.rounds):
       end = last ** (number / self.rounds) if number < self.rounds else last
       end = min(end, highest)
@@ -50,14 +51,12 @@ class AtInit:
       mask = everything if brings_back else mask
       while left and left[0][1] >= end:
         passed, density = left.pop(0)
-        drawn[passed] = search.select(scores, mask, density), spent
+        smallest = search.select(scores, mask, density)
+        search.keep(passed, smallest, spent, 1)
       if number < self.rounds:
         mask = search.select(scores, mask, end)
-    # First the record: once the last ticket is kept, nothing is drawn again.
     seconds = time.perf_counter() - began
-    search.record_scoring(drawn[len(drawn)][0], spent, seconds)
-    for number, (mask, cost) in drawn.items():
-      search.keep(number, mask, cost, 1)
+    search.record_scoring(smallest, spent, seconds)
 
 
 def at_init(

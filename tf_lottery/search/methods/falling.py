@@ -30,7 +30,6 @@ def fall(
   spent: Cost,
   *,
   start: Snapshot | None = None,
-  evaluates: bool = False,
 ) -> tuple[Round, Mask]:
   """Trains while the density falls, and keeps the ticket of each Level passed.
 
@@ -47,7 +46,6 @@ def fall(
     steps: Optimizer updates, at least 1.
     spent: What the search cost before this training.
     start: The weights to start from. Defaults to those of the rewind.
-    evaluates: Whether to evaluate at each Level that is passed.
 
   Returns:
     The Round of this training, and its last mask.
@@ -66,16 +64,10 @@ def fall(
     return prune
 
   changes = {step: change(falls) for step, falls in path.items()}
-  passes = [step for step, falls in path.items() if any(falls.values())]
-  round_, _ = search.train_search(
-    number,
-    mask,
-    steps,
-    start=start,
-    changes=changes,
-    evaluations=passes if evaluates else (),
+  round_, _, mask = search.train_search(
+    number, mask, steps, start=start, changes=changes
   )
-  return round_, round_.ticket.mask
+  return round_, mask
 
 
 def falling(
