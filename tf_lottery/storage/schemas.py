@@ -90,6 +90,7 @@ class Record(TypedDict):
     stopped: Whether it was stopped before its end, and may go on.
     cost: What the training took.
     search_cost: Of a Level: what it took to draw its mask.
+    scoring_cost: What it took to score the weights at its end, for a mask.
   """
 
   level: Count
@@ -105,6 +106,7 @@ class Record(TypedDict):
   stopped: NotRequired[bool]
   cost: NotRequired[Cost]
   search_cost: NotRequired[Cost]
+  scoring_cost: NotRequired[Cost]
 
 
 class Declaration(TypedDict, total=False):

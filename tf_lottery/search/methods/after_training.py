@@ -40,10 +40,8 @@ class Iterative:
   def _draw_next(self, search: "Drawing", level: int) -> None:
     before, density = search.draw(level - 1), search.schedule[level - 1]
     if self.steps is None:
-      spent = sum((search.round(n).cost for n in range(level)), Cost())
-      trained = search.trained(level - 1)
+      round_, trained = search.round(level - 1), search.trained(level - 1)
     else:
-      spent = search.spent_on(level - 1)
       stability = None
       steps = search.ticket_steps
       if self.steps == _STABLE:
@@ -53,8 +51,10 @@ class Iterative:
       round_, trained = search.train_search(
         level, before.mask, steps, stability=stability
       )
-      spent += round_.cost
-    mask = search.prune(trained, before.mask, density)
+    scores, scoring = search.score(trained, before.mask, search.criterion)
+    mask = search.select(scores, before.mask, density)
+    search.charge(round_, scoring)
+    spent = search.spent_on(level - 1) + round_.cost + scoring
     search.keep(level, mask, spent, level)
 
 
@@ -81,9 +81,16 @@ class EarlyBird:
       base.steps_of(self.steps, search),
       stability=Stability(search, mask, search.schedule[-1]),
     )
+    scoring, drawn = Cost(), {}
     for number, density in enumerate(search.schedule, 1):
-      mask = search.prune(trained, mask, density)
-      search.keep(number, mask, round_.cost, 1)
+      scores, cost = search.score(trained, mask, search.criterion)
+      mask = search.select(scores, mask, density)
+      scoring += cost
+      drawn[number] = mask, round_.cost + scoring
+    # First the record: once the last ticket is kept, nothing is drawn again.
+    search.charge(round_, scoring)
+    for number, (mask, spent) in drawn.items():
+      search.keep(number, mask, spent, 1)
 
 
 def iterative(steps: base.Length = None) -> Iterative:
