@@ -130,3 +130,8 @@ class TestStep:
   def test_text_is_what_was_read(self, text):
     assert str(Step.parse(text)) == text
     assert Step.parse(str(Step.parse(text))) == Step.parse(text)
+
+
+def test_a_single_density_is_no_schedule():
+  with pytest.raises(TypeError, match=r"For one density give one_shot\(0.2\)"):
+    schedules.check_schedule(0.2)

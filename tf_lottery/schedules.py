@@ -4,6 +4,7 @@ A schedule is a tuple of densities, one for each Level from 1 on; Level 0 is
 dense. Any falling sequence is a schedule; the functions here make common ones.
 """
 
+import numbers
 from collections.abc import Iterable
 
 from tf_lottery import masks
@@ -55,8 +56,14 @@ def check_schedule(schedule: Iterable[float]) -> Schedule:
   """Returns the schedule as a tuple of floats, after checking it.
 
   Raises:
+    TypeError: It is a single number.
     ValueError: A density is outside (0, 1], or not below the one before it.
   """
+  if isinstance(schedule, numbers.Real):
+    raise TypeError(
+      f"schedule must be a sequence of densities, got {schedule}. For one"
+      f" density give one_shot({schedule})."
+    )
   schedule = tuple(float(density) for density in schedule)
   previous = None
   for density in schedule:

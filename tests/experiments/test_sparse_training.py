@@ -148,6 +148,13 @@ def test_rigl_grows_by_the_gradient_and_set_at_random(search):
   found = trainer.gradients(protocol.train, 11, batch_size=12, seed=3)
   again = trainer.gradients(protocol.train, 11, batch_size=12, seed=3)
   other = trainer.gradients(protocol.train, 12, batch_size=12, seed=3)
+  spent = trainer.collect()
+  assert (spent.steps, spent.examples) == (0, 3 * 12)
+  dense = 3 * 36 * trainer.flops(protocol.train).forward()
+  sparse = 3 * 36 * trainer.flops(protocol.train).forward(mask)
+  # Of the three passes, that by the weights is dense.
+  assert spent.dense_flops == dense
+  assert spent.sparse_flops == pytest.approx((2 * sparse + dense) / 3)
   after = trainer.capture(0, optimizer=True)
   # Moving statistics, the states of dropout and the optimizer are untouched.
   assert after.fingerprint() == before.fingerprint()

@@ -339,12 +339,53 @@ def test_a_method_has_a_name(name):
   assert methods.get(name) == getattr(methods, name)()
 
 
+@pytest.mark.parametrize(
+  ("text", "method", "written"),
+  [
+    ("cycles(n=2, steps=0.25)", cycles(2, 0.25), "cycles(2, 0.25)"),
+    ("iterative(steps='stable')", iterative("stable"), None),
+    ("at_init('synflow', rounds=3)", at_init("synflow", 3), None),
+    (" gradual (0.5) ", gradual(0.5), "gradual(0.5)"),
+    ("gradual", gradual(), "gradual()"),
+    ("early_bird('2ep')", early_bird("2ep"), None),
+    ("cycles(2, None)", cycles(2, None), None),
+  ],
+)
+def test_a_method_is_read_as_it_is_written(text, method, written):
+  assert methods.get(text) == method
+  assert str(method) == (written or text)
+  assert methods.get(str(method)) == method
+
+
+def test_a_search_longer_than_the_final_training_is_refused(trainer):
+  for method in (gradual(21), cycles(2, "3ep"), iterative(99), early_bird(21)):
+    with pytest.raises(ValueError, match="at most the final training's 20 ste"):
+      small.search(None, trainer=trainer, method=method, steps=20)
+
+
+def test_a_training_of_one_step_may_be_a_slip(trainer, caplog):
+  small.search(None, trainer=trainer, method=gradual(1), steps=2, levels=2)
+  assert "For a whole training leave it out, or give 1.0" in caplog.text
+
+
+def test_at_init_has_a_criterion_of_its_own(trainer, caplog):
+  arguments = {"trainer": trainer, "steps": 2, "levels": 1}
+  with pytest.raises(
+    ValueError, match=r"at_init\('random'\) names the criteri"
+  ):
+    small.search(
+      None, method=at_init("random"), criterion="magnitude", **arguments
+    )
+  small.search(None, method=gradual(), criterion="snip", **arguments)
+  assert "criterion='snip' is meant for the untrained network" in caplog.text
+
+
 @pytest.mark.parametrize("rewind", [rewinding.finetune(), "learning_rate"])
 @pytest.mark.parametrize(
   ("method", "name"),
   [
     (gradual(), r"gradual\(\)"),
-    (cycles(2), r"cycles\(2\)"),
+    (cycles(2), r"cycles\(2, 0.5\)"),
     (iterative(4), r"iterative\(steps=...\)"),
     (early_bird(), r"early_bird\(\)"),
     (at_init("snip"), r"at_init\(...\)"),
@@ -380,12 +421,20 @@ def test_several_cycles_of_n_of_m_need_several_levels(trainer, tmp_path):
     (lambda: gradual(1.5), r"steps as a fraction .* in \(0, 1\], got 1.5"),
     (lambda: gradual(True), "steps must be at least 1 step, got True"),
     (lambda: iterative("soon"), "soon"),
-    (lambda: early_bird(-3), "A step must be like .* got -3"),
+    (lambda: iterative("stabel"), "\"stable\", .* got 'stabel'"),
+    (lambda: gradual("0.1"), "such as 0.1 without quotes; got '0.1'"),
+    (lambda: early_bird(-3), "steps must be at least 1 step, got -3"),
     (lambda: cycles(0), "n must be at least 1, got 0"),
-    (lambda: at_init("snipp"), "got 'snipp'"),
+    (lambda: at_init("snipp"), "force, grasp, snip, synflow; .* got 'snipp'"),
     (lambda: at_init("snip", 0), "rounds must be at least 1, got 0"),
     (lambda: methods.get("cycle"), r"got 'cycle'"),
     (lambda: methods.get(3), "method must be one of .* got 3"),
+    (lambda: methods.get("cycles(x)"), "the argument x, .* needs quotes"),
+    (lambda: methods.get("at_init(snip)"), r"quotes, as in \"at_init\('snip'"),
+    (lambda: methods.get("cycles(4, 0.25"), r"cannot be read: '\(' was never"),
+    (lambda: methods.get("gradual(1)(2)"), "is no call of one function"),
+    (lambda: methods.get("gradual(x=1)"), "unexpected keyword argument 'x'"),
+    (lambda: methods.get("cycles(2.0, .25)"), "n must be an int, got 2.0"),
   ],
 )
 def test_what_is_out_of_range_is_refused(make, message):
@@ -404,8 +453,7 @@ def test_a_method_is_called_first(trainer):
     (
       {"method": at_init("random")},
       {"method": gradual(0.5)},
-      r'it was at_init\(criterion="random", rounds=1\), now'
-      r" cycles\(n=1, steps=0.5\)",
+      r"it was at_init\('random'\), now gradual\(0.5\)",
     ),
     (
       {"method": at_init("random")},

@@ -9,6 +9,7 @@ from tests.search import rigged
 from tf_lottery.experiments import controls
 from tf_lottery.search import prices
 from tf_lottery.search.methods import at_init
+from tf_lottery.search.methods import early_bird
 from tf_lottery.search.methods import gradual
 from tf_lottery.search.methods import iterative
 
@@ -16,6 +17,11 @@ from tf_lottery.search.methods import iterative
 @pytest.fixture(scope="module")
 def trainer():
   return tf_lottery.Trainer(rigged.make_model)
+
+
+@pytest.fixture(scope="module")
+def small_trainer():
+  return tf_lottery.Trainer(lambda: small.make_model(keras))
 
 
 def steps_of(search):
@@ -84,3 +90,37 @@ def test_scores_cost_examples_and_no_steps(tmp_path):
   assert searched.sparse_flops < searched.dense_flops == 2 * dense.dense_flops
   assert searched.trainings(dense) == 2
   assert found.directory.read_outcome()["price"]["search"]["examples"] == 192
+
+
+@pytest.mark.parametrize(
+  ("method", "scores"),
+  [
+    (iterative(), 2),
+    (iterative(8), 2),
+    (early_bird(8), 3 + 2),  # three candidates, and two Levels
+    (gradual(8), 8),  # as often as the density falls
+  ],
+  ids=["iterative", "short", "early-bird", "gradual"],
+)
+def test_scoring_by_data_is_part_of_the_price(method, scores, small_trainer):
+  price = {}
+  for criterion in ("magnitude", "taylor"):
+    found = small.search(
+      None,
+      trainer=small_trainer,
+      method=method,
+      criterion=criterion,
+      steps=8,
+      levels=2,
+    )
+    price[criterion] = found.price()["search"]
+    record = found.round(2).directory.read_record()
+    price[criterion, 2] = tf_lottery.Cost.from_json(record["search_cost"])
+  free, priced = price["magnitude"], price["taylor"]
+  assert priced.steps == free.steps
+  # Each score reads the 8 batches of 12.
+  assert priced.examples - free.examples == scores * 96
+  assert price["taylor", 2].examples == price["magnitude", 2].examples + (
+    scores * 96
+  )
+  assert priced.dense_flops > free.dense_flops

@@ -632,5 +632,5 @@ def test_what_cannot_be_counted_is_told_once_and_costs_steps(caplog):
   data = tf.data.Dataset.from_tensor_slices(examples(30)).batch(8)
   for _ in range(2):
     trainer.train(as_data(data), 0, 4, batch_size=8, seed=0)
-  assert trainer.spent == Cost(4, 30)
+    assert trainer.collect() == Cost(4, 30)
   assert caplog.text.count("costs are told in steps: the operations") == 1

@@ -8,6 +8,7 @@ import tf_keras
 
 import tf_lottery
 from tf_lottery import wrappers
+from tf_lottery.wrappers import flop_formulas
 from tf_lottery.wrappers import flops
 
 BOTH = pytest.mark.parametrize("library", [keras, tf_keras])
@@ -40,7 +41,7 @@ def profiled(model, shape):
   return sum(
     node.total_float_ops - sum(c.total_float_ops for c in node.children)
     for node in _nodes(profile)
-    if node.name in flops._FORMULAS
+    if node.name in flop_formulas.FORMULAS
   )
 
 
@@ -60,7 +61,6 @@ KINDS = {
     (9, 8, 3),
     lambda layers: layers.Conv2D(4, 3, 2, padding="same"),
   ),
-  "dilated": ((9, 8, 3), lambda layers: layers.Conv2D(4, 3, dilation_rate=2)),
   "conv 3": ((5, 6, 7, 2), lambda layers: layers.Conv3D(4, 2)),
   "depthwise": (
     (9, 8, 3),
@@ -87,6 +87,38 @@ def test_padding_counts_as_examples_do():
     keras, (5, 5, 1), keras.layers.Conv2D(1, 3, padding="same")
   )
   assert counted(model, (5, 5, 1)).uses == {"0/kernel": 25}
+
+
+# Name -> input, layer, and the positions of the output.
+DILATED = {
+  "valid": ((9, 9, 3), lambda layers: layers.Conv2D(4, 3, dilation_rate=2), 25),
+  "same": (
+    (9, 8, 3),
+    lambda layers: layers.Conv2D(4, 3, padding="same", dilation_rate=2),
+    72,
+  ),
+  "causal": (
+    (9, 3),
+    lambda layers: layers.Conv1D(4, 3, padding="causal", dilation_rate=2),
+    9,
+  ),
+  "depthwise": (
+    (9, 9, 3),
+    lambda layers: layers.DepthwiseConv2D(3, dilation_rate=2),
+    25,
+  ),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("kind", DILATED)
+def test_a_dilated_convolution_is_counted_at_its_outputs(library, kind):
+  shape, make, positions = DILATED[kind]
+  model = sequential(library, shape, make(library.layers))
+  found = counted(model, shape, examples=2)
+  assert list(found.uses.values()) == [positions]
+  kernel = model.layers[-1].weights[0]
+  assert found.multiply_adds == positions * np.prod(kernel.shape)
 
 
 @BOTH

@@ -3,11 +3,11 @@
 import functools
 import logging
 
-from tf_lottery import patterns
 from tf_lottery import rewinding
 from tf_lottery.cost import Cost
 from tf_lottery.masks import Mask
 from tf_lottery.search.loop import Search
+from tf_lottery.search.methods import base
 from tf_lottery.search.protocol import MaskChanges
 from tf_lottery.search.rounds import Round
 from tf_lottery.tickets import Ticket
@@ -125,12 +125,10 @@ def densities(
 
 
 def _changes(search: Search, density: float, steps: int) -> MaskChanges:
-  # n of m allows no density between 1 and the first that the search had.
-  nested = isinstance(search.pattern, patterns.NOfM)
-  highest = search.schedule[0] if nested else 1.0
+  falling = densities(steps, density, base.highest_density(search))
   return {
     step: functools.partial(_pruned, search, now)
-    for step, now in densities(steps, density, highest).items()
+    for step, now in falling.items()
   }
 
 

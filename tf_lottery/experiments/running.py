@@ -67,7 +67,10 @@ def find(
     batch_size=experiment.batch_size,
     schedule=experiment.schedule,
     **experiment.search_arguments(),
-    criterion=experiment.criterion,
+    # `at_init` has a criterion of its own, and refuses another one.
+    criterion=None
+    if experiment.criterion == "magnitude"
+    else experiment.criterion,
     pattern=experiment.pattern,
     scope=experiment.scope,
     rewind=experiment.rewind,

@@ -40,9 +40,10 @@ def rigl(search: Search, level: int, draw: int = 0) -> Round:
       k = round(0.15 * (1 + cos(pi * step / end)) * n)
 
   where `end` is three quarters of the training. The gradient is that of the
-  next batch. A grown weight starts at zero, and so do its slots of the
-  optimizer. So the number of kept weights in each layer stays. The Round is
-  evaluated from the last update on, and resumes like others.
+  next batch; the Round's cost has it, too. A grown weight starts at zero, and
+  so do its slots of the optimizer. So the number of kept weights in each layer
+  stays. The Round is evaluated from the last update on, and resumes like
+  others.
 
   A search that prunes blocks or channels drops and grows blocks or channels, by
   the mean over their entries.

@@ -1,5 +1,6 @@
 """How two declarations of a run differ, in words."""
 
+import contextlib
 import difflib
 import json
 import re
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+
+from tf_lottery.search import methods
 
 # Field -> the fields that decide about it: where these differ, so does it.
 _FOLLOWS = {
@@ -104,6 +107,17 @@ def _method(value: Mapping[str, Any] | None) -> str:
   name = settings.pop("name")
   if name == "Anytime":
     return "a search with a budget"
+  kinds = (
+    methods.AtInit,
+    methods.Cycles,
+    methods.EarlyBird,
+    methods.Iterative,
+  )
+  for kind in kinds:
+    if kind.__name__ == name:
+      with contextlib.suppress(TypeError, ValueError):
+        return str(kind(**settings))
+  # A declaration names functions, from which no method can be made again.
   name = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
   given = (f"{key}={_short(value)}" for key, value in settings.items())
   return f"{name}({', '.join(given)})"

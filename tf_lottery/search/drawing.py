@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_lottery import cost
+from tf_lottery import criteria
 from tf_lottery import scopes
 from tf_lottery.cost import Cost
 from tf_lottery.criteria import Criterion
@@ -293,6 +293,13 @@ class Drawing:
     }
     directory.finish(record)
 
+  def charge(self, round_: Round, scoring: Cost) -> None:
+    """Records what scoring the weights at the end of a Round took."""
+    if scoring != Cost():
+      record = round_.directory.read_record()
+      record["scoring_cost"] = scoring.to_json()
+      round_.directory.finish(record)
+
   def start(self) -> Snapshot:
     """The snapshot from which tickets and the search's own trainings start."""
     return self._starts.of_level(1, self.rewind)
@@ -310,6 +317,9 @@ class Drawing:
   ) -> Mask:
     """Scores trained weights, and selects those to keep.
 
+    What scoring costs is added to `trainer.spent`, and so to the Round that is
+    being trained.
+
     Args:
       snapshot: the weights to score; `None` for those that the trainer's model
         has now.
@@ -319,7 +329,8 @@ class Drawing:
     Returns:
       A subset of `mask`.
     """
-    scores, _ = self.score(snapshot, mask, self.criterion)
+    scores, cost = self.score(snapshot, mask, self.criterion)
+    self.trainer.spent += cost
     return self.select(scores, mask, density)
 
   def score(
@@ -334,7 +345,7 @@ class Drawing:
       criterion: gives the scores.
 
     Returns:
-      The scores; and what they cost, where the criterion reads data.
+      The scores; and what they cost, see `criteria.price`.
     """
     binding, protocol = self.trainer.binding, self.protocol
     if snapshot is not None:
@@ -350,9 +361,11 @@ class Drawing:
 
     scores = criterion(binding, mask, batches(), protocol.seed)
     counted = self.trainer.flops(protocol.train)
-    forward = counted.forward() if counted else 0.0
+    dense = counted.forward() if counted else 0.0
     sparse = counted.forward(mask) if counted else 0.0
-    return scores, cost.of_training(0, sum(read), forward, sparse)
+    examples, passes = criteria.price(criterion, sum(read))
+    forwards = passes * examples
+    return scores, Cost(0, examples, forwards * dense, forwards * sparse)
 
   def select(
     self, scores: Mapping[str, np.ndarray], mask: Mask, density: float

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -33,6 +34,8 @@ from tf_lottery.training.distribution import is_chief
 from tf_lottery.training.trainer import Trainer
 from tf_lottery.weights import Override
 
+_log = logging.getLogger("tf_lottery")
+
 
 def find_ticket(
   make_model: Callable[[], Any] | Trainer,
@@ -48,7 +51,7 @@ def find_ticket(
   method: str | methods.Method | None = None,
   choose: str | None = None,
   budget: float | None = None,
-  criterion: str | criteria.Criterion = "magnitude",
+  criterion: str | criteria.Criterion | None = None,
   scope: str | scopes.Scope | None = None,
   pattern: str | patterns.Pattern | None = None,
   rewind: str | rewinding.Rewind | None = None,
@@ -107,12 +110,13 @@ def find_ticket(
       second needs a method that draws masks without training the Levels.
       Defaults to `"all"`.
     budget: What the search may cost, in trainings of the dense network, at
-      least 2. Everything counts: the dense network, the search and the
+      least 2.5. Everything counts: the dense network, the search and the
       trainings of tickets. It finds the smallest matching ticket that it can,
       and decides about `method` and `choose` itself; see `anytime.Within`. The
       same call with a larger budget goes on. Defaults to `None`.
-    criterion: `"magnitude"`, `"random"` or a function; it gives each prunable
-      weight a score. Defaults to `"magnitude"`.
+    criterion: A name such as `"magnitude"`, or a function; it gives each
+      prunable weight a score. See `criteria`. `at_init` has one of its own.
+      Defaults to `"magnitude"`.
     scope: Which weights compete with each other. Defaults to
       `scopes.default()`, which is `lamp()`: all do, each relative to its own
       layer. The papers' are `layerwise(...)` and `global_(...)`.
@@ -210,7 +214,7 @@ def find_ticket(
     schedule=schedules.geometric(10)
     if schedule is None
     else schedules.check_schedule(schedule),
-    criterion=criteria.get(criterion),
+    criterion=_criterion(criterion, method),
     scope=scopes.default() if scope is None else scopes.get(scope),
     pattern=wrappers.pattern_of(trainer.model)
     if pattern is None
@@ -289,6 +293,30 @@ def _method(
       f" budget={budget}."
     )
   return anytime.Anytime(), anytime.Within(budget)
+
+
+def _criterion(
+  criterion: str | criteria.Criterion | None, method: methods.Method
+) -> criteria.Criterion:
+  """Returns what scores trained weights."""
+  if criterion is None:
+    return criteria.magnitude
+  if isinstance(method, methods.AtInit):
+    raise ValueError(
+      f"{method} names the criterion itself: leave out criterion="
+      f"{criterion!r}, or give at_init({criterion!r})."
+    )
+  found = criteria.get(criterion)
+  for name in criteria.AT_INITIALISATION:
+    if criteria.BY_NAME[name] is found:
+      _log.warning(
+        "criterion=%r is meant for the untrained network, and this search"
+        " scores trained weights by it. For the untrained network give"
+        " method=at_init(%r).",
+        name,
+        name,
+      )
+  return found
 
 
 def _search_length(search_steps: int | None, steps: int) -> int:

@@ -1,6 +1,7 @@
 """The price of a search's answer: what was spent on which part of it."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from tf_lottery.cost import Cost
 from tf_lottery.storage.run_directory import RunDirectory
@@ -37,8 +38,8 @@ def price(directory: RunDirectory, level: int, iterative: bool) -> Price:
   Returns:
     The cost of each part:
     - `dense`: the training of the dense network;
-    - `search`: the trainings that draw masks. In iterative pruning these are
-      those of the Levels down to the one before the chosen one;
+    - `search`: the trainings that draw masks, and scoring. In iterative pruning
+      these are those of the Levels down to the one before the chosen one;
     - `choosing`: the trainings of the other Levels' tickets;
     - `final`: the training of the chosen Level's ticket;
     - `controls`: the trainings of controls.
@@ -46,7 +47,8 @@ def price(directory: RunDirectory, level: int, iterative: bool) -> Price:
   parts = dict.fromkeys(PARTS, Cost())
   for searched in directory.searches():
     if searched.is_done:
-      parts["search"] += Cost.of_record(searched.read_record())
+      record = searched.read_record()
+      parts["search"] += Cost.of_record(record) + _scoring(record)
   for number, control, _, round_ in directory.rounds():
     if not round_.is_done:
       continue
@@ -57,8 +59,15 @@ def price(directory: RunDirectory, level: int, iterative: bool) -> Price:
       part = "final"
     elif not control and iterative and number < level:
       part = "search"
-    parts[part] += Cost.of_record(round_.read_record())
+    record = round_.read_record()
+    parts[part] += Cost.of_record(record)
+    parts["search"] += _scoring(record)
   return parts
+
+
+def _scoring(record: Mapping[str, Any]) -> Cost:
+  """What scoring the weights at the end of a Round took, to draw a mask."""
+  return Cost.from_json(record.get("scoring_cost"))
 
 
 def total(parts: Price) -> Cost:
@@ -89,5 +98,5 @@ def in_words(parts: Price) -> str:
   )
   sparse = whole.sparse_trainings(dense)
   if whole.dense_flops and dense.dense_flops:
-    text += f" Hardware that skips zeros would spend {sparse:.2f}."
+    text += f" Hardware that skips zeros would spend {sparse:.2f} trainings."
   return text

@@ -79,6 +79,9 @@ class RoundTraining:
       return step
     if self.observe:
       self.observe()
+      again = self.trainer.collect()
+      if step == self.span.start:  # else it is in the checkpoint's cost
+        self.recorder.spent += again
     with self._bar(step) as bar:
       for stop in self._stops(step):
         began = time.perf_counter()
@@ -119,10 +122,11 @@ class RoundTraining:
       batch_size=protocol.batch_size,
       seed=protocol.seed,
     )
-    self.recorder.spent += self.trainer.spent
+    self.recorder.spent += self.trainer.collect()
     self._watch.loss(loss, range(step, stop))
     if stop in self.changes:
       binding.hold(self.changes[stop](binding.mask, self.recorder.spent))
+      self.recorder.spent += self.trainer.collect()
     if stop in self.captures:
       optimizer = protocol.keep_optimizer
       self.captures[stop](self._capture(stop, optimizer=optimizer))
@@ -136,6 +140,7 @@ class RoundTraining:
     row |= self.protocol.validated(self.trainer.evaluate)
     if self.observe:
       row |= self.observe()
+      self.recorder.spent += self.trainer.collect()
     if is_lowest(row, self.recorder.history):
       self._early = step, self.trainer.binding.read()
     return row

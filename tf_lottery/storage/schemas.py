@@ -91,6 +91,7 @@ class Record(TypedDict):
     cost: What the training took.
     search_cost: Of a Level: what it took to draw its mask.
     search: Of a Level: the number of the search's training that drew its mask.
+    scoring_cost: What it took to score the weights at its end, for a mask.
   """
 
   level: Count
@@ -107,6 +108,7 @@ class Record(TypedDict):
   cost: NotRequired[Cost]
   search_cost: NotRequired[Cost]
   search: NotRequired[Count]
+  scoring_cost: NotRequired[Cost]
 
 
 class Declaration(TypedDict, total=False):

@@ -68,6 +68,22 @@ class Meter:
     sparse = counted.forward(self._binding.mask)
     return cost.of_training(steps, examples, counted.forward(), sparse)
 
+  def cost_of_gradients(self, data: Data, examples: int) -> Cost:
+    """Returns the cost of the gradients by all weights, pruned ones included.
+
+    Of the three passes of a step, only that by the weights is dense then.
+
+    Args:
+      data: The examples.
+      examples: Number of examples.
+    """
+    counted = self.flops(data)
+    if counted is None:
+      return Cost(examples=examples)
+    dense, sparse = counted.forward(), counted.forward(self._binding.mask)
+    passes = cost.PASSES * dense, (cost.PASSES - 1) * sparse + dense
+    return Cost(0, examples, examples * passes[0], examples * passes[1])
+
 
 def _first(data: Data) -> Any:
   """Returns the inputs of one example; of a batch if they cannot be sliced."""

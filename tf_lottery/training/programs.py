@@ -123,13 +123,17 @@ class Programs:
     losses, examples = [], 0
     for _ in range(count):
       batch = next(iterator)
-      # Under a strategy, batches are in parts, and of one size.
-      sized = batch if self._placement.replicas == 1 else data.element_spec
-      examples += tf.nest.flatten(sized)[0].shape[0] or 0
+      examples += self._size(data, batch)
       losses.append(self._stream_step(batch))
     self._open_stream = ((data, epoch, first + count), iterator)
     total = np.sum([loss.numpy() for loss in losses], dtype=np.float64)
     return float(total), examples
+
+  def _size(self, data: StreamData, batch: Any) -> int:
+    """Returns the number of examples of a batch; 0 if it is not known."""
+    # Under a strategy, batches are in parts, and of one size.
+    sized = batch if self._placement.replicas == 1 else data.element_spec
+    return tf.nest.flatten(sized)[0].shape[0] or 0
 
   def _stream_at(self, data: StreamData, epoch: int, first: int) -> Any:
     position, iterator = self._open_stream
@@ -145,7 +149,7 @@ class Programs:
     *,
     batch_size: int,
     seed: int,
-  ) -> dict[str, np.ndarray]:
+  ) -> tuple[dict[str, np.ndarray], int]:
     """Computes the gradients that a step will have, also of pruned weights.
 
     Args:
@@ -157,7 +161,7 @@ class Programs:
 
     Returns:
       Key of a prunable weight -> its gradient, scaled as the optimizer scales
-      the loss.
+      the loss; and the number of examples.
     """
     if isinstance(data, StreamData):
       iterator = self._stream_at(data, epoch, index)
@@ -165,11 +169,12 @@ class Programs:
       # The step itself gets the same batch.
       again = itertools.chain([batch], iterator)
       self._open_stream = ((data, epoch, index), again)
-      found = self._stream_gradients(batch)
+      found, examples = self._stream_gradients(batch), self._size(data, batch)
     else:
       arrays = self._arrays(data, epoch, batch_size, seed)
       found = self._array_gradients(*arrays, tf.constant(index, tf.int32))
-    return {key: gradient.numpy() for key, gradient in found.items()}
+      examples = batch_size
+    return {key: gradient.numpy() for key, gradient in found.items()}, examples
 
   # Inside the programs.
 

@@ -63,7 +63,8 @@ class Trainer:
     binding: The model's `Binding`.
     initial: The `Snapshot` of the model's initial weights.
     jit: Whether the trainer compiles with XLA.
-    spent: The `Cost` of the last call of `train`.
+    spent: The `Cost` of training, scoring and gradients since the last
+      `restore` or `collect`.
 
   Raises:
     TypeError: `make_model` is no function that can be called without
@@ -188,6 +189,7 @@ class Trainer:
     for variable, value in zip(variables, slots, strict=True):
       variable.assign(value)
     self._keras.step_variable(self.model.optimizer).assign(step)
+    self.spent = Cost()
 
   def reset_slots(self, entries: Mapping[str, np.ndarray]) -> None:
     """Resets the optimizer's slots of some weights, such as their momenta.
@@ -301,8 +303,13 @@ class Trainer:
       total += loss
       examples += seen
       step += count
-    self.spent = self._meter.cost(data, max(0, stop - start), examples)
+    self.spent += self._meter.cost(data, max(0, stop - start), examples)
     return total / max(1, stop - start)
+
+  def collect(self) -> Cost:
+    """Returns what was spent since the last time, and begins to count anew."""
+    spent, self.spent = self.spent, Cost()
+    return spent
 
   def flops(self, data: Data) -> Flops | None:
     """Counts the operations of a forward pass, once for all data.
@@ -338,9 +345,11 @@ class Trainer:
     """
     data = as_data(data)
     epoch, index = divmod(step, data.steps_per_epoch(batch_size))
-    return self._programs.gradients(
+    found, examples = self._programs.gradients(
       data, epoch, index, batch_size=batch_size, seed=seed
     )
+    self.spent += self._meter.cost_of_gradients(data, examples)
+    return found
 
   def evaluate(self, data: Data) -> dict[str, float]:
     """Returns the loss and the compiled metrics on all of the data."""

@@ -27,6 +27,8 @@ from tensorflow.python.framework import op_def_registry
 from tf_lottery.masks import Mask
 from tf_lottery.wrappers import variables
 from tf_lottery.wrappers.binding import Binding
+from tf_lottery.wrappers.flop_formulas import FORMULAS
+from tf_lottery.wrappers.flop_formulas import size
 
 # Operations whose result depends on the shapes of their inputs alone.
 _OF_SHAPES = ("OnesLike", "Rank", "Shape", "ShapeN", "Size", "ZerosLike")
@@ -147,12 +149,21 @@ class _Value:
 
 @dataclasses.dataclass(frozen=True)
 class _Operation:
-  """One operation: its inputs and outputs by number, and what it multiplies."""
+  """One operation: its inputs and outputs by number, and what it multiplies.
+
+  Attributes:
+    inputs: Its inputs.
+    outputs: Its outputs.
+    multiply_adds: What it computes.
+    keys: The weights that it multiplies by.
+    keeps: If it moves values only, the fraction of them that it keeps.
+  """
 
   inputs: tuple[int, ...]
   outputs: tuple[int, ...]
   multiply_adds: float
   keys: frozenset[str]
+  keeps: float | None = None
 
 
 class _Recording:
@@ -199,9 +210,9 @@ class _Recording:
       self._add(outputs[0], keys=frozenset() if key is None else {key})
       return
     multiply_adds, factors = 0.0, []
-    if name in _FORMULAS:
+    if name in FORMULAS:
       named = dict(zip(attrs[::2], attrs[1::2], strict=True))
-      multiply_adds, factors = _FORMULAS[name](inputs, outputs, named)
+      multiply_adds, factors = FORMULAS[name](inputs, outputs, named)
       factors = [self._find(factor) for factor in factors]
     values = [self._find(i) for i in inputs if name not in _OF_SHAPES]
     used = frozenset().union(*(factor.keys for factor in factors))
@@ -218,7 +229,13 @@ class _Recording:
     ]
     numbers = tuple(value.number for value in values)
     self._operations.append(
-      _Operation(numbers, tuple(v.number for v in added), multiply_adds, used)
+      _Operation(
+        numbers,
+        tuple(value.number for value in added),
+        multiply_adds,
+        used,
+        _keeps(name, inputs, outputs),
+      )
     )
 
   def flops(self, outputs: Sequence[tf.Tensor], examples: int) -> Flops:
@@ -239,17 +256,22 @@ class _Recording:
         " layer of a SavedModel is such a layer."
       )
     needed = {value.number for value in found}
+    kept: dict[int, float] = {}  # the fraction of a tensor that is used
     total = 0.0
     sums = dict.fromkeys(self._weights, 0.0)
     for operation in reversed(self._operations):
       if needed.isdisjoint(operation.outputs):
         continue
       needed.update(operation.inputs)
-      total += operation.multiply_adds
+      fraction = kept.get(operation.outputs[0], 1.0)
+      if operation.keeps is not None:
+        kept[operation.inputs[0]] = fraction * operation.keeps
+      multiply_adds = fraction * operation.multiply_adds
+      total += multiply_adds
       # Parts of a weight, or several weights that were joined, share it.
-      size = sum(self._size(key) for key in operation.keys)
+      shared = sum(self._size(key) for key in operation.keys)
       for key in operation.keys:
-        sums[key] += operation.multiply_adds / size
+        sums[key] += multiply_adds / shared
     uses = {key: value / examples for key, value in sums.items() if value}
     return Flops(total / examples, uses)
 
@@ -287,110 +309,12 @@ class _Recording:
     return self._add(tensor)
 
 
-# Each formula takes the inputs, the outputs and the attributes of an operation,
-# and returns the multiply-adds and the two factors.
-_Counted = tuple[float, list[Any]]
+def _keeps(name: str, inputs: Sequence, outputs: Sequence) -> float | None:
+  """The fraction of values that an operation keeps, if it moves them only.
 
-
-def _matmul(inputs: Sequence, outputs: Sequence, attrs: Mapping) -> _Counted:
-  first, second = inputs[:2]
-  inner = 0 if attrs.get("transpose_a") else 1
-  return _size(outputs[0]) * first.shape[inner], [first, second]
-
-
-def _batch_matmul(
-  inputs: Sequence, outputs: Sequence, attrs: Mapping
-) -> _Counted:
-  first, second = inputs[:2]
-  inner = -2 if attrs.get("adj_x") else -1
-  return _size(outputs[0]) * first.shape[inner], [first, second]
-
-
-def _sparse_matmul(
-  inputs: Sequence, outputs: Sequence, attrs: Mapping
-) -> _Counted:
-  del attrs
-  _, values, _, second = inputs
-  return _size(values) * outputs[0].shape[-1], [values, second]
-
-
-def _einsum(inputs: Sequence, outputs: Sequence, attrs: Mapping) -> _Counted:
-  """Counts the product of all sizes: of each label, and of the broadcast."""
-  del outputs
-  if len(inputs) != 2:
-    return 0.0, []
-  equation = attrs["equation"]
-  text = equation.decode() if isinstance(equation, bytes) else equation
-  sizes: dict[str, int] = {}
-  for labels, tensor in zip(
-    text.replace(" ", "").split("->")[0].split(","), inputs, strict=True
-  ):
-    shape = list(tensor.shape)
-    before, dots, after = labels.partition("...")
-    broadcast = len(shape) - len(before) - len(after)
-    # From the last axis on, as broadcasting has it.
-    middle = [f"...{i}" for i in reversed(range(broadcast if dots else 0))]
-    for label, size in zip([*before, *middle, *after], shape, strict=True):
-      sizes[label] = max(size, sizes.get(label, 1))
-  return float(math.prod(sizes.values())), list(inputs)
-
-
-def _convolution(
-  inputs: Sequence, outputs: Sequence, attrs: Mapping
-) -> _Counted:
-  del attrs
-  data, kernel = inputs[:2]
-  positions = _size(outputs[0]) / kernel.shape[-1]
-  return positions * _size(kernel), [data, kernel]
-
-
-def _depthwise(inputs: Sequence, outputs: Sequence, attrs: Mapping) -> _Counted:
-  del attrs
-  data, kernel = inputs[:2]
-  positions = _size(outputs[0]) / math.prod(kernel.shape[-2:])
-  return positions * _size(kernel), [data, kernel]
-
-
-def _transposed(
-  inputs: Sequence, outputs: Sequence, attrs: Mapping
-) -> _Counted:
-  """Each entry of the kernel is used once at each position of the input."""
-  del outputs, attrs
-  _, kernel, data = inputs
-  positions = _size(data) / kernel.shape[-1]
-  return positions * _size(kernel), [data, kernel]
-
-
-def _cudnn(inputs: Sequence, outputs: Sequence, attrs: Mapping) -> _Counted:
-  """A recurrent layer on a GPU, with all of its weights in one tensor."""
-  del outputs
-  data, state, _, weights = inputs[:4]
-  mode = attrs.get("rnn_mode", "lstm")
-  gates = {"lstm": 4, "gru": 3}[
-    mode.decode() if isinstance(mode, bytes) else mode
-  ]
-  features, units = data.shape[-1], state.shape[-1]
-  positions = _size(data) / features
-  return positions * gates * units * (features + units), [data, weights]
-
-
-def _size(tensor: tf.Tensor) -> float:
-  return float(math.prod(tensor.shape))
-
-
-_FORMULAS = {
-  "BatchMatMul": _batch_matmul,
-  "BatchMatMulV2": _batch_matmul,
-  "BatchMatMulV3": _batch_matmul,
-  "Conv2D": _convolution,
-  "Conv2DBackpropInput": _transposed,
-  "Conv3D": _convolution,
-  "Conv3DBackpropInputV2": _transposed,
-  "CudnnRNN": _cudnn,
-  "CudnnRNNV2": _cudnn,
-  "CudnnRNNV3": _cudnn,
-  "DepthwiseConv2dNative": _depthwise,
-  "Einsum": _einsum,
-  "MatMul": _matmul,
-  "SparseTensorDenseMatMul": _sparse_matmul,
-}
+  A dilated convolution is a plain one over a batch of images that are filled
+  up to equal sizes; what that adds is cut off when they are put together.
+  """
+  if name == "BatchToSpaceND":
+    return size(outputs[0]) / size(inputs[0])
+  return 1.0 if name == "Squeeze" else None

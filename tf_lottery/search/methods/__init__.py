@@ -8,9 +8,9 @@ training (`before_training.py`), in a training in which the density falls
 """
 
 import ast
-import re
 from collections.abc import Callable
 from collections.abc import Mapping
+from typing import Any
 
 from tf_lottery.search.methods.after_training import EarlyBird
 from tf_lottery.search.methods.after_training import Iterative
@@ -37,7 +37,8 @@ def get(method: str | Method) -> Method:
 
   Args:
     method: A method; its name, such as `"gradual"`; or a call as a text, such
-      as `"cycles(8, 0.5)"`, for configs and flags.
+      as `"cycles(8, 0.5)"` or `"iterative(steps='stable')"`, for configs and
+      flags.
 
   Raises:
     TypeError: `method` is a function that must be called first.
@@ -54,18 +55,52 @@ def get(method: str | Method) -> Method:
       f"method must be what {name}(...) returns, got the function itself. Write"
       f" method={name}(...)."
     )
-  call = re.fullmatch(r"(\w+)(?:\((.*)\))?", str(method))
-  if not call or call[1] not in _BY_NAME:
+  name = str(method).partition("(")[0].strip()
+  if name not in _BY_NAME:
     raise ValueError(
       f"method must be one of {', '.join(_BY_NAME)}, a call such as"
       f" 'cycles(8, 0.5)', or what such a function returns; got {method!r}."
     )
+  arguments, keywords = _arguments(method)
   try:
-    arguments = ast.literal_eval(f"({call[2]},)") if call[2] else ()
-    return _BY_NAME[call[1]](*arguments)
-  except (SyntaxError, TypeError) as error:
+    return _BY_NAME[name](*arguments, **keywords)
+  except TypeError as error:
     raise ValueError(
-      f"method={method!r} has arguments that {call[1]} does not take: {error}."
+      f"method={method!r} has arguments that {name} does not take: {error}"
+    ) from None
+
+
+def _arguments(method: str) -> tuple[list[Any], dict[str, Any]]:
+  """Returns the arguments in the text of a call; a name alone has none."""
+  try:
+    call = ast.parse(method.strip(), mode="eval").body
+  except SyntaxError as error:
+    raise ValueError(
+      f"method={method!r} cannot be read: {error.msg}. Write it as"
+      " 'cycles(8, 0.5)'."
+    ) from None
+  match call:
+    case ast.Name():
+      return [], {}
+    case ast.Call(func=ast.Name(), args=args, keywords=keywords):
+      return (
+        [_literal(method, argument) for argument in args],
+        {str(k.arg): _literal(method, k.value) for k in keywords},
+      )
+  raise ValueError(
+    f"method={method!r} is no call of one function. Write it as"
+    " 'cycles(8, 0.5)'."
+  )
+
+
+def _literal(method: str, argument: ast.expr) -> Any:
+  try:
+    return ast.literal_eval(argument)
+  except ValueError:
+    raise ValueError(
+      f"method={method!r} has the argument {ast.unparse(argument)}, which is no"
+      " number, None or quoted text. A name needs quotes, as in"
+      " \"at_init('snip')\"."
     ) from None
 
 

@@ -14,20 +14,25 @@ if typing.TYPE_CHECKING:
 _STABLE = "stable"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Iterative:
   """See `iterative`."""
 
   steps: base.Length = None
 
   def __post_init__(self):
-    if self.steps != _STABLE:
-      base.check_length("steps", self.steps)
+    base.check_length("steps", self.steps, _STABLE)
+
+  def __repr__(self) -> str:
+    given = {} if self.steps is None else {"steps": self.steps}
+    return base.written("iterative", **given)
 
   def check(self, search: "Drawing") -> None:
     """Refuses a start from trained weights, if Levels are not trained."""
     if self.steps is not None:
       base.refuse_trained_start(search, "iterative(steps=...)")
+      if self.steps != _STABLE:
+        base.check_fits("steps", self.steps, search)
 
   def draw(self, search: "Drawing", level: int) -> None:
     """Prunes each Level after the training of the Level before."""
@@ -40,10 +45,8 @@ class Iterative:
   def _draw_next(self, search: "Drawing", level: int) -> None:
     before, density = search.mask(level - 1), search.schedule[level - 1]
     if self.steps is None:
-      spent = sum((search.round(n).cost for n in range(level)), Cost())
-      trained = search.trained(level - 1)
+      round_, trained = search.round(level - 1), search.trained(level - 1)
     else:
-      spent = search.spent_on(level - 1)
       stability = None
       steps = search.ticket_steps
       if self.steps == _STABLE:
@@ -53,12 +56,14 @@ class Iterative:
       round_, trained, _ = search.train_search(
         level, before, steps, stability=stability
       )
-      spent += round_.cost
-    mask = search.prune(trained, before, density)
+    scores, scoring = search.score(trained, before, search.criterion)
+    mask = search.select(scores, before, density)
+    search.charge(round_, scoring)
+    spent = search.spent_on(level - 1) + round_.cost + scoring
     search.keep(level, mask, spent, level)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class EarlyBird:
   """See `early_bird`."""
 
@@ -67,9 +72,14 @@ class EarlyBird:
   def __post_init__(self):
     base.check_length("steps", self.steps)
 
+  def __repr__(self) -> str:
+    given = () if self.steps is None else (self.steps,)
+    return base.written("early_bird", *given)
+
   def check(self, search: "Drawing") -> None:
     """Refuses a start from trained weights: the Levels are not trained."""
     base.refuse_trained_start(search, "early_bird()")
+    base.check_fits("steps", self.steps, search)
 
   def draw(self, search: "Drawing", level: int) -> None:
     """Trains until the mask is stable, and draws all Levels at once."""
@@ -81,9 +91,16 @@ class EarlyBird:
       base.steps_of(self.steps, search),
       stability=Stability(search, mask, search.schedule[-1]),
     )
+    scoring, drawn = Cost(), {}
     for number, density in enumerate(search.schedule, 1):
-      mask = search.prune(trained, mask, density)
-      search.keep(number, mask, round_.cost, 1)
+      scores, cost = search.score(trained, mask, search.criterion)
+      mask = search.select(scores, mask, density)
+      scoring += cost
+      drawn[number] = mask, round_.cost + scoring
+    # First the record: once the last ticket is kept, nothing is drawn again.
+    search.charge(round_, scoring)
+    for number, (mask, spent) in drawn.items():
+      search.keep(number, mask, spent, 1)
 
 
 def iterative(steps: base.Length = None) -> Iterative:
@@ -95,10 +112,11 @@ def iterative(steps: base.Length = None) -> Iterative:
 
   Args:
     steps: The length of a Level's training for the search: a number of
-      optimizer updates, at least 1; a text such as `"2ep"`; or a fraction of
-      the final training as a float in (0, 1]. `"stable"` ends it when the mask
-      that would be drawn has stopped changing; see `Stability`. Defaults to
-      `None`: the full training of each Level's ticket serves the search too.
+      optimizer updates, at least 1 and at most those of the final training; a
+      text such as `"2ep"`; or a fraction of it as a float in (0, 1].
+      `"stable"` ends it when the mask that would be drawn has stopped changing;
+      see `Stability`. Defaults to `None`: the full training of each Level's
+      ticket serves the search too.
 
   Example:
   ```python

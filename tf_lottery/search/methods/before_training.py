@@ -13,7 +13,7 @@ if typing.TYPE_CHECKING:
   from tf_lottery.search.drawing import Drawing
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class AtInit:
   """See `at_init`."""
 
@@ -21,9 +21,19 @@ class AtInit:
   rounds: int = 1
 
   def __post_init__(self):
-    criteria.get(self.criterion)
-    if self.rounds < 1:
-      raise ValueError(f"rounds must be at least 1, got {self.rounds}.")
+    known = callable(self.criterion) or self.criterion in criteria.BY_NAME
+    if not known:
+      others = sorted(criteria.BY_NAME.keys() - criteria.AT_INITIALISATION)
+      raise ValueError(
+        "criterion must be one of those for the untrained network,"
+        f" {', '.join(sorted(criteria.AT_INITIALISATION))}; or a function, or"
+        f" one of {', '.join(others)}; got {self.criterion!r}."
+      )
+    base.check_count("rounds", self.rounds)
+
+  def __repr__(self) -> str:
+    given = {} if self.rounds == 1 else {"rounds": self.rounds}
+    return base.written("at_init", self.criterion, **given)
 
   def check(self, search: "Drawing") -> None:
     """Refuses a start from trained weights: nothing is trained."""

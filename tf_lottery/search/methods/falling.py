@@ -58,7 +58,8 @@ def fall(
       for density, level in falls.items():
         mask = search.prune(None, mask, density)
         if level:
-          search.keep(level, mask, spent + cost, number)
+          so_far = spent + cost + search.trainer.spent
+          search.keep(level, mask, so_far, number)
       return mask
 
     return prune

@@ -17,7 +17,7 @@ if typing.TYPE_CHECKING:
 _NOTHING = Cost()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Cycles:
   """See `cycles`."""
 
@@ -26,18 +26,23 @@ class Cycles:
 
   def __post_init__(self):
     base.check_length("steps", self.steps)
-    if self.n < 1:
-      raise ValueError(f"n must be at least 1, got {self.n}.")
+    base.check_count("n", self.n)
+
+  def __repr__(self) -> str:
+    if self.n > 1:
+      return base.written("cycles", self.n, self.steps)
+    given = () if self.steps is None else (self.steps,)
+    return base.written("gradual", *given)
 
   def check(self, search: "Drawing") -> None:
     """Refuses a start from trained weights: the Levels are not trained."""
-    name = "gradual()" if self.n == 1 else f"cycles({self.n})"
-    base.refuse_trained_start(search, name)
+    base.refuse_trained_start(search, f"{self}")
+    base.check_fits("steps", self.steps, search)
     highest = base.highest_density(search)
     if self.n > 1 and highest == search.schedule[-1] < 1:
       raise ValueError(
         f"{search.pattern} prunes to its first density at once, so"
-        f" cycles({self.n}) needs a schedule of several Levels, got"
+        f" {self} needs a schedule of several Levels, got"
         f" {search.schedule}. Or take method=gradual()."
       )
 
@@ -124,8 +129,9 @@ def gradual(steps: base.Length = None) -> Cycles:
 
   Args:
     steps: The length of the training: a number of optimizer updates, at least
-      1; a text such as `"2ep"`; or a fraction of the final training as a float
-      in (0, 1], such as `0.1`. Defaults to the length of the final training.
+      1 and at most those of the final training; a text such as `"2ep"`; or a
+      fraction of it as a float in (0, 1], such as `0.1`. Defaults to the
+      length of the final training.
 
   Example:
   ```python
