@@ -175,6 +175,7 @@ class Experiment:
       )
     checking.check_numbers(self)
     checking.check_controls(self)
+    self._set_method()
     checking.check_method(self)
     rewinding.Step.parse(self.evaluate_every)
     rewinding.get(self.rewind)
@@ -183,6 +184,15 @@ class Experiment:
       scopes.get(self.scope)
     if self.pattern is not None:
       patterns.get(self.pattern)
+
+  def _set_method(self) -> None:
+    """Keeps a method as what it is, however it was written.
+
+    Its default stays a name, as in declarations of earlier versions.
+    """
+    method = methods.get(self.method)
+    is_default = method == methods.iterative()
+    object.__setattr__(self, "method", "iterative" if is_default else method)
 
   # What it is called.
 
@@ -283,18 +293,31 @@ class Experiment:
     """Whether the model can be made of either generation, by `keras=`."""
     return references.takes(references.resolve(self.make_model), "keras")
 
+  def controlled(self, chosen: Iterable[int] | None = None) -> tuple[int, ...]:
+    """Returns the Levels that have controls.
+
+    Args:
+      chosen: What `chosen_levels` returned: the Levels that
+        `control_levels="chosen"` stands for. With a budget, those of the named
+        Levels that are drawn; `None` for all of them.
+    """
+    if isinstance(self.control_levels, str):
+      return tuple(chosen or ())
+    if self.budget is not None and chosen is not None:
+      return tuple(chosen)
+    if not self.control_levels and self.trains_all:
+      return tuple(range(1, self.levels + 1))
+    return tuple(self.control_levels)
+
   def branches(
-    self, chosen: Iterable[int] = ()
+    self, chosen: Iterable[int] | None = None
   ) -> Iterator[tuple[int, str, int]]:
     """Yields the Level, name and draw of each Round that is not a Level's.
 
     Args:
-      chosen: The Levels that `control_levels="chosen"` stands for.
+      chosen: See `controlled`.
     """
-    if isinstance(self.control_levels, str):
-      levels = tuple(chosen)
-    else:
-      levels = tuple(self.control_levels or range(1, self.levels + 1))
+    levels = self.controlled(chosen)
     for level in levels:
       for name in self.controls:
         if name in WITH_WIDTH and not self.has_width:
@@ -305,19 +328,21 @@ class Experiment:
       for level in (0, *levels):
         yield level, name, 0
 
-  def rounds(self, chosen: Iterable[int] = ()) -> list[tuple[int, str, int]]:
+  def rounds(
+    self, chosen: Iterable[int] | None = None
+  ) -> list[tuple[int, str, int]]:
     """Returns the Level, control and draw of each Round of a replicate.
 
     For the Round of a Level itself, the control is `""`.
 
     Args:
-      chosen: The Levels that `control_levels="chosen"` stands for; as long as
-        there are none, the first ones stand for them.
+      chosen: See `controlled`. As long as there are none that
+        `control_levels="chosen"` stands for, the first ones stand for them.
     """
-    named = self.control_levels
-    named = () if isinstance(named, str) else tuple(named)
-    chosen = tuple(chosen) or named or range(1, min(3, self.levels) + 1)
-    trained = range(self.levels + 1) if self.trains_all else (0, *chosen)
+    if self.control_levels == CHOSEN and not chosen:
+      chosen = range(1, min(3, self.levels) + 1)
+    asked = self.controlled(chosen)
+    trained = range(self.levels + 1) if self.trains_all else (0, *asked)
     levels = [(level, "", 0) for level in trained]
     return [*levels, *self.branches(chosen)]
 

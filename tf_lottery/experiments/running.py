@@ -73,6 +73,7 @@ def find(
     rewind=experiment.rewind,
     evaluate_every=experiment.evaluate_every,
     objective=experiment.objective,
+    tolerance=experiment.tolerance,
     augment=experiment.make_augment(),
     class_weight=experiment.class_weight,
     seed=experiment.seed + replicate,
@@ -128,6 +129,7 @@ def run(
     chosen = trained.chosen_levels(experiment, root)
     if writes:
       experiment.declare(home, chosen)
+    _warn_of_undrawn(experiment, chosen)
     train_chosen(experiment, search, chosen)
     train_controls(experiment, replicate, search, chosen, on_round=on_round)
   return search
@@ -143,12 +145,22 @@ def train_chosen(
   """
   if experiment.trains_all:
     return
-  if not isinstance(experiment.control_levels, str):
-    chosen = tuple(experiment.control_levels)
-  for level in chosen:
+  for level in experiment.controlled(chosen):
     done = {round_.level: round_ for round_ in search.rounds}
     if level not in done or done[level].stopped:
       search.train_level(level)
+
+
+def _warn_of_undrawn(experiment: Experiment, chosen: tuple[int, ...]) -> None:
+  """Says which Levels have no controls, as a budget did not reach them."""
+  if experiment.budget is None or isinstance(experiment.control_levels, str):
+    return
+  if left := sorted(set(experiment.control_levels) - set(chosen)):
+    _log.warning(
+      "control_levels names Levels that the searches have not drawn in all"
+      " replicates, %s: they are left out. A larger budget may reach them.",
+      left,
+    )
 
 
 def check_controls(
@@ -186,7 +198,7 @@ def train_controls(
   experiment: Experiment,
   replicate: int,
   search: Search,
-  chosen: tuple[int, ...] = (),
+  chosen: tuple[int, ...] | None = None,
   *,
   on_round: OnRound | None = None,
 ) -> list[Round]:
@@ -196,7 +208,7 @@ def train_controls(
     experiment: the declaration.
     replicate: which replicate, from 0.
     search: what `find` returned for it.
-    chosen: the Levels that `control_levels="chosen"` stands for.
+    chosen: what `chosen_levels` returned.
     on_round: called with each `Round`.
   """
   again: dict[str, controls.Control] = {
