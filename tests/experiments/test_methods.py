@@ -99,3 +99,14 @@ def test_named_levels_that_a_budget_does_not_reach_are_left_out(
   assert not directory.level(12).is_done
   assert experiments.is_done(named, 0, tmp_path)
   assert experiments.chosen_levels(named, tmp_path) == (3,)
+
+
+def test_with_a_budget_another_tolerance_is_another_search(tmp_path):
+  within = change(budget=2.5, control_levels=(), schedule=(0.6, 0.3))
+  other = dataclasses.replace(within, tolerance=0.0)
+  assert other.id != within.id
+  experiments.run(within, 0, tmp_path)
+  named = dataclasses.replace(other, name=within.id)
+  with pytest.raises(ValueError, match=r"tolerance: it was 1\.0, now 0\.0"):
+    experiments.run(named, 0, tmp_path)
+  assert experiments.is_done(within, 0, tmp_path)

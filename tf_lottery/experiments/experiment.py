@@ -237,6 +237,8 @@ class Experiment:
     }
     if self.budget is not None:
       own["budget"] = True  # it may grow
+      if self.tolerance is not None:  # it decides which masks are drawn
+        own["tolerance"] = self.tolerance
     if self.schedule[0] != schedules.geometric(1)[0]:
       own["schedule"] = self.schedule[0]
     text = json.dumps(own, sort_keys=True).encode()
@@ -395,7 +397,9 @@ class Experiment:
       found = run_directory.read_experiment(directory)
     except FileNotFoundError:
       return True
-    apart = (*GROWING, *_BESIDE, *_DERIVED, "schedule")
+    apart = {*GROWING, *_BESIDE, *_DERIVED, "schedule"}
+    if self.budget is not None:
+      apart.remove("tolerance")
     mine = json.loads(json.dumps(self.to_json(strict=False)))
     # An earlier version did not have this field.
     found = {"method": "iterative", **found}
@@ -403,7 +407,7 @@ class Experiment:
       return False
     return all(
       found.get(name) == mine.get(name)
-      for name in (found.keys() | mine.keys()) - set(apart)
+      for name in (found.keys() | mine.keys()) - apart
     )
 
   def declare(
