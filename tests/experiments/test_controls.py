@@ -324,7 +324,9 @@ def test_small_dense_says_if_no_width_comes_close(result, caplog):
     return model
 
   controls.small_dense(result, 3, make_model=make_model)
-  assert "Level 3 has 9 prunable weights, and the ticket keeps 8" in caplog.text
+  assert (
+    "seed 0: it has 9 prunable weights, and the ticket keeps 8" in caplog.text
+  )
 
 
 def test_tfmots_gradual_ends_at_the_tickets_densities(result, ticket):
