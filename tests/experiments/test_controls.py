@@ -325,7 +325,7 @@ def test_small_dense_says_if_no_width_comes_close(result, caplog):
 
   controls.small_dense(result, 3, make_model=make_model)
   assert (
-    "seed 0: it has 9 prunable weights, and the ticket keeps 8" in caplog.text
+    "seed 3: it has 9 prunable weights, and the ticket keeps 8" in caplog.text
   )
 
 

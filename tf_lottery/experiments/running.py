@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_lottery.experiments import controls
+from tf_lottery.experiments import declared
 from tf_lottery.experiments import trained
 from tf_lottery.experiments.experiment import Experiment
 from tf_lottery.experiments.retraining import retrain
@@ -113,7 +114,7 @@ def run(
   check_controls(experiment, trainer, data)
   home = pathlib.Path(root) / experiment.id
   writes = is_chief(trainer.strategy)
-  if writes and experiment.may_declare(home):
+  if writes and declared.may_declare(experiment, home):
     # Before the search, so that a report knows what is going on.
     experiment.declare(home, trained.chosen_levels(experiment, root))
   search = find(
