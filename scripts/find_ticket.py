@@ -126,9 +126,9 @@ def _print_choice(result: tf_lottery.Search, level: int) -> None:
   metric = f"{split} {result.objective.name.replace('_', ' ')}"
   if not level:
     print(
-      "\nNo ticket matches the dense network on the validation data: its"
-      f" {metric} is {_value(result, dense):.4g}. Train longer, prune less"
-      " at each Level, or rewind to a later step."
+      "\nNo ticket matches the dense network on the validation data. The dense"
+      f" network's {metric} is {_value(result, dense):.4g}. Train longer, prune"
+      " less at each Level, or rewind to a later step."
     )
     return
   print(
@@ -158,8 +158,12 @@ def _print_controls(
   levels = experiment.control_levels
   if levels == "chosen" or not levels:
     levels = (level,) if level else ()
-  here = dataclasses.replace(experiment, control_levels=levels, reinits=1)
-  branches = list(here.branches()) if levels else []
+  trained = {r.level for r in result.rounds if not r.stopped}
+  if left := [n for n in levels if n not in trained]:
+    print(f"Without controls, as the search did not train them: Levels {left}.")
+  levels = tuple(n for n in levels if n in trained)
+  here = dataclasses.replace(experiment, control_levels="chosen", reinits=1)
+  branches = list(here.branches(levels))
   if not branches:
     return
   print(
@@ -168,7 +172,7 @@ def _print_controls(
   )
   names = ["ticket", *dict.fromkeys(name for _, name, _ in branches)]
   print("level  density  " + "  ".join(f"{name:>13}" for name in names))
-  rounds = experiments.train_controls(here, 0, result)
+  rounds = experiments.train_controls(here, 0, result, levels)
   for chosen in dict.fromkeys(number for number, *_ in branches):
     ticket = result.round(chosen)
     row = {

@@ -57,6 +57,7 @@ def test_it_prints_a_verdict_on_each_level(proof):
   for verdict in proof.verdicts:
     assert f"{100 * verdict.density:.3g}" in text
     assert verdict.word in text
+  assert f"proof.model() and proof.ticket() take Level {proof.level}: " in text
   assert repr(proof).startswith("Proof('A small model', ")
 
 
@@ -79,6 +80,8 @@ def test_it_gives_the_trained_model(proof):
     assert accuracy == pytest.approx(expected)
   with pytest.raises(ValueError, match=r"\[0, 1, 2\]; got 9"):
     proof.model(9)
+  with pytest.raises(ValueError, match="must be 0 to 2, got 7"):
+    proof.ticket(replicate=7)
 
 
 def test_again_it_trains_nothing(proof, monkeypatch):

@@ -144,7 +144,7 @@ def test_costs_are_in_dense_trainings_and_sparse_beside_them(bisected):
   assert costs.search(bisected, 0) is None
   columns = tables.summary(bisected, summaries.HEADLINE)
   row = dict(zip(columns.columns, columns.rows[1], strict=True))
-  assert row["cost of search"] == "0.06 (0.012)"
+  assert row["cost until drawn"] == "0.06 (0.012)"
   assert row["cost of training"] == "1.00 (0.20)"
   printed = tables.verdicts_as_text(bisected)
   assert "0.06      1.00" in printed
@@ -160,9 +160,10 @@ def test_the_price_is_that_of_the_answer_and_the_rest_is_told_apart(bisected):
   assert str(price).startswith(
     "The answer, which ticket is the smallest that matches on validation data,"
     " cost 4.27 trainings of the dense network (mean over 3 replicates, 4.10 to"
-    " 4.60): 1.00 for the dense network, 0.10 for the search, 2.17 for choosing"
-    " the Level, 1.00 for the ticket."
+    " 4.60): 1.00 for the dense network, 0.10 for drawing masks, 2.17 for"
+    " choosing the Level, 1.00 for the ticket."
   )
+  assert "took 1.00 more in each replicate, on average." in str(price)
 
 
 def test_runs_of_earlier_versions_have_steps_alone(tmp_path):

@@ -2,8 +2,10 @@ import pytest
 
 from tests import runs
 from tf_lottery.experiments.experiment import Experiment
+from tf_lottery.report import evidence
 from tf_lottery.report import methods
 from tf_lottery.report import run_folders
+from tf_lottery.report import tables
 from tf_lottery.search import declarations
 from tf_lottery.search.methods import at_init
 from tf_lottery.search.methods import cycles
@@ -28,7 +30,8 @@ CASES = [
   (gradual(0.1), "gradual, 0.1 of a training", "gradual"),
   (gradual(1000), "gradual, 1,000 steps", "gradual"),
   (cycles(8, 0.25), "8 cycles of 0.25", "cycles"),
-  (cycles(3), "3 cycles of 1", "cycles"),
+  (cycles(3), "3 cycles of 0.5", "cycles"),
+  (cycles(3, None), "3 cycles of 1", "cycles"),
   (cycles(3, "2ep"), "3 cycles of 2ep", "cycles"),
   (early_bird(), "early-bird", "early-bird"),
   (at_init("snip"), "at initialisation: snip", "at initialisation: snip"),
@@ -61,6 +64,10 @@ def test_a_budget_and_a_choice_in_words(tmp_path):
   run = declared(tmp_path / "budget", budget=4)
   assert methods.words(run) == methods.with_choice(run) == "within 4 trainings"
   assert methods.family(run) == "within a budget"
+  (found,) = evidence.gather([run.path])
+  facts = dict(tables.declaration(found).rows)
+  assert facts["method"] == "within 4 trainings"
+  assert not {"declared method", "declared choose"} & set(facts)
   run = declared(tmp_path / "bisect", method=gradual(0.1), choose="bisect")
   assert methods.words(run) == "gradual, 0.1 of a training"
   assert methods.with_choice(run) == methods.words(run) + ", by bisection"

@@ -119,6 +119,13 @@ def test_a_config_names_a_model_of_ones_own(tmp_path):
   printed = script("find_ticket.py", config, "--config.run_dir=one")
   assert "model on data: 96 train examples" in printed
   assert "One replicate cannot give a verdict" in printed
+  too_small = ["--config.schedule=(0.04, 0.02)", "--config.objective=loss"]
+  within = ["--config.budget=3", "--config.steps=80", "--config.run_dir=two"]
+  printed = script(
+    "find_ticket.py", config, *too_small, *within, "--config.tolerance=0"
+  )
+  assert "No ticket matches" in printed
+  assert "The dense network's test loss is" in printed
   levels = "--config.control_levels=(1, 2)"
   printed = script("run_sweep.py", config, levels, "--processes=1")
   assert "mean over 2 replicates" in printed

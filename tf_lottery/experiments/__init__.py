@@ -2,8 +2,8 @@
 
 from tf_lottery.experiments import controls
 from tf_lottery.experiments.checking import CONTROLS
+from tf_lottery.experiments.declared import of_run
 from tf_lottery.experiments.experiment import Experiment
-from tf_lottery.experiments.experiment import of_run
 from tf_lottery.experiments.proving import Proof
 from tf_lottery.experiments.proving import prove
 from tf_lottery.experiments.retraining import retrain

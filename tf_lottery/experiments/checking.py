@@ -98,21 +98,17 @@ def check_controls(experiment: "Experiment") -> None:
 
 def check_method(experiment: "Experiment") -> None:
   """Refuses a search method that does not go with other fields."""
-  iterative = methods.iterative()
+  iterative = methods.get(experiment.method) == methods.iterative()
   if experiment.budget is not None:
     anytime.Within(experiment.budget)  # refuses what is out of range
-    if experiment.choose != "all" or experiment.method not in (
-      "iterative",
-      iterative,
-    ):
+    given = [f"method={experiment.method!r}"] * (not iterative)
+    given += [f"choose={experiment.choose!r}"] * (experiment.choose != "all")
+    if given:
       raise ValueError(
         "An experiment with a budget has no method and no choose: the search"
-        f" decides; got method={experiment.method} and"
-        f" choose={experiment.choose!r}."
+        f" decides. Leave out {' and '.join(given)}, or the budget."
       )
-  elif (
-    methods.get(experiment.method) == iterative and experiment.choose == "all"
-  ):
+  elif iterative and experiment.choose == "all":
     return
   asks = bool(experiment.controls or experiment.retrain)
   if asks and experiment.control_levels == () and not experiment.trains_all:

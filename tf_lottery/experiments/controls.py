@@ -166,7 +166,11 @@ def small_dense_equal_cost(
   *,
   make_model: Callable[..., Any],
 ) -> Round:
-  """`small_dense`, trained as long as the search and the ticket together.
+  """`small_dense`, trained for as many updates as search and ticket together.
+
+  `Search.equal_cost_steps` says how many these are: what it took to choose
+  among tickets is not included. An update of the smaller network costs fewer
+  operations than one of the ticket; the record of the Round has its own.
 
   A learning-rate schedule that the model was compiled with is not stretched: if
   it falls to its end within a Level's steps, the longer training goes on at its
@@ -200,10 +204,11 @@ def _small_dense(
   width, size = widths.closest_width(make_model, whole.kept, prunable)
   if abs(size - whole.kept) > whole.kept / 10:
     _log.warning(
-      "%s at Level %d has %s prunable weights, and the ticket keeps %s: no"
-      " width comes closer.",
+      "%s at Level %d, seed %d: it has %s prunable weights, and the ticket"
+      " keeps %s. No width comes closer.",
       name,
       level,
+      search.seed,
       f"{size:,}",
       f"{whole.kept:,}",
     )

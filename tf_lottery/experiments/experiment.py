@@ -40,12 +40,7 @@ GROWING = (
   *("choose", "budget"),
 )
 # Fields that say what it is called, and by which rule it is judged.
-_BESIDE = ("name", "title", "tolerance")
-# What a declaration also has, for readers that do not import the functions.
-_DERIVED = ("id", "heading", "levels", "rounds", "trainings")
-# Reads the experiments that versions before 0.2 declared, by reference:
-# experiments know nothing of the papers.
-_PAPERS = "tf_lottery.papers:experiment"
+BESIDE = ("name", "title", "tolerance")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,6 +170,7 @@ class Experiment:
       )
     checking.check_numbers(self)
     checking.check_controls(self)
+    self._set_method()
     checking.check_method(self)
     rewinding.Step.parse(self.evaluate_every)
     rewinding.get(self.rewind)
@@ -183,6 +179,15 @@ class Experiment:
       scopes.get(self.scope)
     if self.pattern is not None:
       patterns.get(self.pattern)
+
+  def _set_method(self) -> None:
+    """Keeps a method as what it is, however it was written.
+
+    Its default stays a name, as in declarations of earlier versions.
+    """
+    method = methods.get(self.method)
+    is_default = method == methods.iterative()
+    object.__setattr__(self, "method", "iterative" if is_default else method)
 
   # What it is called.
 
@@ -222,11 +227,13 @@ class Experiment:
     own = {
       field.name: written[field.name]
       for field in dataclasses.fields(self)
-      if field.name not in (*GROWING, *_BESIDE, "schedule")
+      if field.name not in (*GROWING, *BESIDE, "schedule")
       and getattr(self, field.name) != field.default
     }
     if self.budget is not None:
       own["budget"] = True  # it may grow
+      if self.tolerance is not None:  # it decides which masks are drawn
+        own["tolerance"] = self.tolerance
     if self.schedule[0] != schedules.geometric(1)[0]:
       own["schedule"] = self.schedule[0]
     text = json.dumps(own, sort_keys=True).encode()
@@ -283,18 +290,31 @@ class Experiment:
     """Whether the model can be made of either generation, by `keras=`."""
     return references.takes(references.resolve(self.make_model), "keras")
 
+  def controlled(self, chosen: Iterable[int] | None = None) -> tuple[int, ...]:
+    """Returns the Levels that have controls.
+
+    Args:
+      chosen: What `chosen_levels` returned: the Levels that
+        `control_levels="chosen"` stands for. With a budget, those of the named
+        Levels that are drawn; `None` for all of them.
+    """
+    if isinstance(self.control_levels, str):
+      return tuple(chosen or ())
+    if self.budget is not None and chosen is not None:
+      return tuple(chosen)
+    if not self.control_levels and self.trains_all:
+      return tuple(range(1, self.levels + 1))
+    return tuple(self.control_levels)
+
   def branches(
-    self, chosen: Iterable[int] = ()
+    self, chosen: Iterable[int] | None = None
   ) -> Iterator[tuple[int, str, int]]:
     """Yields the Level, name and draw of each Round that is not a Level's.
 
     Args:
-      chosen: The Levels that `control_levels="chosen"` stands for.
+      chosen: See `controlled`.
     """
-    if isinstance(self.control_levels, str):
-      levels = tuple(chosen)
-    else:
-      levels = tuple(self.control_levels or range(1, self.levels + 1))
+    levels = self.controlled(chosen)
     for level in levels:
       for name in self.controls:
         if name in WITH_WIDTH and not self.has_width:
@@ -305,19 +325,21 @@ class Experiment:
       for level in (0, *levels):
         yield level, name, 0
 
-  def rounds(self, chosen: Iterable[int] = ()) -> list[tuple[int, str, int]]:
+  def rounds(
+    self, chosen: Iterable[int] | None = None
+  ) -> list[tuple[int, str, int]]:
     """Returns the Level, control and draw of each Round of a replicate.
 
     For the Round of a Level itself, the control is `""`.
 
     Args:
-      chosen: The Levels that `control_levels="chosen"` stands for; as long as
-        there are none, the first ones stand for them.
+      chosen: See `controlled`. As long as there are none that
+        `control_levels="chosen"` stands for, the first ones stand for them.
     """
-    named = self.control_levels
-    named = () if isinstance(named, str) else tuple(named)
-    chosen = tuple(chosen) or named or range(1, min(3, self.levels) + 1)
-    trained = range(self.levels + 1) if self.trains_all else (0, *chosen)
+    if self.control_levels == CHOSEN and not chosen:
+      chosen = range(1, min(3, self.levels) + 1)
+    asked = self.controlled(chosen)
+    trained = range(self.levels + 1) if self.trains_all else (0, *asked)
     levels = [(level, "", 0) for level in trained]
     return [*levels, *self.branches(chosen)]
 
@@ -360,27 +382,6 @@ class Experiment:
       raise ValueError(f"unknown fields: {', '.join(unknown)}")
     return cls(**{name: values.from_json(v) for name, v in fields.items()})
 
-  def may_declare(self, directory: str | os.PathLike) -> bool:
-    """Whether a directory holds no other experiment than this one.
-
-    Where it holds another, its runs refuse this one, and its declaration must
-    not be lost before.
-    """
-    try:
-      found = run_directory.read_experiment(directory)
-    except FileNotFoundError:
-      return True
-    apart = (*GROWING, *_BESIDE, *_DERIVED, "schedule")
-    mine = json.loads(json.dumps(self.to_json(strict=False)))
-    # An earlier version did not have this field.
-    found = {"method": "iterative", **found}
-    if (found.get("budget") is None) != (self.budget is None):
-      return False
-    return all(
-      found.get(name) == mine.get(name)
-      for name in (found.keys() | mine.keys()) - set(apart)
-    )
-
   def declare(
     self, directory: str | os.PathLike, chosen: Iterable[int] = ()
   ) -> None:
@@ -394,39 +395,3 @@ class Experiment:
     declaration = {**derived, **self.to_json(strict=False)}
     path = pathlib.Path(directory) / run_directory.EXPERIMENT
     files.write_json(path, declaration)
-
-
-def of_run(run_dir: str | os.PathLike) -> tuple[Experiment, int]:
-  """Returns the experiment of a run directory, and which replicate it is.
-
-  Raises:
-    FileNotFoundError: no `experiment.json` says which experiment it was.
-    FileFormatError: the declaration is damaged, of a newer version, or names a
-      function that cannot be imported.
-  """
-  path = pathlib.Path(run_dir).resolve()
-  replicate = run_directory.replicate_of(path)
-  home = path if replicate is None else path.parent
-  try:
-    declared = run_directory.read_experiment(home)
-  except FileNotFoundError:
-    raise FileNotFoundError(
-      f"No {run_directory.EXPERIMENT} says how {run_dir} was found. Give the"
-      " run directory of find_ticket.py or of a replicate of run_sweep.py; what"
-      " find_ticket found is exported by tf_lottery.export."
-    ) from None
-  try:
-    return _of_declaration(declared), replicate or 0
-  except (TypeError, ValueError) as error:
-    raise files.FileFormatError(
-      f"{home / run_directory.EXPERIMENT} declares no experiment of this"
-      f" version: {error}"
-    ) from error
-
-
-def _of_declaration(declared: Mapping[str, Any]) -> Experiment:
-  if "recipe" in declared:  # of a version that knew only the papers' networks
-    fields = {k: v for k, v in declared.items() if k not in ("id", "trainings")}
-    return references.resolve(_PAPERS)(**fields)
-  fields = {k: v for k, v in declared.items() if k not in _DERIVED}
-  return Experiment.from_json(fields)

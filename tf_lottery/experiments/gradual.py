@@ -49,7 +49,10 @@ def gradual(search: Search, level: int, draw: int = 0) -> Round:
 
 
 def gradual_equal_cost(search: Search, level: int, draw: int = 0) -> Round:
-  """`gradual`, trained as long as the search and the ticket together.
+  """`gradual`, trained for as many updates as search and ticket together.
+
+  `Search.equal_cost_steps` says how many these are: what it took to choose
+  among tickets is not included.
 
   The density falls for three quarters of that time. A learning-rate schedule
   that the model was compiled with is not stretched: if it falls to its end

@@ -71,11 +71,32 @@ class Proof:
     If no verdict says so, the smallest that matches on the validation data in
     the mean over replicates; 0, the dense network, if there is none.
     """
+    return self._taken[0]
+
+  @property
+  def _taken(self) -> tuple[int, str]:
+    """The Level to take, and why."""
     found = self.verdicts
-    for word in ("winning", "matching"):
+    for word, shown_to in (("winning", "win"), ("matching", "match")):
       if shown := [v.level for v in found if v.word == word]:
-        return max(shown)
-    return trained.smallest_matching_level(self.experiment, self.root)
+        return max(shown), f"the smallest that is shown to {shown_to}"
+    level = trained.smallest_matching_level(self.experiment, self.root)
+    if not level:
+      return 0, "no ticket matches it on the validation data"
+    over = "the median of" if not self.experiment.trains_all else "the mean of"
+    return level, (
+      "none is shown to match by a test, and it is the smallest that matches on"
+      f" the validation data, by {over} the replicates"
+    )
+
+  def _which_is_taken(self) -> str:
+    """Says which Level `model()` takes; empty as long as it takes none."""
+    try:
+      level, why = self._taken
+    except ValueError:
+      return ""
+    name = f"Level {level}" if level else "the dense network"
+    return f"proof.model() and proof.ticket() take {name}: {why}."
 
   def round(self, level: int | None = None, replicate: int = 0) -> Round:
     """Returns the Round of a Level in a replicate.
@@ -85,8 +106,11 @@ class Proof:
       replicate: The number of the replicate. Defaults to `0`.
 
     Raises:
-      ValueError: There is no such Level, or it is not trained yet.
+      ValueError: There is no such Level or replicate, or it is not trained yet.
     """
+    last = self.experiment.replicates - 1
+    if not 0 <= replicate <= last:
+      raise ValueError(f"replicate must be 0 to {last}, got {replicate}.")
     level = self.level if level is None else level
     path = trained.run_dir(self.experiment, replicate, self.root)
     found = {
@@ -131,6 +155,7 @@ class Proof:
       parts = [
         tables.verdicts_as_text(evidence),
         wording.headline(evidence),
+        self._which_is_taken(),
         chosen.sentences(evidence),
         str(costs.Price.of(evidence) or ""),
       ]

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_lottery.experiments import controls
+from tf_lottery.experiments import declared
 from tf_lottery.experiments import trained
 from tf_lottery.experiments.experiment import Experiment
 from tf_lottery.experiments.retraining import retrain
@@ -76,6 +77,7 @@ def find(
     rewind=experiment.rewind,
     evaluate_every=experiment.evaluate_every,
     objective=experiment.objective,
+    tolerance=experiment.tolerance,
     augment=experiment.make_augment(),
     class_weight=experiment.class_weight,
     seed=experiment.seed + replicate,
@@ -115,7 +117,7 @@ def run(
   check_controls(experiment, trainer, data)
   home = pathlib.Path(root) / experiment.id
   writes = is_chief(trainer.strategy)
-  if writes and experiment.may_declare(home):
+  if writes and declared.may_declare(experiment, home):
     # Before the search, so that a report knows what is going on.
     experiment.declare(home, trained.chosen_levels(experiment, root))
   search = find(
@@ -131,6 +133,7 @@ def run(
     chosen = trained.chosen_levels(experiment, root)
     if writes:
       experiment.declare(home, chosen)
+    _warn_of_undrawn(experiment, chosen)
     train_chosen(experiment, search, chosen)
     train_controls(experiment, replicate, search, chosen, on_round=on_round)
   return search
@@ -146,12 +149,22 @@ def train_chosen(
   """
   if experiment.trains_all:
     return
-  if not isinstance(experiment.control_levels, str):
-    chosen = tuple(experiment.control_levels)
-  for level in chosen:
+  for level in experiment.controlled(chosen):
     done = {round_.level: round_ for round_ in search.rounds}
     if level not in done or done[level].stopped:
       search.train_level(level)
+
+
+def _warn_of_undrawn(experiment: Experiment, chosen: tuple[int, ...]) -> None:
+  """Says which Levels have no controls, as a budget did not reach them."""
+  if experiment.budget is None or isinstance(experiment.control_levels, str):
+    return
+  if left := sorted(set(experiment.control_levels) - set(chosen)):
+    _log.warning(
+      "control_levels names Levels that the searches have not drawn in all"
+      " replicates, %s: they are left out. A larger budget may reach them.",
+      left,
+    )
 
 
 def check_controls(
@@ -189,7 +202,7 @@ def train_controls(
   experiment: Experiment,
   replicate: int,
   search: Search,
-  chosen: tuple[int, ...] = (),
+  chosen: tuple[int, ...] | None = None,
   *,
   on_round: OnRound | None = None,
 ) -> list[Round]:
@@ -199,7 +212,7 @@ def train_controls(
     experiment: the declaration.
     replicate: which replicate, from 0.
     search: what `find` returned for it.
-    chosen: the Levels that `control_levels="chosen"` stands for.
+    chosen: what `chosen_levels` returned.
     on_round: called with each `Round`.
   """
   again: dict[str, controls.Control] = {

@@ -83,7 +83,10 @@ def set_(search: Search, level: int, draw: int = 0) -> Round:
 
 
 def rigl_equal_cost(search: Search, level: int, draw: int = 0) -> Round:
-  """`rigl`, trained as long as the search and the ticket together.
+  """`rigl`, trained for as many updates as search and ticket together.
+
+  `Search.equal_cost_steps` says how many these are: what it took to choose
+  among tickets is not included.
 
   The updates go on for three quarters of that time. A learning-rate schedule
   that the model was compiled with is not stretched: if it falls to its end

@@ -27,10 +27,14 @@ def chosen_levels(
   These are the smallest Level that matches the dense network, by the mean of
   the validation values over the replicates that are found, and its neighbours.
   If no Level matches, it is Level 1. There is none before all Levels of a
-  replicate are trained, and none if the experiment names its Levels.
+  replicate are trained, and none if the experiment names its Levels. With a
+  budget, it is those of the named Levels that the searches have drawn.
   """
   if experiment.control_levels != CHOSEN:
-    return ()
+    if experiment.budget is None:
+      return ()
+    named = set(experiment.control_levels)
+    return tuple(n for n in _drawn(experiment, root) if n in named)
   found = _found(experiment, root)
   if not found:
     return ()
@@ -114,12 +118,12 @@ def is_done(
 ) -> bool:
   """Whether every Round of a replicate is trained to its end."""
   directory = RunDirectory(run_dir(experiment, replicate, root), writes=False)
-  chosen = chosen_levels(experiment, root) if with_controls else ()
+  chosen = chosen_levels(experiment, root) if with_controls else None
   if with_controls and experiment.control_levels == CHOSEN and not chosen:
     return False
   if not experiment.trains_all and not _has_chosen(experiment, directory):
     return False
-  wanted = experiment.rounds(chosen if with_controls else ())
+  wanted = experiment.rounds(chosen)
   return all(
     _is_whole(directory, *one)
     for one in wanted

@@ -20,7 +20,7 @@ from tf_lottery.search import prices
 # The parts of the price of an answer, in words.
 PARTS = {
   "dense": "for the dense network",
-  "search": "for the search",
+  "search": "for drawing masks",
   "choosing": "for choosing the Level",
   "final": "for the ticket",
 }
@@ -243,7 +243,8 @@ class Price:
     if self.besides and self.besides.trainings > 0.005:
       text += (
         " Controls, and Levels that were trained to compare replicates, took"
-        f" {in_trainings(self.besides.trainings)} more."
+        f" {in_trainings(self.besides.trainings)} more"
+        f"{' in each replicate, on average' if n > 1 else ''}."
       )
     return text
 

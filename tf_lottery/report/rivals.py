@@ -34,7 +34,8 @@ def sentence(
     write: Writes a value of the metric.
 
   Returns:
-    A sentence; empty if no rival was trained at the Level.
+    A sentence; empty if no rival was trained. If some were, and none at the
+    Level, it says at which Levels.
   """
   found: dict[str, list[str]] = {}
   measure = evidence.fields[summaries.HEADLINE]
@@ -50,7 +51,15 @@ def sentence(
     for outcome in ("better than", "not shown to be better than", "worse than")
     if outcome in found
   ]
-  return f"Against its rivals, {'; '.join(said)}." if said else ""
+  if said:
+    return f"Against its rivals, {'; '.join(said)}."
+  levels = sorted({n for method, n in values if method in RIVALS})
+  if not levels:
+    return ""
+  return (
+    "Rivals were not trained at this density, and are not compared here: they"
+    f" were at Level{'s' * (len(levels) > 1)} {_listed([*map(str, levels)])}."
+  )
 
 
 def _outcome(compared: Comparison, sign: int) -> str:

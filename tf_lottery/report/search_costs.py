@@ -30,7 +30,7 @@ _MOST = 6
 # the same data, or between replicates.
 _OF_THE_SEARCH = (
   *("method", "schedule", "search_steps", "evaluate_every", "jit"),
-  *("seed", "initial"),
+  *("seed", "initial", "tolerance"),
 )
 
 

@@ -13,6 +13,7 @@ from tf_lottery import text_table
 from tf_lottery.report import costs
 from tf_lottery.report import drawing
 from tf_lottery.report import figures
+from tf_lottery.report import methods
 from tf_lottery.report import summaries
 from tf_lottery.report import wording
 from tf_lottery.report.evidence import Evidence
@@ -21,6 +22,8 @@ from tf_lottery.report.verdicts import Verdict
 
 # Fields of a declaration that are long or stand elsewhere on the page.
 _LEFT_OUT = ("initial", "layers", "schedule", "seed", "weights")
+# Fields of an experiment that the row "method" tells in words.
+_IN_METHOD = ("method", "choose", "budget")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +72,13 @@ def summary(evidence: Evidence, when: str) -> Table:
     table = _with_column(table, "replicates", levels, counts)
   training, search = _spent(evidence, levels)
   if training:
-    table = _with_column(table, "cost of search", levels, search)
+    table = _with_column(table, "cost until drawn", levels, search)
     table = _with_column(table, "cost of training", levels, training)
     caption += (
       " Costs are in trainings of the dense network; in parentheses, what"
-      " hardware that skips zeros would spend. The search's is all that was"
-      " trained to draw the mask."
+      " hardware that skips zeros would spend. The cost until drawn is that of"
+      " all training until the ticket's mask was drawn, with the dense network"
+      " if the mask comes from it; the other is the ticket's own training."
     )
   if emptiest := _emptiest(evidence):
     table = _with_column(table, "emptiest layer", levels, emptiest)
@@ -223,13 +227,15 @@ def verdicts_as_text(evidence: Evidence) -> str:
   if not rows:
     return ""
   header = ("level", "weights left", "ticket", "dense", "reinit")
-  costs_and_verdict = ("search", "training", "verdict", "because")
+  costs_and_verdict = ("until drawn", "training", "verdict", "because")
   lines = text_table.render((*header, *costs_and_verdict), rows, ">>>>>>><<")
   when = wording.WHEN[summaries.HEADLINE]
   what = f"{wording.capital(evidence.metric)} {when}"
   return (
-    f"{what}, mean over {_replicates(evidence)}; costs of search and training"
-    f" in trainings of the dense network:\n{lines}"
+    f"{what}, mean over {_replicates(evidence)}. Costs are in trainings of the"
+    " dense\nnetwork: all until the ticket's mask was drawn, with the dense"
+    " network if the mask\ncomes from it; and the ticket's own training."
+    f"\n{lines}"
   )
 
 
@@ -302,12 +308,13 @@ def declaration(evidence: Evidence) -> Table:
       for name in sorted({name for d in declared for name in d})
       if name not in _LEFT_OUT
     },
+    "method": _joined(methods.with_choice(run) for run in evidence.runs),
     **{f"version of {name}": text for name, text in versions.items()},
     "machine": machine,
     **{
       f"declared {name}": _plain(item)
       for name, item in evidence.runs[0].experiment_declaration.items()
-      if name != "id"
+      if name not in ("id", *_IN_METHOD)
     },
   }
   rows = tuple((name, text) for name, text in facts.items() if text)
@@ -328,16 +335,16 @@ def _by_level(
     (row.level, names.get(row.method, row.method)): wording.spread(row, percent)
     for row in rows
   }
-  methods = list(dict.fromkeys(names.get(m, m) for m in figures.in_order(rows)))
+  columns = list(dict.fromkeys(names.get(m, m) for m in figures.in_order(rows)))
   densities = {
     row.level: wording.density(row.density) + ", dense" * (not row.level)
     for row in rows
   }
   return Table(
     caption,
-    ("weights left", *(drawing.style(method).label for method in methods)),
+    ("weights left", *(drawing.style(method).label for method in columns)),
     tuple(
-      (densities[level], *(cells.get((level, m), "") for m in methods))
+      (densities[level], *(cells.get((level, m), "") for m in columns))
       for level in sorted(densities)
     ),
     numeric=True,

@@ -142,7 +142,9 @@ class Matching:
     dense = search.round(0)
     self._name = f"val_{search.objective.name}"
     self._sign = search.objective.sign
-    tolerance = tolerance_of(dense, search.objective)
+    tolerance = search.tolerance
+    if tolerance is None:
+      tolerance = tolerance_of(dense, search.objective)
     self._least = self._sign * dense.metrics[self._name] - tolerance
     self._noise = _noise([r[self._name] for r in dense.history if "loss" in r])
 

@@ -20,6 +20,7 @@ from tf_lottery import patterns
 from tf_lottery import scopes
 from tf_lottery import wrappers
 from tf_lottery.search import methods
+from tf_lottery.search.anytime import Anytime
 from tf_lottery.search.differences import differences
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.training.trainer import Trainer
@@ -77,6 +78,9 @@ def of_search(search: "Search") -> dict[str, Any]:
     declaration["pattern"] = plain(search.pattern)
   if search.method != methods.iterative():
     declaration["method"] = plain(search.method)
+  if isinstance(search.method, Anytime) and search.tolerance is not None:
+    # It decides where the search goes on, with any other method only when.
+    declaration["tolerance"] = search.tolerance
   return declaration
 
 

@@ -58,6 +58,7 @@ def find_ticket(
   evaluate_every: rewinding.Step | int | str = "1ep",
   objective: str | Objective | None = None,
   monitor: str | None = None,
+  tolerance: float | None = None,
   augment: Augment | None = None,
   class_weight: Mapping[int, float] | None = None,
   prunable: Override | None = None,
@@ -131,6 +132,9 @@ def find_ticket(
       know whether more or less of the metric is better. Defaults to the
       accuracy that the model was compiled with, else its loss.
     monitor: Another name of `objective`.
+    tolerance: By how much a ticket may be worse than the dense network and
+      still match it, in units of the metric, at least 0. Defaults to `None`:
+      see `objective.default_tolerance`.
     augment: Changes the batches of training arrays; see `ArrayData`. Of a
       dataset, map it over its batches instead.
     class_weight: Class -> its weight in the loss.
@@ -148,7 +152,7 @@ def find_ticket(
     **unknown: Refused, with what to do instead.
 
   Returns:
-    The `Search`, with its `rounds` and `smallest_matching(tolerance)`.
+    The `Search`, with its `rounds` and `smallest_matching()`.
 
   Raises:
     TypeError: `make_model` is no function that makes a model, or
@@ -178,6 +182,7 @@ def find_ticket(
   per_epoch = train.steps_per_epoch(batch_size)
   steps = _length(epochs, steps, per_epoch)
   search_steps = _search_length(search_steps, steps)
+  _check_tolerance(tolerance)
   every = rewinding.Step.parse(evaluate_every).iterations(per_epoch)
   _check_positive("evaluate_every", every)
   trainer, initial = _trainer(make_model, strategy, seed, prunable, jit)
@@ -223,6 +228,7 @@ def find_ticket(
     objective=_objective(objective, monitor, trainer, protocol.validation),
     method=method,
     choose=chooses,
+    tolerance=tolerance,
     directory=_directory(run_dir, trainer),
   )
   return search.run(on_round or (lambda round_: None))
@@ -327,6 +333,14 @@ def _search_length(search_steps: int | None, steps: int) -> int:
       f" training, {steps} steps, got {search_steps}."
     )
   return search_steps
+
+
+def _check_tolerance(tolerance: float | None) -> None:
+  if tolerance is not None and not tolerance >= 0:
+    raise ValueError(
+      f"tolerance must be at least 0, got {tolerance}. It is in units of the"
+      " metric."
+    )
 
 
 def _trainer(

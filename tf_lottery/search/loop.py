@@ -42,10 +42,14 @@ class Search(Drawing):
     objective: the validation metric by which tickets are chosen, with its
       direction.
     choose: decides which Levels are trained.
+    tolerance: by how much a ticket may be worse than the dense network and
+      still match it, in units of the metric; None for
+      `objective.default_tolerance`.
   """
 
   objective: Objective
   choose: Choose = choosing.train_all
+  tolerance: float | None = None
 
   def __post_init__(self):
     super().__post_init__()
@@ -174,8 +178,9 @@ class Search(Drawing):
 
     Args:
       tolerance: by how much the ticket's value may be worse than the dense
-        network's, in units of the metric. Defaults to `None`: the ticket
-        keeps 99 % of what training gained, see `objective.default_tolerance`.
+        network's, in units of the metric. Defaults to the search's; if that
+        is `None`, the ticket keeps 99 % of what training gained, see
+        `objective.default_tolerance`.
 
     Returns:
       The ticket of the lowest density within the tolerance. If nothing matches,
@@ -189,6 +194,7 @@ class Search(Drawing):
     return self._smallest_matching(tolerance).level
 
   def _smallest_matching(self, tolerance: float | None) -> Round:
+    tolerance = self.tolerance if tolerance is None else tolerance
     return smallest_matching_round(self.rounds, self.objective, tolerance)
 
   def price(self) -> prices.Price:
@@ -327,10 +333,12 @@ class Search(Drawing):
       )
 
   def equal_cost_steps(self, level: int) -> int:
-    """The optimizer updates that it took to find a ticket and to train it.
+    """How long rivals train "at equal cost", in optimizer updates.
 
-    These are the updates of the search until it drew the Level's mask, and
-    those of the Level itself. Rivals that train so long cost the same.
+    As many as the search until it drew the Level's mask, with the dense network
+    if the mask comes from it, and as the Level's own training. What it took to
+    choose among the tickets is not included. The updates are equal, the
+    operations of one are not: those of a smaller network are fewer.
 
     Raises:
       ValueError: there is no such Level, or it is the dense one.
@@ -364,5 +372,6 @@ class Search(Drawing):
   def __str__(self) -> str:
     lines = [table(self.rounds, self.objective)]
     if self.rounds:
-      lines += [choice(self.rounds, self.objective), *self.notes()]
+      found = choice(self.rounds, self.objective, self.tolerance)
+      lines += [found, *self.notes()]
     return "\n".join(lines)

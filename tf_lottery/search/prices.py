@@ -83,7 +83,7 @@ def in_words(parts: Price) -> str:
     return ""
   names = {
     "dense": "for the dense network",
-    "search": "for the search",
+    "search": "for drawing masks",
     "choosing": "for choosing",
     "final": "for the ticket",
   }

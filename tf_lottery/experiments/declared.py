@@ -1,0 +1,80 @@
+"""Experiments on disk: reads what a directory declares."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from tf_lottery.experiments import references
+from tf_lottery.experiments.experiment import BESIDE
+from tf_lottery.experiments.experiment import GROWING
+from tf_lottery.experiments.experiment import Experiment
+from tf_lottery.storage import files
+from tf_lottery.storage import run_directory
+
+# What a declaration also has, for readers that do not import the functions.
+_DERIVED = ("id", "heading", "levels", "rounds", "trainings")
+# Reads the experiments that versions before 0.2 declared, by reference:
+# experiments know nothing of the papers.
+_PAPERS = "tf_lottery.papers:experiment"
+
+
+def may_declare(experiment: Experiment, directory: str | os.PathLike) -> bool:
+  """Whether a directory holds no other experiment than this one.
+
+  Where it holds another, its runs refuse this one, and its declaration must not
+  be lost before.
+  """
+  try:
+    found = run_directory.read_experiment(directory)
+  except FileNotFoundError:
+    return True
+  apart = {*GROWING, *BESIDE, *_DERIVED, "schedule"}
+  if experiment.budget is not None:
+    apart.remove("tolerance")
+  mine = json.loads(json.dumps(experiment.to_json(strict=False)))
+  # An earlier version did not have this field.
+  found = {"method": "iterative", **found}
+  if (found.get("budget") is None) != (experiment.budget is None):
+    return False
+  return all(
+    found.get(name) == mine.get(name)
+    for name in (found.keys() | mine.keys()) - apart
+  )
+
+
+def of_run(run_dir: str | os.PathLike) -> tuple[Experiment, int]:
+  """Returns the experiment of a run directory, and which replicate it is.
+
+  Raises:
+    FileNotFoundError: no `experiment.json` says which experiment it was.
+    FileFormatError: the declaration is damaged, of a newer version, or names a
+      function that cannot be imported.
+  """
+  path = pathlib.Path(run_dir).resolve()
+  replicate = run_directory.replicate_of(path)
+  home = path if replicate is None else path.parent
+  try:
+    declared = run_directory.read_experiment(home)
+  except FileNotFoundError:
+    raise FileNotFoundError(
+      f"No {run_directory.EXPERIMENT} says how {run_dir} was found. Give the"
+      " run directory of find_ticket.py or of a replicate of run_sweep.py; what"
+      " find_ticket found is exported by tf_lottery.export."
+    ) from None
+  try:
+    return _of_declaration(declared), replicate or 0
+  except (TypeError, ValueError) as error:
+    raise files.FileFormatError(
+      f"{home / run_directory.EXPERIMENT} declares no experiment of this"
+      f" version: {error}"
+    ) from error
+
+
+def _of_declaration(declared: Mapping[str, Any]) -> Experiment:
+  if "recipe" in declared:  # of a version that knew only the papers' networks
+    fields = {k: v for k, v in declared.items() if k not in ("id", "trainings")}
+    return references.resolve(_PAPERS)(**fields)
+  fields = {k: v for k, v in declared.items() if k not in _DERIVED}
+  return Experiment.from_json(fields)
