@@ -1,11 +1,16 @@
 """Which Levels are trained. The problem is rigged: Level 4 is the smallest."""
 
+import types
+
+import filelock
 import numpy as np
 import pytest
 
 import tf_lottery
 from tests.search import rigged
+from tf_lottery.search import choosing
 from tf_lottery.search import finding
+from tf_lottery.search import rounds
 from tf_lottery.search.methods import at_init
 from tf_lottery.search.methods import cycles
 from tf_lottery.search.methods import early_bird
@@ -264,3 +269,57 @@ def test_a_worker_that_does_not_write_finds_the_same(
   ]
   for round_ in silent.rounds:
     assert silent.mask(round_.level) == writing.mask(round_.level)
+
+
+def test_a_level_that_is_trained_afterwards_locks_the_run(trainer, tmp_path):
+  search = rigged.search(
+    tmp_path, trainer, method=gradual(0.25), choose="bisect", steps=4
+  )
+  left = min({1, 2, 6} - {round_.level for round_ in search.rounds})
+  with (
+    filelock.FileLock(tmp_path / "lock"),
+    pytest.raises(RuntimeError, match="Another process works in the run"),
+  ):
+    search.train_level(left)
+  assert search.train_level(left).level == left
+
+
+def round_of(level, *, stopped=False):
+  return rounds.Round(level, 0.5, {}, 1.0, 10, None, stopped=stopped)
+
+
+def test_one_level_that_is_not_trained():
+  search = types.SimpleNamespace(rounds=[round_of(0), round_of(2)])
+  search.schedule = (0.5, 0.25)
+  assert choosing.untrained(search) == (
+    "Level 1 is not trained: how it would do is unknown."
+  )
+
+
+@pytest.mark.parametrize(
+  ("affordable", "answer", "trained"), [(0, 1, []), (1, 1, [3]), (2, 2, [3, 2])]
+)
+def test_ends_of_trainings_that_cannot_be_afforded_are_left_out(
+  affordable, answer, trained
+):
+  """Levels 2 and 3 were stopped as they matched; 3 fails at its end."""
+  heard = []
+
+  def train_level(level):
+    heard.append(level)
+    return round_of(level)
+
+  search = types.SimpleNamespace(
+    rounds=[round_of(0), round_of(1)]
+    + [round_of(level, stopped=True) for level in (2, 3)],
+    train_level=train_level,
+  )
+  matching = types.SimpleNamespace(
+    is_reached_by=lambda round_: True,
+    at_end=lambda round_: round_.level < 3,
+  )
+  found = choosing.finish(
+    search, matching, lambda round_: len(heard) < affordable
+  )
+  assert found.level == answer
+  assert heard == trained
