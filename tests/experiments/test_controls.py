@@ -243,7 +243,7 @@ def test_a_process_that_must_not_write_trains_gradually_too(trainer, tmp_path):
 
 
 def test_the_dense_network_has_no_controls(result):
-  with pytest.raises(ValueError, match="pruned Levels, .* got Level 0"):
+  with pytest.raises(ValueError, match=r"pruned Levels, .* got Level 0"):
     controls.random_reinit(result, 0)
 
 
