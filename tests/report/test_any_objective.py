@@ -9,7 +9,7 @@ import pytest
 import tf_lottery
 from tests import small
 from tf_lottery.report import evidence
-from tf_lottery.report import wording
+from tf_lottery.report import headlines
 
 SEEDS = 3
 X, _ = small.examples(240)
@@ -128,7 +128,7 @@ def test_a_ticket_of_hardly_any_weights_is_below(searched):
   assert last.word == "below"
   assert sign * last.difference < 0
   assert (last.n_ticket, last.pairs) == (SEEDS, SEEDS)
-  assert "cannot be told" not in wording.headline(found)
+  assert "cannot be told" not in headlines.headline(found)
 
 
 def test_search_and_report_compare_the_same_values(searched):

@@ -6,9 +6,9 @@ from tf_lottery.cost import Cost
 from tf_lottery.report import chosen
 from tf_lottery.report import costs
 from tf_lottery.report import evidence
+from tf_lottery.report import headlines
 from tf_lottery.report import summaries
 from tf_lottery.report import tables
-from tf_lottery.report import wording
 from tf_lottery.storage import files
 from tf_lottery.storage import run_directory
 
@@ -119,7 +119,7 @@ def test_levels_that_only_some_replicates_trained_are_not_tested(tmp_path):
     verdicts[1].reason == "not tested: trained to its end in 2 of 3 replicates"
   )
   assert (verdicts[2].word, verdicts[3].word) == ("winning", "below")
-  headline = wording.headline(found)
+  headline = headlines.headline(found)
   assert headline.startswith("The ticket with 20.0 % of the weights matches")
   assert "2 of 3" in tables.summary(found, summaries.HEADLINE).rows[1]
   text = chosen.sentences(found)

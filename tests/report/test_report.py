@@ -22,6 +22,7 @@ from tf_lottery.papers import claims
 from tf_lottery.report import drawing
 from tf_lottery.report import evidence
 from tf_lottery.report import gallery
+from tf_lottery.report import headlines
 from tf_lottery.report import tables
 from tf_lottery.report import wording
 from tf_lottery.report import workers
@@ -79,7 +80,7 @@ def test_the_headline_says_what_was_found(made):
     " 90.1, 3 replicates) against 89.0 % dense; reinitialised 87.1 %. The"
     " ticket with 20.0 % is below dense."
   )
-  assert wording.headline(made.sections[0].evidence) in page(made).replace(
+  assert headlines.headline(made.sections[0].evidence) in page(made).replace(
     "\N{NO-BREAK SPACE}", " "
   )
 

@@ -1,11 +1,13 @@
 """The headline: what an experiment shows, in words."""
 
 import json
+import shutil
 
 import pytest
 
 from tests import runs
 from tf_lottery.report import evidence
+from tf_lottery.report import headlines
 from tf_lottery.report import wording
 from tf_lottery.storage import run_directory
 
@@ -19,7 +21,7 @@ def experiment(root, methods, *, declared=None, direction=None, **changes):
 
   Args:
     root: Where to write it.
-    methods: Method -> its mean at each Level, None where it is not trained.
+    methods: Method -> its mean at each Level.
     declared: The declaration of the experiment. Without it, each replicate is a
       run that stands alone.
     direction: Of the metric.
@@ -51,7 +53,7 @@ def experiment(root, methods, *, declared=None, direction=None, **changes):
 
 def headline(path, tolerance=None):
   (found,) = evidence.gather([path], tolerance)
-  return wording.headline(found)
+  return headlines.headline(found)
 
 
 def test_all_that_match_and_win_are_named_in_one_sentence(tmp_path):
@@ -76,7 +78,7 @@ def test_the_headline_is_about_the_end_of_training(tmp_path):
     late = {"test_accuracy": 0.91 + seed / 1000, "val_accuracy": 0.91}
     run.level(1).append_metrics(runs.row(40, 0.7, **late))
   (found,) = evidence.gather([home])
-  assert wording.headline(found).startswith(
+  assert headlines.headline(found).startswith(
     "The ticket with 50.0 % of the weights matches the dense network within"
   )
   assert [v.word for v in found.verdicts("early")] == ["below"] * 3
@@ -116,7 +118,7 @@ def test_without_declared_levels_all_are_tested(tmp_path, levels):
   home = experiment(tmp_path, UNSURE, declared=declared)
   (found,) = evidence.gather([home], 0.009)
   assert all(v.to_test for v in found.verdicts())
-  assert "No ticket is shown to match" in wording.headline(found)
+  assert "No ticket is shown to match" in headlines.headline(found)
   assert "declares" not in wording.how_tested(found)
 
 
@@ -124,7 +126,7 @@ def test_declared_levels_alone_are_tested(tmp_path):
   declared = {"id": "mine", "control_levels": [2, 3]}
   home = experiment(tmp_path, UNSURE, declared=declared)
   (found,) = evidence.gather([home], 0.009)
-  text = wording.headline(found)
+  text = headlines.headline(found)
   assert text.startswith(
     "All tested tickets down to 10.0 % of the weights match the dense network"
   )
@@ -188,7 +190,7 @@ def test_too_few_replicates_are_said_to_be_and_how_many_are_enough(
   methods = {"dense": [0.9], "ticket": [0.9, 0.7, 0.6]}
   home = experiment(tmp_path, methods, declared=declared)
   (found,) = evidence.gather([home], 0.001)
-  text = wording.headline(found)
+  text = headlines.headline(found)
   first = found.verdicts()[0]
   assert (first.word, 3 < first.needed <= 50) == ("cannot tell", True)
   assert text.startswith(
@@ -249,7 +251,7 @@ def test_any_metric_is_judged_by_its_own_scale(
       json.dumps({**row, "seconds": 0.1}) + "\n" + path.read_text()
     )
   (found,) = evidence.gather([home])
-  assert wording.headline(found).startswith(
+  assert headlines.headline(found).startswith(
     "All tickets down to 20.0 % of the weights match the dense network within"
     f" {tolerance}; "
   )
@@ -298,3 +300,16 @@ def test_rivals_of_a_metric_of_which_less_is_better(tmp_path):
   home = experiment(tmp_path, methods, monitor="mae", direction="min")
   text = headline(home, tolerance=0.05)
   assert "rivals, it is better than RigL (1.19); it is worse than rand" in text
+
+
+def test_it_is_said_why_rivals_are_not_compared(tmp_path):
+  methods = {"dense": [0.9], "ticket": [0.91, 0.5], "set": [0.6, 0.6]}
+  home = experiment(tmp_path / "elsewhere", methods)
+  for folder in home.glob("*/level_01-set*"):
+    shutil.rmtree(folder)
+  text = headline(home)
+  assert "Rivals were not trained at this density" in text
+  assert "they were at Level 2." in text
+  methods["ticket"] = [0.5, 0.5]
+  text = headline(experiment(tmp_path / "none", methods))
+  assert "whose mean is within the tolerance, and there is none." in text

@@ -144,7 +144,7 @@ class Proof:
 
   def __str__(self) -> str:
     tables = importlib.import_module("tf_lottery.report.tables")
-    wording = importlib.import_module("tf_lottery.report.wording")
+    headlines = importlib.import_module("tf_lottery.report.headlines")
     chosen = importlib.import_module("tf_lottery.report.chosen")
     costs = importlib.import_module("tf_lottery.report.costs")
     try:
@@ -154,7 +154,7 @@ class Proof:
     else:
       parts = [
         tables.verdicts_as_text(evidence),
-        wording.headline(evidence),
+        headlines.headline(evidence),
         self._which_is_taken(),
         chosen.sentences(evidence),
         str(costs.Price.of(evidence) or ""),

@@ -62,6 +62,19 @@ def sentence(
   )
 
 
+def without_ticket(evidence: Evidence) -> str:
+  """Says why rivals are not compared where no ticket is near the dense network.
+
+  It is empty if no rival was trained.
+  """
+  if not any(r.method in RIVALS for r in evidence.compared):
+    return ""
+  return (
+    "Rivals are compared with a ticket whose mean is within the tolerance, and"
+    " there is none."
+  )
+
+
 def _outcome(compared: Comparison, sign: int) -> str:
   higher, lower = compared.p_greater(), compared.p_less()
   better, worse = (higher, lower) if sign > 0 else (lower, higher)

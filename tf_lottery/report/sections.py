@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from tf_lottery.report import chosen
 from tf_lottery.report import costs
 from tf_lottery.report import gallery
+from tf_lottery.report import headlines
 from tf_lottery.report import outcomes
 from tf_lottery.report import summaries
 from tf_lottery.report import tables
-from tf_lottery.report import wording
 from tf_lottery.report.evidence import Evidence
 
 # The first page. With one experiment it is the page of that experiment.
@@ -69,7 +69,7 @@ def sections(
       title,
       evidence,
       outcomes.Outcome.of(evidence),
-      wording.headline(evidence),
+      headlines.headline(evidence),
       _tables(evidence),
       pictures,
       FIRST_PAGE if alone else f"experiments/{anchor}.html",
