@@ -172,7 +172,7 @@ def test_a_budget_in_the_directory_of_a_method_is_refused(trainer, tmp_path):
   rigged.search(tmp_path, trainer, method=gradual(0.5), **short)
   with pytest.raises(
     ValueError,
-    match=r"method: it was cycles\(n=1, steps=0.5\), now a search with a bud",
+    match=r"method: it was gradual\(0.5\), now a search with a budget",
   ):
     rigged.search(tmp_path, trainer, budget=3, **short)
 

@@ -5,9 +5,6 @@ variables that are assigned.
 """
 
 import functools
-import inspect
-import os
-import weakref
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +18,7 @@ from tf_lottery.masks import Mask
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.training import checks
 from tf_lottery.training import distribution
+from tf_lottery.training import making
 from tf_lottery.training.data import ArrayData
 from tf_lottery.training.data import Data
 from tf_lottery.training.data import as_data
@@ -82,13 +80,11 @@ class Trainer:
     prunable: Override | None = None,
     jit: bool | None = None,
   ):
-    _check_maker(make_model)
-    self._make_model = make_model
-    self._returned: weakref.WeakSet[Any] = weakref.WeakSet()
     self.prunable = prunable
     self.strategy = distribution.resolve_strategy(strategy)
+    self._maker = making.Maker(make_model, self.strategy)
     self.model = self._made(seed)
-    _check_trainable_here(self.model)
+    making.check_trainable(self.model)
     wrappers.optimizers.check(self.model.optimizer)
     self.binding = wrappers.bind(self.model, prunable=prunable)
     self._keras = self.binding.generation
@@ -114,22 +110,7 @@ class Trainer:
       TypeError: The function of the user returns no model.
       ValueError: It returns a model that it returned before.
     """
-    with self.strategy.scope():
-      model = self._make_model()
-    if model is None:
-      raise TypeError(
-        "make_model must return a compiled model, got None. It may lack a"
-        " return."
-      )
-    wrappers.generation_of(model)
-    if model in self._returned:
-      raise ValueError(
-        "make_model must build a new model at each call, got the same model"
-        f" {model.name!r} again. Build and compile the model inside of it, so"
-        " that each seed has initial weights of its own."
-      )
-    self._returned.add(model)
-    return model
+    return self._maker()
 
   # Weights and state.
 
@@ -416,50 +397,3 @@ class Trainer:
 def _tensor(value: Any) -> Any:
   is_array = isinstance(value, np.ndarray)
   return tf.convert_to_tensor(value) if is_array else value
-
-
-def _check_maker(make_model: Any) -> None:
-  """Refuses what is not a function that makes a model."""
-  way_out = (
-    "a function that builds and compiles a new model each time, as every"
-    " replicate and control needs one: def make_model(): ... return model"
-  )
-  if isinstance(make_model, str | os.PathLike):
-    raise TypeError(
-      f"make_model must be a function, got {str(make_model)!r}. Give {way_out}."
-      " keras.models.load_model may load the file in it."
-    )
-  if hasattr(make_model, "train_step") and not inspect.isclass(make_model):
-    raise TypeError(
-      "make_model must be a function, got the model"
-      f" {make_model.name!r} itself. Give {way_out}."
-    )
-  if not callable(make_model):
-    raise TypeError(
-      f"make_model must be a function, got {type(make_model).__name__}. Give"
-      f" {way_out}."
-    )
-  try:
-    inspect.signature(make_model).bind()
-  except TypeError as error:
-    raise TypeError(
-      f"make_model is called without arguments, and this function is {error}."
-      " Give functools.partial(make_model, ...) with its arguments."
-    ) from None
-  except ValueError:
-    pass  # a function without a signature, such as one written in C
-
-
-def _check_trainable_here(model: Any) -> None:
-  if getattr(model, "optimizer", None) is None:
-    raise ValueError(
-      "make_model must return a compiled model. Call model.compile(optimizer,"
-      " loss, metrics) in it."
-    )
-  home = type(model).train_step.__module__.split(".")[0]
-  if home not in ("keras", "tf_keras"):
-    raise ValueError(
-      f"{type(model).__name__} has a train_step of its own, which"
-      " cannot be compiled into one program here. Use lottery_prune(model),"
-      " model.fit() and prune_and_rewind(model) instead."
-    )

@@ -20,8 +20,7 @@ from tf_lottery.wrappers.generation import Generation
 
 _WAY_OUT = (
   " binding.hold(binding.mask) zeroes the pruned entries, and holds the mask"
-  " around the constraint that is there now; binding.release() gives the mask"
-  " up."
+  " around the present constraint; binding.release() gives the mask up."
 )
 
 
