@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 
-from tf_lottery import cost
 from tf_lottery import masks
 from tf_lottery.wrappers import gradients
 from tf_lottery.wrappers import linearized
@@ -355,13 +354,6 @@ AT_INITIALISATION = frozenset({"snip", "force", "grasp", "synflow"})
 READ_DATA = frozenset({"taylor", "snip", "force", "grasp"})
 # Names of the criteria that score pruned entries, so that they may come back.
 BRING_BACK = frozenset({"force"})
-# Name -> forward passes that each example is worth, where a criterion takes
-# other ones than a training step, which are `cost.PASSES`. GraSP takes the
-# gradient of each batch; then the gradient again, and the derivative of that,
-# which is worth twice what it differentiates.
-PASSES = {"grasp": 2 * cost.PASSES + 2 * cost.PASSES}
-# Names of the criteria that compute on one example of their own.
-ON_ONES = frozenset({"synflow"})
 
 
 def get(criterion: str | Criterion) -> Criterion:
@@ -378,23 +370,6 @@ def get(criterion: str | Criterion) -> Criterion:
       f" {criterion!r}."
     )
   return BY_NAME[criterion]
-
-
-def price(criterion: Criterion, read: int) -> tuple[int, int]:
-  """Returns on how many examples a criterion computes, and its passes on each.
-
-  A gradient takes the forward pass, and two passes backward.
-
-  Args:
-    criterion: The criterion.
-    read: The number of examples that it read.
-
-  >>> price(snip, 320), price(grasp, 320), price(synflow, 0)
-  ((320, 3), (320, 12), (1, 3))
-  """
-  name = next((n for n, known in BY_NAME.items() if known is criterion), "")
-  examples = 1 if name in ON_ONES else read
-  return examples, PASSES.get(name, cost.PASSES)
 
 
 def _sparse(binding: Binding, mask: masks.Mask) -> dict[str, np.ndarray]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_lottery import criteria
 from tf_lottery import scopes
 from tf_lottery.cost import Cost
 from tf_lottery.criteria import Criterion
@@ -23,6 +22,7 @@ from tf_lottery.rewinding import Snapshot
 from tf_lottery.schedules import Schedule
 from tf_lottery.search import declarations
 from tf_lottery.search import methods
+from tf_lottery.search import scoring
 from tf_lottery.search.methods import Method
 from tf_lottery.search.methods.stability import Stability
 from tf_lottery.search.protocol import MaskChanges
@@ -293,11 +293,11 @@ class Drawing:
     }
     directory.finish(record)
 
-  def charge(self, round_: Round, scoring: Cost) -> None:
+  def charge(self, round_: Round, spent: Cost) -> None:
     """Records what scoring the weights at the end of a Round took."""
-    if scoring != Cost():
+    if spent != Cost():
       record = round_.directory.read_record()
-      record["scoring_cost"] = scoring.to_json()
+      record["scoring_cost"] = spent.to_json()
       round_.directory.finish(record)
 
   def start(self) -> Snapshot:
@@ -345,7 +345,7 @@ class Drawing:
       criterion: gives the scores.
 
     Returns:
-      The scores; and what they cost, see `criteria.price`.
+      The scores; and what they cost, see `scoring.price`.
     """
     binding, protocol = self.trainer.binding, self.protocol
     if snapshot is not None:
@@ -363,7 +363,7 @@ class Drawing:
     counted = self.trainer.flops(protocol.train)
     dense = counted.forward() if counted else 0.0
     sparse = counted.forward(mask) if counted else 0.0
-    examples, passes = criteria.price(criterion, sum(read))
+    examples, passes = scoring.price(criterion, sum(read))
     forwards = passes * examples
     return scores, Cost(0, examples, forwards * dense, forwards * sparse)
 
