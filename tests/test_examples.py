@@ -12,7 +12,18 @@ import tf_lottery
 EXAMPLES = sorted((pathlib.Path(__file__).parents[1] / "examples").glob("*.py"))
 
 
-@pytest.fixture(params=EXAMPLES, ids=lambda path: path.stem)
+# MNIST-1D has eight controls, which take long.
+PARAMETERS = [
+  pytest.param(
+    path,
+    id=path.stem,
+    marks=pytest.mark.slow if path.stem == "mnist_1d" else (),
+  )
+  for path in EXAMPLES
+]
+
+
+@pytest.fixture(params=PARAMETERS)
 def example(request, monkeypatch):
   name = f"example_{request.param.stem}"
   spec = importlib.util.spec_from_file_location(name, request.param)

@@ -54,7 +54,7 @@ def test_a_declared_method_is_read_back(tmp_path):
 
 
 def test_a_refused_budget_names_what_was_given():
-  with pytest.raises(ValueError, match=r"Leave out method=EarlyBird") as error:
+  with pytest.raises(ValueError, match=r"method=early_bird\(\),") as error:
     change(budget=4, method="early_bird")
   assert "choose=" not in str(error.value)
   with pytest.raises(ValueError, match="Leave out choose='bisect', or the bud"):

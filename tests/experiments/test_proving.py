@@ -160,7 +160,9 @@ def test_a_failed_replicate_is_told(tmp_path):
   assert "OSError: the disk of the data is gone" in str(proof)
 
 
-@pytest.mark.parametrize("guarded", [True, False])
+@pytest.mark.parametrize(
+  "guarded", [pytest.param(True, marks=pytest.mark.slow), False]
+)
 def test_a_script_proves_its_own_functions(tmp_path, guarded):
   guard = "if __name__ == '__main__':" if guarded else "if True:"
   text = SCRIPT.format(guard=guard).replace("\nprint", "\n  print")

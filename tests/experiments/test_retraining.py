@@ -123,7 +123,7 @@ def test_names_of_other_methods_are_refused(search, name):
 
 
 def test_levels_and_steps_out_of_range_are_refused(search):
-  with pytest.raises(ValueError, match="level must be from 0 to 2, got 3"):
+  with pytest.raises(ValueError, match="0, 1, 2 are trained; got Level 3"):
     experiments.retrain(search, 3, name="x")
   with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
     experiments.retrain(search, 1, name="x", steps=0)

@@ -99,6 +99,7 @@ def get_config():
 """
 
 
+@pytest.mark.slow
 def test_a_config_names_a_model_of_ones_own(tmp_path):
   (tmp_path / "config.py").write_text(CONFIG)
   mine = ROOT / "tests" / "experiments" / "mine.py"
