@@ -135,7 +135,7 @@ def test_any_moment(case, trainers, tmp_path, monkeypatch):
     check_same(path, tmp_path / "expected")
     number += 9
     path = tmp_path / str(number)
-  assert number > 30
+  assert number > 20
 
 
 def search_alone(path):
