@@ -1,14 +1,14 @@
 """Compares search methods by what they find and what they cost.
 
+    pip install '.[all,test]'
     python scripts/search_cost.py --data_dir=~/data
 
 It trains the tasks of `search_cost_tasks.py` with each of their methods and
 rivals, below `--runs`, and writes a line of docs/results/search_cost/
 trainings.csv for each training. Then it writes the page and the figures beside
 it. The same command again goes on where it stopped; when all is there, it only
-writes. Several processes may share the work: give each
-its own replicates, as `--only=lenet:0-2`. All of it takes about an hour on two
-quiet cores.
+writes. Several processes may share the work: give each its own replicates, as
+`--only=lenet:0-2`.
 """
 
 from __future__ import annotations
