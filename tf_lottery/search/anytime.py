@@ -50,12 +50,11 @@ class Within:
   half of that, then to a third, a quarter and so on. A stride is one cycle of a
   third of a training, in which the density falls; the first goes on from the
   trained dense network, each other one starts with a rewind under the mask of
-  the smallest Level that matches.
-  Then the ticket at the end of the stride is trained. If it matches, the next
-  stride follows. If not, Levels in the middle are trained, and the rest of the
-  stride is drawn again from the one that matches: with more rewinds, and with
-  twice as many each time that nothing is gained. So rewinds are spent where
-  tickets do not match yet.
+  the smallest Level that matches. Then the ticket at the end of the stride is
+  trained. If it matches, the next stride follows. If not, Levels in the middle
+  are trained, and the rest of the stride is drawn again from the one that
+  matches: with more rewinds, and with twice as many each time that nothing is
+  gained. So rewinds are spent where tickets do not match yet.
 
   A Round stops as soon as it matches. At the end, the smallest Level that
   matches is trained to its end.

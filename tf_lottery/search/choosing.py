@@ -161,12 +161,14 @@ class Matching:
   def gap(self, round_: Round) -> float:
     """How much worse than allowed a Round is at its end, in units of the noise.
 
-    It is at most 0 if the Round matches, and infinite if the noise is unknown.
+    It is 0 if the Round matches. If it does not, and the noise is 0 or unknown,
+    it is infinite: then no failure counts as chance.
     """
-    gap = self._gap(round_.metrics)
-    if gap <= 0 or not 0 < self._noise < math.inf:
-      return 0.0 if gap <= 0 else math.inf
-    return gap / self._noise
+    if self.at_end(round_):
+      return 0.0
+    if not 0 < self._noise < math.inf:
+      return math.inf
+    return self._gap(round_.metrics) / self._noise
 
   def steps_until_shown(self, round_: Round) -> int | None:
     """The steps after which a Round had matched for good; None if never."""
