@@ -12,7 +12,6 @@ for each seed.
 
 from __future__ import annotations
 
-import csv
 import pathlib
 import sys
 import time
@@ -27,6 +26,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from absl import app
 from absl import flags
 
+from scripts import csv_rows
 from scripts import startup
 
 if typing.TYPE_CHECKING:
@@ -113,7 +113,7 @@ def main(argv: list[str]) -> None:
 
   folder = pathlib.Path(_OUT.value)
   path = folder / "default_scope.csv"
-  done = {(r["model"], r["scope"], int(r["seed"])) for r in read(path)}
+  done = {(r["model"], r["scope"], int(r["seed"])) for r in csv_rows.read(path)}
   for name in _TASKS.value or scope_study_tasks.TASKS:
     todo = [
       (scope, seed)
@@ -123,7 +123,7 @@ def main(argv: list[str]) -> None:
     ]
     if todo:
       study(name, scope_study_tasks.TASKS[name], todo, path)
-  page = scope_study_page.write(read(path), scope_study_tasks.TASKS)
+  page = scope_study_page.write(csv_rows.read(path), scope_study_tasks.TASKS)
   (folder / "default_scope.md").write_text(page, "utf-8")
 
 
@@ -164,7 +164,7 @@ def study(
     for row in rows:
       row |= {"model": name, "scope": scope, "seed": seed}
       row |= {"seconds": round(seconds / len(rows), 2)}
-    append(path, rows)
+    csv_rows.append(path, FIELDS, rows)
     last = ", ".join(f"{row['kept_of_gain']:.2f}" for row in rows)
     print(
       f"{name:20} {scope:28} seed {seed}: {last}; {seconds:.1f} s", flush=True
@@ -193,25 +193,6 @@ def rows_of(search: Any, chance: float) -> list[dict[str, Any]]:
       }
     )
   return rows
-
-
-def read(path: pathlib.Path) -> list[dict[str, str]]:
-  """The rows that are there."""
-  if not path.is_file():
-    return []
-  with path.open(newline="") as file:
-    return list(csv.DictReader(file))
-
-
-def append(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-  """Adds rows, below a header in a new file."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  is_new = not path.is_file()
-  with path.open("a", newline="") as file:
-    writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-    if is_new:
-      writer.writeheader()
-    writer.writerows(rows)
 
 
 if __name__ == "__main__":

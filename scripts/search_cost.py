@@ -45,6 +45,7 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {argv[1:]}.")
   startup.import_tensorflow()
+  from scripts import csv_rows
   from scripts import search_cost_runs
   from scripts import search_cost_tasks
 
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> None:
   if _ONLY.value is None:
     from scripts import search_cost_page
 
-    rows = search_cost_runs.read(path)
+    rows = csv_rows.read(path)
     search_cost_page.write(rows, tasks, path.parent)
 
 

@@ -1,14 +1,13 @@
 """What `search_cost.py` trains, and the table that it keeps."""
 
-import csv
 import os
 import pathlib
 import shutil
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import filelock
-
+from scripts import csv_rows
 from scripts import search_cost_tasks
 from tf_lottery.experiments import running
 from tf_lottery.experiments import trained
@@ -59,7 +58,9 @@ def train(
       trained again.
     methods: Only these. Defaults to `None`: all.
   """
-  done = {(r["task"], r["method"], int(r["replicate"])) for r in read(path)}
+  done = {
+    (r["task"], r["method"], int(r["replicate"])) for r in csv_rows.read(path)
+  }
   trainer = data = dense = None
   for method, experiment in task.experiments(name, replicates).items():
     left_out = methods and method not in methods
@@ -80,9 +81,9 @@ def train(
     )
     dense = search.directory.level(0).path
     rows = rows_of(search)
-    for row in rows:
-      row |= {"task": name, "method": method, "replicate": replicate}
-    append(path, rows)
+    own = {"task": name, "method": method, "replicate": replicate}
+    rows = [{**_rounded(row), **own} for row in rows]
+    csv_rows.append(path, FIELDS, rows)
     print(name, method, replicate, flush=True)
 
 
@@ -129,27 +130,9 @@ def rows_of(search: Search) -> list[dict[str, Any]]:
   return [*rows, {**answer, **spent, "what": "answer"}]
 
 
-def read(path: pathlib.Path) -> list[dict[str, str]]:
-  """The rows that are there."""
-  if not path.is_file():
-    return []
-  with path.open(newline="") as file:
-    return list(csv.DictReader(file))
-
-
-def append(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-  """Adds rows, below a header in a new file; other processes add theirs."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with filelock.FileLock(path.with_suffix(".lock")):
-    is_new = not path.is_file()
-    with path.open("a", newline="") as file:
-      writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-      if is_new:
-        writer.writeheader()
-      for row in rows:
-        writer.writerow(
-          {
-            name: f"{value:.6g}" if isinstance(value, float) else value
-            for name, value in row.items()
-          }
-        )
+def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+  """Writes numbers with as many digits as tell anything."""
+  return {
+    name: f"{value:.6g}" if isinstance(value, float) else value
+    for name, value in row.items()
+  }

@@ -3,6 +3,7 @@
 import pytest
 
 import tf_lottery
+from scripts import csv_rows
 from scripts import search_cost_page
 from scripts import search_cost_runs
 from scripts import search_cost_tasks
@@ -49,7 +50,7 @@ def trained(task, tmp_path_factory):
 
 
 def test_every_training_has_a_line(trained):
-  rows = search_cost_runs.read(trained)
+  rows = csv_rows.read(trained)
   found = [(r["method"], r["what"], int(r["level"])) for r in rows]
   assert found.count(("iterative", "ticket", 3)) == 2
   assert found.count(("cycles_8x0.25", "shuffled_mask", 1)) == 2
@@ -57,20 +58,20 @@ def test_every_training_has_a_line(trained):
 
 
 def test_costs_are_in_trainings_of_the_dense_network(trained):
-  rows = [r for r in search_cost_runs.read(trained) if r["what"] == "ticket"]
+  rows = [r for r in csv_rows.read(trained) if r["what"] == "ticket"]
   cost = {(r["method"], int(r["level"])): float(r["search"]) for r in rows}
   assert cost["iterative", 3] == 3
   assert cost["cycles_8x0.25", 2] == 2
   answers = [
     float(r["training"])
-    for r in search_cost_runs.read(trained)
+    for r in csv_rows.read(trained)
     if (r["method"], r["what"]) == ("budget_4", "answer")
   ]
   assert all(2 <= price <= 4 for price in answers)
 
 
 def test_the_page_tells_them(trained, task, tmp_path):
-  rows = search_cost_runs.read(trained)
+  rows = csv_rows.read(trained)
   search_cost_page.write(rows, {"small": task}, tmp_path)
   page = (tmp_path / "README.md").read_text("utf-8")
   assert "## Two classes" in page

@@ -1,0 +1,31 @@
+"""The rows of a study's CSV, to which several processes may add."""
+
+import csv
+import pathlib
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import filelock
+
+
+def read(path: pathlib.Path) -> list[dict[str, str]]:
+  """Returns the rows that are there; none without the file."""
+  if not path.is_file():
+    return []
+  with path.open(newline="") as file:
+    return list(csv.DictReader(file))
+
+
+def append(
+  path: pathlib.Path, fields: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> None:
+  """Adds rows, below a header in a new file, while others wait."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with filelock.FileLock(path.with_suffix(".lock")):
+    is_new = not path.is_file()
+    with path.open("a", newline="") as file:
+      writer = csv.DictWriter(file, fields, lineterminator="\n")
+      if is_new:
+        writer.writeheader()
+      writer.writerows(rows)
