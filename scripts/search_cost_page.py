@@ -2,14 +2,14 @@
 
 import pathlib
 import statistics
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
 import matplotlib
 
+from scripts import search_cost_targets
 from scripts import search_cost_tasks
-from tf_lottery.report.comparisons import Comparison
+from scripts.search_cost_table import Table
 from tf_lottery.search import choosing
 
 matplotlib.use("Agg")
@@ -43,78 +43,6 @@ value is corrected for the number of comparisons on this page.
 """
 
 
-class Table:
-  """The rows of one task.
-
-  Args:
-    rows: The lines of the CSV of this task.
-    task: The task.
-  """
-
-  def __init__(self, rows: Iterable[Row], task: search_cost_tasks.Task):
-    self.rows = list(rows)
-    self.task = task
-    higher = all(row["direction"] == "max" for row in self.rows)
-    # Where more is better, these are accuracies, which are told in percent.
-    self.factor = 100.0 if higher else 1.0
-    self.sign = 1 if higher else -1
-    self.digits = 1 if higher else 3
-
-  def values(
-    self, method: str, what: str, density: float, column: str = "test"
-  ) -> dict[int, float]:
-    """Replicate -> a number of a method's training at about a density."""
-    factor = self.factor if column in ("test", "validation") else 1.0
-    return {
-      int(row["replicate"]): factor * float(row[column])
-      for row in self.rows
-      if (row["method"], row["what"]) == (method, what)
-      and abs(float(row["density"]) / density - 1) < 0.05
-    }
-
-  def answers(self, method: str, column: str) -> dict[int, float]:
-    """Replicate -> a number of the smallest matching ticket of a method."""
-    return {
-      int(row["replicate"]): float(row[column])
-      for row in self.rows
-      if (row["method"], row["what"]) == (method, "answer")
-    }
-
-  @property
-  def methods(self) -> list[str]:
-    """The methods that have trainings, in their order on the page."""
-    return list(dict.fromkeys(row["method"] for row in self.rows))
-
-  def text(self, values: Mapping[int, float]) -> str:
-    """Writes the mean and the standard deviation."""
-    if not values:
-      return "-"
-    numbers = list(values.values())
-    mean = f"{statistics.mean(numbers):.{self.digits}f}"
-    if len(numbers) < 2:
-      return mean
-    return f"{mean} ± {statistics.stdev(numbers):.{self.digits}f}"
-
-  def p_better(
-    self,
-    first: Mapping[int, float],
-    second: Mapping[int, float],
-    margin: float = 0.0,
-  ) -> float | None:
-    """Returns the p value of: the first is better than the second less margin.
-
-    Args:
-      first: Replicate -> value.
-      second: Replicate -> value.
-      margin: In units of the objective, at least 0.
-    """
-    signed = [
-      {replicate: self.sign * value for replicate, value in values.items()}
-      for values in (first, second)
-    ]
-    return Comparison.of(*signed).p_greater(-margin * self.factor)
-
-
 def write(
   rows: Sequence[Row],
   tasks: Mapping[str, search_cost_tasks.Task],
@@ -128,12 +56,14 @@ def write(
     out: The folder to write into.
   """
   trainings = sum(row["what"] != "answer" for row in rows)
-  parts = [_HEAD.format(trainings=trainings)]
-  for name, task in tasks.items():
-    table = Table((row for row in rows if row["task"] == name), task)
-    if not table.rows:
-      continue
-    parts.append(f"## {task.says}\n")
+  tables = {
+    name: Table(own, task)
+    for name, task in tasks.items()
+    if (own := [row for row in rows if row["task"] == name])
+  }
+  parts = [_HEAD.format(trainings=trainings), search_cost_targets.of(tables)]
+  for name, table in tables.items():
+    parts.append(f"## {table.task.says}\n")
     parts.append(f"![Test value against the cost of the search]({name}.svg)\n")
     draw(table, out / f"{name}.svg")
     parts += [
@@ -160,10 +90,8 @@ def _of_methods(table: Table) -> str:
   ]
   for density in table.task.densities:
     iterative = table.values("iterative", "ticket", density)
-    for method in table.methods:
+    for method in table.drawing_methods:
       found = table.values(method, "ticket", density)
-      if method.endswith("_bisect") or method == search_cost_tasks.BUDGET:
-        continue
       if not found:
         continue
       cost = table.values(method, "ticket", density, "search")
@@ -221,27 +149,16 @@ def _of_rivals(table: Table) -> str:
 def _of_answers(table: Table) -> str:
   """A line for each method that looks for the smallest matching ticket."""
   lines = []
-  for method in table.methods:
-    if not method.endswith("_bisect") and method not in (
-      "iterative",
-      search_cost_tasks.BUDGET,
-    ):
-      continue
+  for method in table.answering_methods:
     densities = table.answers(method, "density")
-    search = table.answers(method, "search")
     whole = table.answers(method, "training")
-    # What it takes if one knew which Level to train. In these two, the dense
-    # network is trained for the search, too.
-    includes = method in ("iterative", search_cost_tasks.BUDGET)
-    least = statistics.mean(search.values()) + (1 if includes else 2)
-    levels = sorted(
-      _level(table.task.ladder, density) for density in densities.values()
-    )
+    levels = table.levels(method)
     lines.append(
       f"| {method} | {len(densities)} |"
       f" {statistics.median(densities.values()):.1%} |"
       f" {statistics.median(levels):g} ({levels[0]} to {levels[-1]}) |"
-      f" {statistics.mean(whole.values()):.2f} | {least:.2f} |"
+      f" {statistics.mean(whole.values()):.2f} |"
+      f" {table.price_in_hindsight(method):.2f} |"
     )
   if not lines:
     return ""
@@ -310,12 +227,6 @@ def _of_stops(table: Table) -> str:
   return text + "\n"
 
 
-def _level(ladder: Sequence[float], density: float) -> int:
-  """The nearest Level of a schedule; 0 is dense."""
-  gaps = [abs(one / density - 1) for one in (1.0, *ladder)]
-  return gaps.index(min(gaps))
-
-
 def _p(p: float | None) -> str:
   if p is None:
     return "-"
@@ -325,11 +236,6 @@ def _p(p: float | None) -> str:
 def draw(table: Table, path: pathlib.Path) -> None:
   """Draws test values against the cost of the search, a panel each density."""
   densities = table.task.densities
-  methods = [
-    method
-    for method in table.methods
-    if not method.endswith("_bisect") and method != search_cost_tasks.BUDGET
-  ]
   figure, axes = plt.subplots(
     1,
     len(densities),
@@ -343,7 +249,7 @@ def draw(table: Table, path: pathlib.Path) -> None:
     axis.axhline(
       statistics.mean(dense), color="black", linestyle="--", label="dense"
     )
-    for method, color in zip(methods, colors, strict=False):
+    for method, color in zip(table.drawing_methods, colors, strict=False):
       found = table.values(method, "ticket", density)
       cost = table.values(method, "ticket", density, "search")
       if not found:

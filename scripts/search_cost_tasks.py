@@ -27,6 +27,8 @@ METHODS = {
 # Those that leave enough of four trainings for the dense network and a ticket.
 CHEAP = ("gradual_0.1", "gradual_1", "cycles_8x0.25")
 WITH_RIVALS = "cycles_8x0.25"
+# Scopes other than a task's own, of tickets of `WITH_RIVALS`.
+SCOPES = {"erk": "erdos_renyi", "lamp": "lamp"}
 # Scores of the untrained network, and random ones.
 AT_INIT = {
   "snip": tf_lottery.at_init("snip"),
@@ -51,6 +53,7 @@ class Task:
       `WITH_RIVALS` have rivals.
     at_init: Whether masks of the untrained network are compared, too, at the
       first and the third density.
+    scopes: Whether tickets are drawn in the `SCOPES`, too.
     margin: By how much a method may be worse than iterative pruning and still
       count as equal, in units of the objective.
     says: The model and its data in words.
@@ -63,6 +66,7 @@ class Task:
   margin: float
   rivals: tuple[int, ...] = ()
   at_init: bool = False
+  scopes: bool = False
 
   def experiments(self, name: str, replicates: int) -> dict[str, Experiment]:
     """Returns one experiment for each method, by the name of the method."""
@@ -87,6 +91,11 @@ class Task:
       made[WITH_RIVALS] = dataclasses.replace(
         made[WITH_RIVALS], controls=RIVALS, control_levels=self.rivals
       )
+    if self.scopes:
+      for scope, value in SCOPES.items():
+        made[f"{WITH_RIVALS}_{scope}"] = dataclasses.replace(
+          made[WITH_RIVALS], scope=value, controls=(), control_levels=()
+        )
     if self.at_init:
       short = dataclasses.replace(base, schedule=self.densities[:3:2])
       made["early_bird"] = dataclasses.replace(
@@ -160,6 +169,7 @@ def tasks(data_dir: str | os.PathLike | None) -> dict[str, Task]:
       densities=(0.14, 0.05, 0.02),
       ladder=tf_lottery.geometric(20),
       rivals=(2,),
+      scopes=True,
       margin=0.01,
       says="Residual MLP on MNIST-1D",
     ),

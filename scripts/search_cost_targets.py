@@ -1,0 +1,180 @@
+"""What `search_cost.py` set out to show, beside what its trainings show."""
+
+import statistics
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+
+from scripts import search_cost_tasks
+from scripts.search_cost_table import Table
+
+# A claim holds if the p value of its test is below this.
+SIGNIFICANCE = 0.05
+# The most that tickets of iterative pruning may be better -> the most that a
+# search may cost, in trainings, by the task and the number of the density.
+EQUAL = {
+  "lenet": {1: 1.0, 2: 2.0, 3: 2.0, 4: 4.0},
+  "mnist_1d": {2: 5.0},
+}
+AT_INIT = ("snip", "grasp", "synflow", "force")
+# By how much shuffling a mask within its layers may harm the ticket, in units
+# of the objective, if it is called insensitive.
+_SHUFFLED = 0.005
+
+
+def of(tables: Mapping[str, Table]) -> str:
+  """Returns the table of the targets as Markdown.
+
+  Args:
+    tables: Name -> the trainings of a task.
+  """
+  lines = [
+    "## Targets",
+    "",
+    f"A claim is *shown* if the p value of its one-sided test is below"
+    f" {SIGNIFICANCE:g}. Where several methods cost little enough, the line is"
+    " about the cheapest that is shown; if none is, about the one with the"
+    " lowest p value.",
+    "",
+    "| task | claim | at most | measured | shown? |",
+    "| --- | --- | --- | --- | --- |",
+  ]
+  for name, table in tables.items():
+    rows = [*_matches(name, table), *_equals(name, table), *_price(name, table)]
+    rows += [*_budget(table), *_at_init(table)]
+    lines += [f"| {table.task.says} | {row} |" for row in rows]
+  return "\n".join(lines) + "\n"
+
+
+def _matches(name: str, table: Table) -> Iterable[str]:
+  """Whether a search of a tenth of a training finds a matching ticket."""
+  if name != "lenet":
+    return
+  density = table.task.densities[0]
+  dense = table.values("gradual_0.1", "dense", 1.0)
+  allowed = table.values("gradual_0.1", "dense", 1.0, "tolerance").values()
+  yield _best(
+    table,
+    f"a ticket of {density:.1%} matches the dense network",
+    density,
+    0.1,
+    lambda found: table.p_better(found, dense, statistics.mean(allowed)),
+  )
+
+
+def _equals(name: str, table: Table) -> Iterable[str]:
+  """Whether cheaper tickets are as good as those of iterative pruning."""
+  for number, cost in EQUAL.get(name, {}).items():
+    density = table.task.densities[number - 1]
+    iterative = table.values("iterative", "ticket", density)
+    yield _best(
+      table,
+      f"at {density:.1%}, at most {table.factor * table.task.margin:g} below"
+      f" the ticket of iterative pruning, {table.text(iterative)}",
+      density,
+      cost,
+      lambda found, all_=iterative: table.p_better(
+        found, all_, table.task.margin
+      ),
+    )
+
+
+def _best(
+  table: Table,
+  claim: str,
+  density: float,
+  limit: float,
+  test: Callable[[Mapping[int, float]], float | None],
+) -> str:
+  """The line of a claim about one of the methods that cost little enough."""
+  tried = []
+  for method in table.drawing_methods:
+    found = table.values(method, "ticket", density)
+    cost = table.values(method, "ticket", density, "search").values()
+    if found and method != "iterative" and statistics.mean(cost) <= limit:
+      p = test(found)
+      shown = p is not None and p < SIGNIFICANCE
+      rank = (not shown, statistics.mean(cost) if shown else p or 1.0)
+      tried.append((rank, method, found, statistics.mean(cost), p))
+  if not tried:
+    return f"{claim} | search of {limit:g} | nothing was trained | no"
+  _, method, found, cost, p = min(tried, key=lambda one: one[0])
+  return (
+    f"{claim} | search of {limit:g} | `{method}`: {table.text(found)}, search"
+    f" of {cost:.2f} | {_shown(p)}"
+  )
+
+
+def _price(name: str, table: Table) -> Iterable[str]:
+  """What the smallest matching ticket costs, everything included."""
+  budget = search_cost_tasks.BUDGET
+  prices = table.answers(budget, "training").values()
+  if name not in ("lenet", "cnn") or not prices:
+    return
+  own, dear = _answer(table, budget), _answer(table, "iterative")
+  whole = statistics.mean(table.answers("iterative", "training").values())
+  yield (
+    "the smallest matching ticket, everything included | 4 |"
+    f" `{budget}`: {statistics.mean(prices):.2f}, in no replicate more than"
+    f" {max(prices):.2f}, for {own}; iterative pruning: {whole:.0f} for {dear}"
+    f" | {'yes' if max(prices) <= 4 else 'no'}"
+  )
+
+
+def _budget(table: Table) -> Iterable[str]:
+  """`budget=4` beside the best single method for at most the same price."""
+  budget = search_cost_tasks.BUDGET
+  if not table.answers(budget, "level"):
+    return
+  own = statistics.median(table.levels(budget))
+  # The Level is known in hindsight, too: choosing it is not paid.
+  others = [
+    (statistics.median(table.levels(method)), method)
+    for method in table.answering_methods
+    if method != budget and table.price_in_hindsight(method) <= 4
+  ]
+  if not others:
+    return
+  best, method = max(others)
+  yield (
+    f"the ticket of `{budget}` is at most one Level larger than that of the"
+    f" best method, by somebody who knows which one it is and which Level to"
+    f" train | 4 | Level {own:g}; `{method}`: Level {best:g}, for"
+    f" {table.price_in_hindsight(method):.2f} |"
+    f" {'yes' if best - own <= 1 else 'no'}"
+  )
+
+
+def _at_init(table: Table) -> Iterable[str]:
+  """Claims of the literature on scores of the untrained network."""
+  density = table.task.densities[0]
+  trained = table.values("iterative", "ticket", density)
+  random = table.values("random", "ticket", density)
+  for method in AT_INIT:
+    found = table.values(method, "ticket", density)
+    shuffled = table.values(method, "shuffled_mask", density)
+    if not (found and shuffled):
+      continue
+    below = table.p_better(trained, found)
+    above = table.p_better(found, random)
+    harmless = table.p_better(shuffled, found, _SHUFFLED)
+    yield (
+      f"`{method}` at {density:.1%} is below trained magnitude, above random,"
+      f" and at most {table.factor * _SHUFFLED:g} better than shuffled within"
+      f" layers | - | {table.text(found)}; trained magnitude"
+      f" {table.text(trained)}, random {table.text(random)}, shuffled"
+      f" {table.text(shuffled)} | {_shown(below)}; {_shown(above)};"
+      f" {_shown(harmless)}"
+    )
+
+
+def _answer(table: Table, method: str) -> str:
+  density = statistics.median(table.answers(method, "density").values())
+  return f"{density:.1%} of the weights"
+
+
+def _shown(p: float | None) -> str:
+  if p is None:
+    return "cannot tell"
+  word = "yes" if p < SIGNIFICANCE else "no"
+  return f"{word} (p = {p:.3f})" if p >= 0.001 else f"{word} (p < 0.001)"
