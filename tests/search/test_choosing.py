@@ -9,7 +9,6 @@ import pytest
 import tf_lottery
 from tests.search import rigged
 from tf_lottery.search import choosing
-from tf_lottery.search import finding
 from tf_lottery.search import rounds
 from tf_lottery.search.methods import at_init
 from tf_lottery.search.methods import cycles
@@ -261,7 +260,9 @@ def test_a_worker_that_does_not_write_finds_the_same(
 ):
   """It does not wait for files of the chief either."""
   writing = rigged.search(None, trainer, **arguments)
-  monkeypatch.setattr(finding, "is_chief", lambda strategy: False)
+  monkeypatch.setattr(
+    "tf_lottery.search.arguments.is_chief", lambda strategy: False
+  )
   silent = rigged.search(tmp_path / "run", trainer, **arguments)
   assert not (tmp_path / "run").exists()
   assert [(r.level, r.steps, r.metrics) for r in silent.rounds] == [

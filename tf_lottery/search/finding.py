@@ -1,8 +1,6 @@
-"""`find_ticket`: it checks its arguments, and runs a search."""
+"""`find_ticket`: it completes its arguments, and runs a search."""
 
-import difflib
 import inspect
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -19,22 +17,15 @@ from tf_lottery import schedules
 from tf_lottery import scopes
 from tf_lottery import wrappers
 from tf_lottery.objective import Objective
-from tf_lottery.objective import choose as choose_objective
-from tf_lottery.search import anytime
-from tf_lottery.search import choosing
+from tf_lottery.search import arguments
 from tf_lottery.search import methods
 from tf_lottery.search.loop import Search
 from tf_lottery.search.protocol import Protocol
 from tf_lottery.search.rounds import Round
-from tf_lottery.storage import run_directory
 from tf_lottery.training.data import Augment
-from tf_lottery.training.data import Data
 from tf_lottery.training.data import as_data
-from tf_lottery.training.distribution import is_chief
 from tf_lottery.training.trainer import Trainer
 from tf_lottery.weights import Override
-
-_log = logging.getLogger("tf_lottery")
 
 
 def find_ticket(
@@ -173,19 +164,22 @@ def find_ticket(
 
   Reference: Frankle and Carbin, arXiv 1803.03635.
   """
-  _check_arguments(unknown, validation_data)
+  known = list(inspect.signature(find_ticket).parameters)[:-1]
+  arguments.check_names(unknown, known, validation_data)
   train = as_data(train_data)
   if augment is not None:
     train = train.with_augment(augment)
   if class_weight:
     train = train.with_class_weight(class_weight)
   per_epoch = train.steps_per_epoch(batch_size)
-  steps = _length(epochs, steps, per_epoch)
-  search_steps = _search_length(search_steps, steps)
-  _check_tolerance(tolerance)
+  steps = arguments.length(epochs, steps, per_epoch)
+  search_steps = arguments.search_length(search_steps, steps)
+  arguments.check_tolerance(tolerance)
   every = rewinding.Step.parse(evaluate_every).iterations(per_epoch)
-  _check_positive("evaluate_every", every)
-  trainer, initial = _trainer(make_model, strategy, seed, prunable, jit)
+  arguments.check_positive("evaluate_every", every)
+  trainer, initial = arguments.trainer_and_start(
+    make_model, strategy, seed, prunable, jit
+  )
   validation = as_data(validation_data)
   test = None if test_data is None else as_data(test_data)
   trainer.check(train, "train_data", batch_size=batch_size)
@@ -203,13 +197,8 @@ def find_ticket(
     keep_optimizer=rewind.keep_optimizer,
     progress=sys.stderr.isatty() if progress is None else progress,
   )
-  method, chooses = _method(method, choose, budget)
-  if search_steps < steps and (method, chooses) != _PLAIN:
-    raise ValueError(
-      "search_steps shortens the training of every Level, which is for"
-      " method=iterative() without a budget. Give iterative(steps=...) instead,"
-      f" or leave it out; got search_steps={search_steps}."
-    )
+  method, chooses = arguments.method_and_choice(method, choose, budget)
+  arguments.check_search_steps(search_steps, steps, method, chooses)
   search = Search(
     trainer=trainer,
     initial=initial,
@@ -219,188 +208,18 @@ def find_ticket(
     schedule=schedules.geometric(10)
     if schedule is None
     else schedules.check_schedule(schedule),
-    criterion=_criterion(criterion, method),
+    criterion=arguments.criterion_of(criterion, method),
     scope=scopes.default() if scope is None else scopes.get(scope),
     pattern=wrappers.pattern_of(trainer.model)
     if pattern is None
     else patterns.get(pattern),
     rewind=rewind,
-    objective=_objective(objective, monitor, trainer, protocol.validation),
+    objective=arguments.objective_of(
+      objective, monitor, trainer, protocol.validation
+    ),
     method=method,
     choose=chooses,
     tolerance=tolerance,
-    directory=_directory(run_dir, trainer),
+    directory=arguments.directory_of(run_dir, trainer),
   )
   return search.run(on_round or (lambda round_: None))
-
-
-# The search that trains every Level for the search and for the ticket at once.
-_PLAIN = (methods.iterative(), choosing.train_all)
-
-# What Keras's fit() takes and find_ticket does not -> what to do instead.
-_INSTEAD = {
-  "callbacks": (
-    "give on_round=function, which is called after each Round; for a callback"
-    " within a training, use lottery_prune(model), model.fit(...) and"
-    " prune_and_rewind(model, density)"
-  ),
-  "validation_split": (
-    "split the arrays, and give validation_data=(x[n:], y[n:])"
-  ),
-  "sample_weight": "give (x, y, sample_weight) as train_data",
-  "loss": "compile the model with it in make_model",
-  "metrics": "compile the model with them in make_model",
-  "optimizer": "compile the model with it in make_model",
-  "shuffle": (
-    "arrays are shuffled by seed; a tf.data.Dataset keeps its own order"
-  ),
-  "verbose": "use progress=True or progress=False",
-  "levels": "give schedule=tf_lottery.geometric(levels)",
-  "density": "give schedule=tf_lottery.one_shot(density)",
-}
-
-
-def _check_arguments(unknown: Mapping[str, Any], validation_data: Any) -> None:
-  """Says what to do instead of arguments that are unknown or missing."""
-  for name in unknown:
-    known = list(inspect.signature(find_ticket).parameters)[:-1]
-    close = difflib.get_close_matches(name, known, 1)
-    instead = _INSTEAD.get(
-      name, f"did you mean {close[0]}" if close else "leave it out"
-    )
-    raise TypeError(f"find_ticket has no argument {name!r}: {instead}.")
-  if validation_data is None:
-    raise TypeError(
-      "find_ticket needs validation_data, by which tickets are chosen. Keep"
-      " some training examples for it, such as a tenth: n = len(x) * 9 // 10;"
-      " find_ticket(make_model, (x[:n], y[:n]), validation_data=(x[n:], y[n:]),"
-      " ...), in random order."
-    )
-
-
-def _method(
-  method: str | methods.Method | None, choose: str | None, budget: float | None
-) -> tuple[methods.Method, choosing.Choose]:
-  """Returns the method, and what decides which Levels are trained."""
-  if budget is None:
-    method = methods.get("iterative" if method is None else method)
-    chooses = choosing.get("all" if choose is None else choose)
-    if chooses is choosing.bisect and method == methods.iterative():
-      raise ValueError(
-        'choose="bisect" leaves out Levels, and method=iterative() draws the'
-        " mask of a Level from the training of the Level before. Give"
-        " iterative(steps=...), another method, or a budget."
-      )
-    return method, chooses
-  if method is not None or choose is not None:
-    raise ValueError(
-      "A search with a budget decides about method and choose itself: leave"
-      f" them out, or the budget; got method={method}, choose={choose!r} and"
-      f" budget={budget}."
-    )
-  return anytime.Anytime(), anytime.Within(budget)
-
-
-def _criterion(
-  criterion: str | criteria.Criterion | None, method: methods.Method
-) -> criteria.Criterion:
-  """Returns what scores trained weights."""
-  if criterion is None:
-    return criteria.magnitude
-  if isinstance(method, methods.AtInit):
-    raise ValueError(
-      f"{method} names the criterion itself: leave out criterion="
-      f"{criterion!r}, or give at_init({criterion!r})."
-    )
-  found = criteria.get(criterion)
-  for name in criteria.AT_INITIALISATION:
-    if criteria.BY_NAME[name] is found:
-      _log.warning(
-        "criterion=%r is meant for the untrained network, and this search"
-        " scores trained weights by it. For the untrained network give"
-        " method=at_init(%r).",
-        name,
-        name,
-      )
-  return found
-
-
-def _search_length(search_steps: int | None, steps: int) -> int:
-  search_steps = steps if search_steps is None else search_steps
-  if not 0 < search_steps <= steps:
-    raise ValueError(
-      "search_steps must be at least 1 and at most the length of the final"
-      f" training, {steps} steps, got {search_steps}."
-    )
-  return search_steps
-
-
-def _check_tolerance(tolerance: float | None) -> None:
-  if tolerance is not None and not tolerance >= 0:
-    raise ValueError(
-      f"tolerance must be at least 0, got {tolerance}. It is in units of the"
-      " metric."
-    )
-
-
-def _trainer(
-  make_model, strategy, seed, prunable, jit
-) -> tuple[Trainer, rewinding.Snapshot]:
-  """Returns the trainer, and the initial snapshot of this search's seed."""
-  if isinstance(make_model, Trainer):
-    if not strategy is prunable is jit is None:
-      raise ValueError(
-        "strategy, prunable and jit are the Trainer's; leave them out here."
-      )
-    return make_model, make_model.draw_snapshot(seed)
-  trainer = Trainer(
-    make_model, strategy=strategy, seed=seed, prunable=prunable, jit=jit
-  )
-  return trainer, trainer.initial
-
-
-def _directory(
-  run_dir: str | os.PathLike | None, trainer: Trainer
-) -> run_directory.RunDirectory:
-  if run_dir is None:
-    return run_directory.temporary()
-  writes = is_chief(trainer.strategy)
-  return run_directory.RunDirectory(run_dir, writes=writes)
-
-
-def _length(
-  epochs: float | None, steps: int | None, steps_per_epoch: int
-) -> int:
-  if epochs is not None and steps is None:
-    _check_positive("epochs", epochs)
-    return max(1, round(epochs * steps_per_epoch))
-  if steps is not None and epochs is None:
-    _check_positive("steps", steps)
-    return steps
-  raise ValueError(
-    f"Give either epochs or steps, got epochs={epochs} and steps={steps}."
-  )
-
-
-def _check_positive(name: str, value: float) -> None:
-  if value <= 0:
-    raise ValueError(f"{name} must be greater than 0, got {value}.")
-
-
-def _objective(
-  objective: str | Objective | None,
-  monitor: str | None,
-  trainer: Trainer,
-  validation: Data,
-) -> Objective:
-  if objective is None:
-    objective = monitor
-  elif monitor is not None:
-    raise ValueError(
-      "monitor is another name of objective: give one of them, got"
-      f" objective={objective!r} and monitor={monitor!r}."
-    )
-  # Keras builds its metrics when it first evaluates.
-  reported = trainer.metric_names(validation)
-  metrics = trainer.binding.generation.metrics(trainer.model)
-  return choose_objective(objective, reported, metrics)
