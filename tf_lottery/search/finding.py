@@ -61,15 +61,18 @@ def find_ticket(
   on_round: Callable[[Round], None] | None = None,
   **unknown: Any,
 ) -> Search:
-  """Finds winning tickets by iterative pruning with rewinding.
+  """Finds winning tickets by pruning and rewinding.
 
-  Trains the dense network, prunes it by the criterion, rewinds the surviving
-  weights, trains them again, and so on down the schedule. Each such training
-  is a Round; its Level says how often the network has been pruned, 0 for the
-  dense network. The same call with
-  the same `run_dir` goes on where it stopped. On the same machine it gives the
-  same result bit for bit, if the data are arrays or a dataset that repeats its
-  order.
+  Trains the dense network, draws sparse masks, rewinds the surviving weights
+  under them, and trains these tickets. Each training is a Round; its Level is
+  the number of its density in the schedule, 0 for the dense network. By default
+  the search costs no more than four trainings of the dense network, and trains
+  only some Levels. `method="iterative"` is the search of the paper: it prunes
+  the trained network of each Level for the next one, and trains every Level.
+
+  The same call with the same `run_dir` goes on where it stopped. On the same
+  machine it gives the same result bit for bit, if the data are arrays or a
+  dataset that repeats its order.
 
   Args:
     make_model: A function that returns a compiled Keras model, of Keras 3 or
@@ -85,9 +88,9 @@ def find_ticket(
     epochs: Length of the final training in epochs. Give it or `steps`.
     steps: Length of the final training in optimizer updates.
     search_steps: Optimizer updates of each Level's training, at least 1 and at
-      most those of the final training. A short training is often enough to find
-      a ticket; then train the chosen one longer, with `Search.train`. Defaults
-      to the length of the final training.
+      most those of the final training, by `iterative()`. A short training is
+      often enough to find a ticket; then train the chosen one longer, with
+      `Search.train`. Defaults to the length of the final training.
     batch_size: Examples in a step, over all replicas. The last examples of an
       epoch that do not fill a batch are left out. A `tf.data.Dataset` has its
       own batches. Defaults to `32`.
@@ -96,16 +99,18 @@ def find_ticket(
       remaining weights.
     method: Where the masks of the Levels come from: `iterative(...)`,
       `gradual(...)`, `cycles(...)`, `early_bird(...)` or `at_init(...)`, also
-      by name. Defaults to `iterative()`.
+      by name. Defaults to `None`: a search with a budget, see there.
     choose: Which Levels are trained: `"all"`; or `"bisect"`, those that are
       needed to find the smallest ticket that matches the dense network. The
       second needs a method that draws masks without training the Levels.
-      Defaults to `"all"`.
+      Defaults to `"all"` if a method is given.
     budget: What the search may cost, in trainings of the dense network, at
       least 2.5. Everything counts: the dense network, the search and the
       trainings of tickets. It finds the smallest matching ticket that it can,
       and decides about `method` and `choose` itself; see `anytime.Within`. The
-      same call with a larger budget goes on. Defaults to `None`.
+      same call with a larger budget goes on. Defaults to `4` if `method`,
+      `choose` and `search_steps` are left out, except for a schedule of one
+      Level and for a rewind to trained weights: these are `iterative()`.
     criterion: A name such as `"magnitude"`, or a function; it gives each
       prunable weight a score. See `criteria`. `at_init` has one of its own.
       Defaults to `"magnitude"`.
@@ -173,10 +178,19 @@ def find_ticket(
     train = train.with_class_weight(class_weight)
   per_epoch = train.steps_per_epoch(batch_size)
   steps = arguments.length(epochs, steps, per_epoch)
-  search_steps = arguments.search_length(search_steps, steps)
   arguments.check_tolerance(tolerance)
   every = rewinding.Step.parse(evaluate_every).iterations(per_epoch)
   arguments.check_positive("evaluate_every", every)
+  rewind = rewinding.get("init" if rewind is None else rewind)
+  densities = schedules.check_schedule(
+    schedules.geometric(10) if schedule is None else schedule
+  )
+  if budget is None:
+    said = (method, choose, search_steps)
+    budget = arguments.default_budget(said, densities, rewind)
+  level_steps = arguments.search_length(search_steps, steps)
+  method, chooses = arguments.method_and_choice(method, choose, budget)
+  arguments.check_search_steps(level_steps, steps, method, chooses)
   trainer, initial = arguments.trainer_and_start(
     make_model, strategy, seed, prunable, jit
   )
@@ -186,7 +200,6 @@ def find_ticket(
   trainer.check(validation, "validation_data")
   if test is not None:
     trainer.check(test, "test_data")
-  rewind = rewinding.get("init" if rewind is None else rewind)
   protocol = Protocol(
     train=train,
     validation=validation,
@@ -197,17 +210,13 @@ def find_ticket(
     keep_optimizer=rewind.keep_optimizer,
     progress=sys.stderr.isatty() if progress is None else progress,
   )
-  method, chooses = arguments.method_and_choice(method, choose, budget)
-  arguments.check_search_steps(search_steps, steps, method, chooses)
   search = Search(
     trainer=trainer,
     initial=initial,
     protocol=protocol,
     steps=steps,
-    search_steps=search_steps,
-    schedule=schedules.geometric(10)
-    if schedule is None
-    else schedules.check_schedule(schedule),
+    search_steps=level_steps,
+    schedule=densities,
     criterion=arguments.criterion_of(criterion, method),
     scope=scopes.default() if scope is None else scopes.get(scope),
     pattern=wrappers.pattern_of(trainer.model)
