@@ -18,10 +18,14 @@ if typing.TYPE_CHECKING:
   from tf_lottery.search.drawing import Drawing
   from tf_lottery.search.loop import Search
 
-# The first draw lowers the density to this. Most models match there.
-_FIRST = 0.2
-# The length of a cycle, in trainings.
-_LENGTH = 1 / 3
+# The first stride: the density at its end, its cycles and their length, in
+# trainings.
+_FIRST = 0.1, 2, 1 / 4
+# By how much the next strides lower the density; all later ones as the last.
+_STRIDES = (3.0, 1.6)
+# The length of their cycles, in trainings, and by how much one cycle may lower
+# the density.
+_LENGTH, _STEEPEST = 0.15, 1 / 0.6
 # A training that may not go on as long as this, in trainings, is not begun.
 _SHORTEST = 0.3
 
@@ -46,18 +50,20 @@ class Anytime:
 class Within:
   """Searches within a budget.
 
-  The search goes down the schedule in strides: to a density of 20 %, to the
-  half of that, then to a third, a quarter and so on. A stride is one cycle of a
-  third of a training, in which the density falls; the first goes on from the
-  trained dense network, each other one starts with a rewind under the mask of
-  the smallest Level that matches. Then the ticket at the end of the stride is
-  trained. If it matches, the next stride follows. If not, Levels in the middle
-  are trained, and the rest of the stride is drawn again from the one that
-  matches: with more rewinds, and with twice as many each time that nothing is
-  gained. So rewinds are spent where tickets do not match yet.
+  The search goes down the schedule in strides: to a density of 10 %, then to a
+  third of that, then by a factor of 1.6 each. Within a stride the density falls
+  in short trainings, with a rewind after each; the first of them goes on from
+  the trained dense network, and each later stride starts under the mask of the
+  smallest Level that matches. Then the ticket at the end of the stride is
+  trained. If it matches, the next stride follows. If not, a Level two thirds of
+  the way is trained, and so on until one matches; from there the rest of the
+  way is drawn again. The next stride then leads half of the way to the Level
+  that failed, with twice as many rewinds each time that nothing is gained. So
+  rewinds are spent where tickets do not match yet.
 
-  A Round stops as soon as it matches. At the end, the smallest Level that
-  matches is trained to its end.
+  A Round stops as soon as it matches for good, and also when it has fallen
+  behind the dense network for good; see `Matching`. At the end, the smallest
+  Level that matches is trained to its end.
 
   The budget decides when to end, and nothing else: a search goes on when it is
   asked for again with a larger one. What it spent before counts, also the ends
@@ -98,7 +104,8 @@ class _Spending:
     # What smaller budgets spent to train the Level that they had to its end.
     self._finished = 0.0
     self._matched, self._failed = 0, len(self._densities)
-    self._draws, self._cycles, self._strides = 0, 1, 0
+    self._draws, self._rewinds, self._strides = 0, 1, 0
+    self._beyond = 0  # the smallest ticket that has failed since one matched
     self._base = -1  # the matching Level from which the last draw started
     self._number = 1  # of the next training of the search
     self._is_cut = False  # whether the budget ended the training of a Level
@@ -123,33 +130,47 @@ class _Spending:
     if begin + 1 == len(self._densities):
       return None
     if begin == self._base:
-      self._cycles *= 2  # the last draw from here led to nothing
-    if not self._affords_training(self._cycles * _LENGTH):
-      return None
+      self._rewinds *= 2  # the last draw from here led to nothing
     level = self._aim()
+    densities = self._densities[begin], self._densities[level]
+    cycles, length = self._cycles(*densities)
+    if not self._affords_training(cycles * length):
+      return None
     self._supersede()
     self._base, self._failed = begin, len(self._densities)
     self._draws += 1
     self._spent = draw_cycles(
       search,
       search.mask(begin),
-      (self._densities[begin], self._densities[level]),
-      self._cycles,
-      base.steps_of(_LENGTH, search),
+      densities,
+      cycles,
+      base.steps_of(length, search),
       number=self._number,
       spent=self._spent,
       start=search.trained(0) if self._draws == 1 else None,
     )
-    self._number += self._cycles
+    self._number += cycles
     return level
 
   def _aim(self) -> int:
     """The Level to which the next draw leads."""
-    least = _FIRST
-    if self._matched:
-      least = self._densities[self._matched] / (1 + self._strides)
+    matched = self._matched
+    if self._beyond > matched + 1:
+      return (matched + self._beyond + 1) // 2
+    least = _FIRST[0]
+    if matched:
+      stride = _STRIDES[min(self._strides, len(_STRIDES)) - 1]
+      least = self._densities[matched] / stride
     near = sum(density >= least for density in self._densities) - 1
-    return min(max(near, self._matched + 1), self._failed)
+    return max(near, matched + 1)
+
+  def _cycles(self, begin: float, end: float) -> tuple[int, float]:
+    """How many cycles lower the density, and the length of each."""
+    if not self._draws:
+      return _FIRST[1:]
+    # Rounding must not add a cycle.
+    least = math.ceil(math.log(begin / end, _STEEPEST) - 1e-6)
+    return self._rewinds * max(1, least), _LENGTH
 
   def _train(self, level: int) -> int | None:
     """Trains a Level until it matches, else to its end.
@@ -169,12 +190,12 @@ class _Spending:
       left = 1 - steps / self._search.steps
       self._reserve = left if round_.stopped else 0.0
       return None
-    if round_.stopped:
+    if round_.stopped and not self._matching.is_behind(round_.history):
       self._is_cut = True
       return None
-    self._failed = level
-    middle = (self._matched + level) // 2
-    return middle if middle > self._matched else None
+    self._failed = self._beyond = level
+    between = self._matched + math.ceil((level - self._matched) * 2 / 3)
+    return between if between < level else None
 
   def _trained(self, level: int) -> Round:
     """Trains a Level; or reads back what another draw has replaced since."""
@@ -188,7 +209,8 @@ class _Spending:
     def until(rows: Sequence[Mapping[str, float]]) -> bool:
       steps = rows[-1]["step"] - rows[0]["step"]
       after = (steps + search.protocol.evaluate_every) / search.steps
-      return self._matching.is_shown(rows) or left < min(1.0, after)
+      clear = self._matching.is_shown(rows) or self._matching.is_behind(rows)
+      return clear or left < min(1.0, after)
 
     return search.train_level(level, until)
 

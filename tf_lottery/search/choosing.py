@@ -18,6 +18,8 @@ if typing.TYPE_CHECKING:
 
 # How many evaluations in a row must match, so that a Round may stop.
 _SUCCESSIVE = 3
+# A Round that has fallen behind may stop after this part of a training.
+_EARLIEST = 0.3
 # A Level that fails by less than so many times the noise may have failed by
 # chance.
 NEAR = 3.0
@@ -131,8 +133,12 @@ class Matching:
   second half of its training: the root of half the mean square of their
   differences.
 
-  How often this stops a training that does not match at its end, and how much
-  it saves, is part of docs/results/search_cost.
+  A Round has fallen behind if, after three tenths of a training, the last three
+  values are worse than the dense network's at the same steps, by the tolerance
+  and the noise.
+
+  How often each rule is wrong, and how much it saves, is part of
+  docs/results/search_cost.
 
   Args:
     search: The search; its dense network is trained.
@@ -145,8 +151,13 @@ class Matching:
     tolerance = search.tolerance
     if tolerance is None:
       tolerance = tolerance_of(dense, search.objective)
+    self._tolerance = tolerance
     self._least = self._sign * dense.metrics[self._name] - tolerance
-    self._noise = _noise([r[self._name] for r in dense.history if "loss" in r])
+    rows = [row for row in dense.history if "loss" in row]
+    self._dense = [row[self._name] for row in rows]
+    self._dense_steps = [row["step"] for row in rows]
+    self._earliest = _EARLIEST * search.steps
+    self._noise = _noise(self._dense)
 
   def at_end(self, round_: Round) -> bool:
     """Whether the last value of a Round is within the tolerance."""
@@ -157,6 +168,14 @@ class Matching:
     gaps = [self._gap(row) for row in rows if "loss" in row][-_SUCCESSIVE:]
     shown = (gap <= -self._noise for gap in gaps)
     return len(gaps) == _SUCCESSIVE and all(shown)
+
+  def is_behind(self, rows: Sequence[Mapping[str, float]]) -> bool:
+    """Whether a training has fallen behind for good, by its evaluations."""
+    last = [row for row in rows if "loss" in row][-_SUCCESSIVE:]
+    if len(last) < _SUCCESSIVE or last[-1]["step"] < self._earliest:
+      return False
+    allowed = self._tolerance + self._noise
+    return all(self._behind(row) > allowed for row in last)
 
   def gap(self, round_: Round) -> float:
     """How much worse than allowed a Round is at its end, in units of the noise.
@@ -183,6 +202,11 @@ class Matching:
     if self.steps_until_shown(round_) is not None:
       return True
     return not round_.stopped and self.at_end(round_)
+
+  def _behind(self, row: Mapping[str, float]) -> float:
+    """How much worse a value is than the dense network's at the same step."""
+    dense = np.interp(row["step"], self._dense_steps, self._dense)
+    return float(self._sign * (dense - row[self._name]))
 
   def _gap(self, metrics: Mapping[str, float]) -> float:
     """How much worse than allowed a value is; at most 0 if it matches."""
