@@ -55,7 +55,7 @@ def write(
     tasks: The tasks by name.
     out: The folder to write into.
   """
-  trainings = sum(row["what"] != "answer" for row in rows)
+  trainings = sum(not row["what"].startswith("answer") for row in rows)
   tables = {
     name: Table(own, task)
     for name, task in tasks.items()
@@ -118,11 +118,13 @@ def _of_rivals(table: Table) -> str:
     for density in table.task.densities:
       ticket = table.values(method, "ticket", density)
       rivals = dict.fromkeys(
-        row["what"] for row in table.rows if row["method"] == method
+        row["what"]
+        for row in table.rows
+        if row["method"] == method and not row["what"].startswith("answer")
       )
       for rival in rivals:
         found = table.values(method, rival, density)
-        if rival in ("dense", "ticket", "answer") or not found:
+        if rival in ("dense", "ticket") or not found:
           continue
         cost = table.values(method, rival, density, "training")
         lines.append(
@@ -190,6 +192,21 @@ def _of_stops(table: Table) -> str:
     f" stopped {len(stopped)}, of which {len(wrong)} did not match at their"
     f" ends. Of the steps of the {len(matching)} that match it would have saved"
     f" {saved / max(1, len(matching)):.0%}."
+  )
+  behind = [
+    row
+    for row in tickets
+    if row["behind"]
+    and not (row["shown"] and float(row["shown"]) < float(row["behind"]))
+  ]
+  lost = [row for row in behind if float(row["gap"]) == 0]
+  failing = [row for row in tickets if float(row["gap"]) > 0]
+  saved = sum(1 - float(row["behind"] or 1) for row in failing)
+  text += (
+    " The rule that ends a training which has fallen behind for good would have"
+    f" stopped {len(behind)}, of which {len(lost)} matched at their ends. Of"
+    f" the steps of the {len(failing)} that do not match it would have saved"
+    f" {saved / max(1, len(failing)):.0%}."
   )
   same, within, count = 0, 0, 0
   for replicate in {row["replicate"] for row in tickets}:

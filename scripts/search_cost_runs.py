@@ -1,5 +1,6 @@
 """What `search_cost.py` trains, and the table that it keeps."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -17,11 +18,14 @@ from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
 from tf_lottery.search.rounds import tolerance_of
 
+# The answer of a bisection that ends when a budget of 4 trainings is spent.
+AT_BUDGET = "answer for 4"
+
 FIELDS = (
   "task",
   "method",
   "replicate",
-  "what",  # dense, ticket, answer, or the name of a control
+  "what",  # dense, ticket, answer, the name of a control, or AT_BUDGET
   "level",
   "density",
   "validation",  # the objective at the end of training
@@ -31,6 +35,7 @@ FIELDS = (
   "training",  # the cost of this training; of an answer, of everything
   "training_sparse",
   "shown",  # the part of the training after which it had matched for good
+  "behind",  # the part of it after which it had fallen behind for good
   "gap",  # how much it missed the dense network at its end, in noise
   "direction",  # whether more (max) or less (min) of the objective is better
   "tolerance",  # by how much a ticket may be worse and match
@@ -88,7 +93,7 @@ def train(
 
 
 def rows_of(search: Search) -> list[dict[str, Any]]:
-  """A row for each training, and one for the answer of the search."""
+  """A row for each training, and for the answers of the search."""
   dense, metric = search.round(0), search.objective.name
   matching = choosing.Matching(search)
   rows = []
@@ -98,7 +103,9 @@ def rows_of(search: Search) -> list[dict[str, Any]]:
     round_ = Round.read(directory)
     if round_.stopped:
       continue
-    spent, shown = search.spent_on(level), matching.steps_until_shown(round_)
+    spent = search.spent_on(level)
+    shown = matching.steps_until_shown(round_)
+    behind = matching.steps_until_behind(round_)
     rows.append(
       {
         "what": control or ("ticket" if level else "dense"),
@@ -111,6 +118,7 @@ def rows_of(search: Search) -> list[dict[str, Any]]:
         "training": round_.cost.trainings(dense.cost),
         "training_sparse": round_.cost.sparse_trainings(dense.cost),
         "shown": "" if shown is None else shown / round_.steps,
+        "behind": "" if behind is None else behind / round_.steps,
         "gap": matching.gap(round_),
         "direction": search.objective.direction,
         "tolerance": tolerance_of(dense, search.objective),
@@ -127,7 +135,58 @@ def rows_of(search: Search) -> list[dict[str, Any]]:
     "training": whole.trainings(dense.cost),
     "training_sparse": whole.sparse_trainings(dense.cost),
   }
-  return [*rows, {**answer, **spent, "what": "answer"}]
+  answers = [{**answer, **spent, "what": "answer"}]
+  if search.choose is choosing.bisect:
+    answers.append(_within(search, matching, 4.0))
+  return [*rows, *answers]
+
+
+def _within(
+  search: Search, matching: choosing.Matching, budget: float
+) -> dict[str, Any]:
+  """Returns the answer of a bisection that ends when a budget is spent.
+
+  It asks about the same Levels. What is left must be enough to train a Level to
+  its end if it matches, and the best one so far if it does not.
+  """
+  dense, last = search.round(0), len(search.schedule)
+  drawn = search.spent_on(last)
+  spent = 1.0 + drawn.trainings(dense.cost)
+  answer, reserve = 0, 0.0
+
+  def matches(level: int) -> bool:
+    nonlocal spent, answer, reserve
+    if spent + 1 > budget:
+      raise _Spent
+    round_ = search.round(level)
+    part = matching.steps_until_shown(round_) or round_.steps
+    part /= search.ticket_steps
+    found = matching.is_reached_by(round_)
+    if not found and spent + part + reserve > budget:
+      raise _Spent
+    spent += part
+    if found:
+      answer, reserve = level, 1 - part
+    return found
+
+  def is_near(level: int) -> bool:
+    return matching.gap(search.round(level)) < choosing.NEAR
+
+  with contextlib.suppress(_Spent):
+    choosing.bisection(last, matches, is_near)
+  density = search.schedule[answer - 1] if answer else 1.0
+  return {
+    "what": AT_BUDGET,
+    "level": answer,
+    "density": density,
+    "search": drawn.trainings(dense.cost),
+    "training": spent + reserve,
+    "direction": search.objective.direction,
+  }
+
+
+class _Spent(Exception):
+  """Nothing is left of the budget."""
 
 
 def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:

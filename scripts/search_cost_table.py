@@ -40,12 +40,14 @@ class Table:
       and abs(float(row["density"]) / density - 1) < 0.05
     }
 
-  def answers(self, method: str, column: str) -> dict[int, float]:
+  def answers(
+    self, method: str, column: str, what: str = "answer"
+  ) -> dict[int, float]:
     """Replicate -> a number of the smallest matching ticket of a method."""
     return {
       int(row["replicate"]): float(row[column])
       for row in self.rows
-      if (row["method"], row["what"]) == (method, "answer")
+      if (row["method"], row["what"]) == (method, what)
     }
 
   @property
@@ -72,9 +74,9 @@ class Table:
       or method in ("iterative", search_cost_tasks.BUDGET)
     ]
 
-  def levels(self, method: str) -> list[int]:
+  def levels(self, method: str, what: str = "answer") -> list[int]:
     """The Levels of the ladder that a method answers with, in rising order."""
-    densities = self.answers(method, "density").values()
+    densities = self.answers(method, "density", what).values()
     return sorted(_level(self.task.ladder, density) for density in densities)
 
   def price_in_hindsight(self, method: str) -> float:

@@ -244,3 +244,18 @@ def test_a_search_tells_why_it_ended(trainer, fresh):
   assert "The budget of 8 trainings is spent: a larger one" in str(fresh)
   short = rigged.search(None, trainer, budget=20, schedule=(0.75, 0.5))
   assert "Level 2 is the last of the schedule: a longer" in str(short)
+
+
+def test_a_ticket_that_falls_behind_is_given_up(growing):
+  """Its training ends before it could have matched, and never goes on."""
+  small, _ = growing[BUDGETS[1]]
+  given_up = [
+    record.parent
+    for record in small.directory.path.glob("level_*/round.json")
+    if json.loads(record.read_text())["level"] > rigged.SMALLEST
+  ]
+  assert given_up
+  for path in given_up:
+    record = json.loads((path / "round.json").read_text())
+    assert record["stopped"]
+    assert record["steps"] < rigged.STEPS

@@ -324,3 +324,56 @@ def test_ends_of_trainings_that_cannot_be_afforded_are_left_out(
   )
   assert found.level == answer
   assert heard == trained
+
+
+def history(*values):
+  return [
+    {"step": 10 * number, "loss": 0.0, "val_accuracy": value}
+    for number, value in enumerate(values, 1)
+  ]
+
+
+# The dense network jumps by 0.02: the noise of a value is 0.02 / sqrt(2).
+DENSE = (0.3, 0.5, 0.6, 0.7, 0.8, 0.82, 0.8, 0.82, 0.8, 0.82)
+
+
+@pytest.fixture
+def matching():
+  rows = history(*DENSE)
+  dense = rounds.Round(
+    0, 1.0, {"val_accuracy": DENSE[-1]}, 1.0, 100, None, rows=rows
+  )
+  return choosing.Matching(
+    types.SimpleNamespace(
+      round=lambda level: dense,
+      objective=tf_lottery.Objective("accuracy", "max"),
+      tolerance=0.02,
+      steps=100,
+    )
+  )
+
+
+@pytest.mark.parametrize(
+  ("values", "after"),
+  [
+    # The dense network itself, and another that is behind by 0.03 only.
+    (DENSE, None),
+    ([value - 0.03 for value in DENSE], None),
+    # Behind from the start on: not before three tenths of a training.
+    ([value - 0.04 for value in DENSE], 30),
+    # Two values are too few, and a third that is as good begins anew.
+    (
+      [*DENSE[:3], 0.6, 0.7, *DENSE[5:6], 0.7, 0.7, 0.7, 0.8],
+      90,
+    ),
+    # It learns later, and then is better: nothing has been seen of that.
+    ([0.1, 0.2, 0.3, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9], 30),
+  ],
+)
+def test_a_training_falls_behind(values, after, matching):
+  heard = [
+    row["step"]
+    for count, row in enumerate(history(*values), 1)
+    if matching.is_behind(history(*values)[:count])
+  ]
+  assert (heard[0] if heard else None) == after

@@ -191,11 +191,11 @@ class Matching:
 
   def steps_until_shown(self, round_: Round) -> int | None:
     """The steps after which a Round had matched for good; None if never."""
-    rows = round_.history
-    for count, row in enumerate(rows, 1):
-      if self.is_shown(rows[:count]):
-        return int(row["step"]) - round_.start
-    return None
+    return _steps_until(round_, self.is_shown)
+
+  def steps_until_behind(self, round_: Round) -> int | None:
+    """The steps after which a Round had fallen behind; None if never."""
+    return _steps_until(round_, self.is_behind)
 
   def is_reached_by(self, round_: Round) -> bool:
     """Whether a Round matches at its end, or had matched for good before."""
@@ -211,6 +211,17 @@ class Matching:
   def _gap(self, metrics: Mapping[str, float]) -> float:
     """How much worse than allowed a value is; at most 0 if it matches."""
     return self._least - self._sign * metrics[self._name]
+
+
+def _steps_until(
+  round_: Round, is_clear: Callable[[Sequence[Mapping[str, float]]], bool]
+) -> int | None:
+  """The steps after which a Round would have been stopped; None if never."""
+  rows = round_.history
+  for count, row in enumerate(rows, 1):
+    if is_clear(rows[:count]):
+      return int(row["step"]) - round_.start
+  return None
 
 
 def _noise(values: Sequence[float]) -> float:
