@@ -241,7 +241,7 @@ def test_a_smaller_budget_afterwards_tells_what_the_larger_one_found(
 
 
 def test_a_search_tells_why_it_ended(trainer, fresh):
-  assert "The budget of 8 trainings is spent: a larger one" in str(fresh)
+  assert "left of the budget of 8 trainings does not pay for" in str(fresh)
   short = rigged.search(None, trainer, budget=20, schedule=(0.75, 0.5))
   assert "Level 2 is the last of the schedule: a longer" in str(short)
 

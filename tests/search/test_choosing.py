@@ -327,7 +327,7 @@ def test_ends_of_trainings_that_cannot_be_afforded_are_left_out(
 
 
 def history(*values):
-  return [
+  return [{"step": 0, "val_accuracy": 0.1}] + [
     {"step": 10 * number, "loss": 0.0, "val_accuracy": value}
     for number, value in enumerate(values, 1)
   ]
@@ -348,7 +348,7 @@ def matching():
       round=lambda level: dense,
       objective=tf_lottery.Objective("accuracy", "max"),
       tolerance=0.02,
-      steps=100,
+      ticket_steps=100,
     )
   )
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from tf_lottery.search.choosing import Matching
 from tf_lottery.search.choosing import finish
 from tf_lottery.search.methods import base
+from tf_lottery.search.methods.within_training import count_changes
 from tf_lottery.search.methods.within_training import draw_cycles
 from tf_lottery.search.prices import SUPERSEDED
 from tf_lottery.search.rounds import Round
@@ -18,31 +19,33 @@ if typing.TYPE_CHECKING:
   from tf_lottery.search.drawing import Drawing
   from tf_lottery.search.loop import Search
 
-# The first stride: the density at its end, its cycles and their length, in
-# trainings.
-_FIRST = 0.1, 2, 1 / 4
-# By how much the next strides lower the density; all later ones as the last.
-_STRIDES = (3.0, 1.6)
-# The length of their cycles, in trainings, and by how much one cycle may lower
-# the density.
-_LENGTH, _STEEPEST = 0.15, 1 / 0.6
+# Each stride lowers the density by a factor, in a number of cycles, each of a
+# length in trainings. All strides after these are as the last one.
+_STRIDES = ((5.0, 1, 1 / 3), (2.0, 1, 1 / 6), (3.0, 2, 1 / 6), (1.6, 1, 1 / 6))
 # A training that may not go on as long as this, in trainings, is not begun.
 _SHORTEST = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
 class Anytime:
-  """The method of a search with a budget; see `Within`."""
+  """The method of a search with a budget; see `Within`.
+
+  Attributes:
+    version: Of the way in which it draws. A run that was begun in another one
+      cannot go on.
+  """
+
+  version: int = 2
 
   def check(self, search: "Drawing") -> None:
     """Refuses a start from trained weights: the Levels are not trained."""
     base.refuse_trained_start(search, "A search with a budget")
 
   def draw(self, search: "Drawing", level: int) -> None:
-    """Refuses a Level that the search has not drawn so far."""
+    """Refuses a Level of which the search holds no ticket."""
     raise ValueError(
-      f"The search has drawn no ticket of Level {level} yet. Give a larger"
-      " budget, or another method."
+      f"The search holds no ticket of Level {level}: it is beyond the"
+      " last draw. Give a larger budget, or another method."
     )
 
 
@@ -50,20 +53,20 @@ class Anytime:
 class Within:
   """Searches within a budget.
 
-  The search goes down the schedule in strides: to a density of 10 %, then to a
-  third of that, then by a factor of 1.6 each. Within a stride the density falls
-  in short trainings, with a rewind after each; the first of them goes on from
-  the trained dense network, and each later stride starts under the mask of the
-  smallest Level that matches. Then the ticket at the end of the stride is
-  trained. If it matches, the next stride follows. If not, a Level two thirds of
-  the way is trained, and so on until one matches; from there the rest of the
-  way is drawn again. The next stride then leads half of the way to the Level
-  that failed, with twice as many rewinds each time that nothing is gained. So
-  rewinds are spent where tickets do not match yet.
+  The search goes down the schedule in strides: to a density of 20 %, then to a
+  half of that, then to a third, and then by a factor of 1.6 each. Within a
+  stride the density falls in one or two short trainings, each from a rewind on;
+  only the first goes on from the trained dense network. Each later stride
+  starts under the mask of the smallest Level that matches. The ticket at the
+  end of a stride is trained. If it matches, the next stride follows. If not,
+  the Level half of the way is trained, and so on until one matches. From there
+  the masks are drawn again, half of the way to the Level that failed last, and
+  with twice as many rewinds each time that nothing is gained. So rewinds are
+  spent where tickets do not match yet.
 
-  A Round stops as soon as it matches for good, and also when it has fallen
-  behind the dense network for good; see `Matching`. At the end, the smallest
-  Level that matches is trained to its end.
+  A Round stops as soon as it has matched for good, and also when it has fallen
+  behind the dense network; see `Matching`. At the end, the smallest Level that
+  matches is trained to its end.
 
   The budget decides when to end, and nothing else: a search goes on when it is
   asked for again with a larger one. What it spent before counts, also the ends
@@ -99,13 +102,17 @@ class _Spending:
     self._densities = (1.0, *search.schedule)
     self._budget = budget
     self._spent = search.round(0).cost
-    # What it still takes to train the smallest matching Level to its end.
-    self._reserve = 0.0
+    # The Levels that match, the smallest last, each with what it still takes to
+    # train it to its end.
+    self._found = [(0, 0.0)]
     # What smaller budgets spent to train the Level that they had to its end.
     self._finished = 0.0
-    self._matched, self._failed = 0, len(self._densities)
-    self._draws, self._rewinds, self._strides = 0, 1, 0
-    self._beyond = 0  # the smallest ticket that has failed since one matched
+    # What scoring the weights once takes. This one is not counted.
+    dense, full = search.trained(0), search.mask(0)
+    _, scoring = search.score(dense, full, search.criterion)
+    self._scoring = scoring.trainings(search.round(0).cost)
+    self._last_failed = 0  # a Level
+    self._draws, self._rewinds = 0, 1
     self._base = -1  # the matching Level from which the last draw started
     self._number = 1  # of the next training of the search
     self._is_cut = False  # whether the budget ended the training of a Level
@@ -120,31 +127,46 @@ class _Spending:
     self._search.read_back()
     finish(self._search, self._matching, self._may_end)
 
+  @property
+  def _matched(self) -> int:
+    """The smallest Level that matches so far."""
+    return self._found[-1][0]
+
+  @property
+  def _reserve(self) -> float:
+    """What it takes to train that Level to its end, in trainings."""
+    return self._found[-1][1]
+
   def _draw(self) -> int | None:
     """Draws from the mask of the smallest matching Level.
 
     Returns:
       The Level to be trained first; None if the schedule or the budget ends.
     """
-    search, begin = self._search, self._matched
-    if begin + 1 == len(self._densities):
+    search = self._search
+    if not self._goes_on():
       return None
+    begin = self._matched
     if begin == self._base:
       self._rewinds *= 2  # the last draw from here led to nothing
-    level = self._aim()
+    number = min(len(self._found), len(_STRIDES))
+    stride, cycles, length = _STRIDES[number - 1]
+    level, cycles = self._aim(stride), cycles * self._rewinds
     densities = self._densities[begin], self._densities[level]
-    cycles, length = self._cycles(*densities)
-    if not self._affords_training(cycles * length):
+    steps = base.steps_of(length, search)
+    changes = count_changes(search, densities, cycles, steps)
+    price = cycles * steps / search.steps + changes * self._scoring
+    if not self._affords_training(price):
       return None
     self._supersede()
-    self._base, self._failed = begin, len(self._densities)
+    self._base = begin
     self._draws += 1
     self._spent = draw_cycles(
       search,
       search.mask(begin),
       densities,
       cycles,
-      base.steps_of(length, search),
+      steps,
       number=self._number,
       spent=self._spent,
       start=search.trained(0) if self._draws == 1 else None,
@@ -152,25 +174,31 @@ class _Spending:
     self._number += cycles
     return level
 
-  def _aim(self) -> int:
+  def _goes_on(self) -> bool:
+    """Whether there is a smaller Level, or the smallest fails at its end."""
+    last = len(self._densities) - 1
+    if self._matched < last:
+      return True
+    round_ = self._set_aside(last) or self._search.round(last)
+    if round_.stopped:
+      # What this takes is held in reserve.
+      self._finished += self._reserve
+      round_ = self._search.train_level(last)
+    self._found[-1] = (last, 0.0)
+    if self._matching.at_end(round_):
+      return False
+    self._found.pop()
+    self._last_failed = last
+    return True
+
+  def _aim(self, stride: float) -> int:
     """The Level to which the next draw leads."""
     matched = self._matched
-    if self._beyond > matched + 1:
-      return (matched + self._beyond + 1) // 2
-    least = _FIRST[0]
-    if matched:
-      stride = _STRIDES[min(self._strides, len(_STRIDES)) - 1]
-      least = self._densities[matched] / stride
+    if self._last_failed > matched:
+      return (matched + self._last_failed + 1) // 2
+    least = self._densities[matched] / stride
     near = sum(density >= least for density in self._densities) - 1
     return max(near, matched + 1)
-
-  def _cycles(self, begin: float, end: float) -> tuple[int, float]:
-    """How many cycles lower the density, and the length of each."""
-    if not self._draws:
-      return _FIRST[1:]
-    # Rounding must not add a cycle.
-    least = math.ceil(math.log(begin / end, _STEEPEST) - 1e-6)
-    return self._rewinds * max(1, least), _LENGTH
 
   def _train(self, level: int) -> int | None:
     """Trains a Level until it matches, else to its end.
@@ -179,30 +207,27 @@ class _Spending:
       The Level to be trained next; None if others must be drawn first.
     """
     round_ = self._trained(level)
-    # A Round that matched may have gone on since: only its first part counts
-    # here, so that the same decisions are made again.
-    steps = self._matching.steps_until_shown(round_) or round_.steps
+    # A Round that was stopped may have gone on since: only its first part
+    # counts here, so that the same decisions are made again.
+    steps, matches = self._matching.outcome(round_)
     self._spent += round_.cost.scaled(steps / round_.steps)
     self._finished += (round_.steps - steps) / self._search.steps
-    if self._matching.is_reached_by(round_):
-      self._matched = level
-      self._strides += 1
-      left = 1 - steps / self._search.steps
-      self._reserve = left if round_.stopped else 0.0
-      return None
-    if round_.stopped and not self._matching.is_behind(round_.history):
+    if matches is None:
       self._is_cut = True
       return None
-    self._failed = self._beyond = level
-    between = self._matched + math.ceil((level - self._matched) * 2 / 3)
-    return between if between < level else None
+    if matches:
+      left = 1 - steps / self._search.steps
+      self._found.append((level, left if round_.stopped else 0.0))
+      return None
+    self._last_failed = level
+    between = (self._matched + level) // 2
+    return between if between > self._matched else None
 
   def _trained(self, level: int) -> Round:
     """Trains a Level; or reads back what another draw has replaced since."""
     search = self._search
-    directory = search.directory.control(level, SUPERSEDED, self._draws)
-    if directory.is_done:
-      return Round.read(directory)
+    if (round_ := self._set_aside(level)) is not None:
+      return round_
     # If it fails, enough must be left for the Level that matches.
     left = self._left() - self._reserve
 
@@ -213,6 +238,11 @@ class _Spending:
       return clear or left < min(1.0, after)
 
     return search.train_level(level, until)
+
+  def _set_aside(self, level: int) -> Round | None:
+    """The Round of a Level that was trained before, and has been replaced."""
+    directory = self._search.directory.control(level, SUPERSEDED, self._draws)
+    return Round.read(directory) if directory.is_done else None
 
   def _supersede(self) -> None:
     """Sets aside the trainings of tickets that are drawn again.

@@ -133,9 +133,9 @@ class Matching:
   second half of its training: the root of half the mean square of their
   differences.
 
-  A Round has fallen behind if, after three tenths of a training, the last three
-  values are worse than the dense network's at the same steps, by the tolerance
-  and the noise.
+  A Round has fallen behind if, after three tenths of its training, its last
+  three values are worse than the dense network's at the same steps, by more
+  than the tolerance and the noise.
 
   How often each rule is wrong, and how much it saves, is part of
   docs/results/search_cost.
@@ -156,7 +156,7 @@ class Matching:
     rows = [row for row in dense.history if "loss" in row]
     self._dense = [row[self._name] for row in rows]
     self._dense_steps = [row["step"] for row in rows]
-    self._earliest = _EARLIEST * search.steps
+    self._earliest = _EARLIEST * search.ticket_steps
     self._noise = _noise(self._dense)
 
   def at_end(self, round_: Round) -> bool:
@@ -170,12 +170,15 @@ class Matching:
     return len(gaps) == _SUCCESSIVE and all(shown)
 
   def is_behind(self, rows: Sequence[Mapping[str, float]]) -> bool:
-    """Whether a training has fallen behind for good, by its evaluations."""
+    """Whether a training has fallen behind, by its evaluations so far."""
     last = [row for row in rows if "loss" in row][-_SUCCESSIVE:]
-    if len(last) < _SUCCESSIVE or last[-1]["step"] < self._earliest:
+    if len(last) < _SUCCESSIVE:
+      return False
+    if last[-1]["step"] - rows[0]["step"] < self._earliest:
       return False
     allowed = self._tolerance + self._noise
-    return all(self._behind(row) > allowed for row in last)
+    # What is not a number is behind, too.
+    return not any(self._behind(row) <= allowed for row in last)
 
   def gap(self, round_: Round) -> float:
     """How much worse than allowed a Round is at its end, in units of the noise.
@@ -196,6 +199,22 @@ class Matching:
   def steps_until_behind(self, round_: Round) -> int | None:
     """The steps after which a Round had fallen behind; None if never."""
     return _steps_until(round_, self.is_behind)
+
+  def outcome(self, round_: Round) -> tuple[int, bool | None]:
+    """When it was clear whether a Round matches, and whether it does.
+
+    Returns:
+      The steps after which it had matched for good or fallen behind, or those
+      of its end; and whether it matches, which is `None` if it was stopped
+      before that was clear.
+    """
+    shown = self.steps_until_shown(round_)
+    behind = self.steps_until_behind(round_)
+    if behind is not None and (shown is None or behind < shown):
+      return behind, False
+    if shown is not None:
+      return shown, True
+    return round_.steps, None if round_.stopped else self.at_end(round_)
 
   def is_reached_by(self, round_: Round) -> bool:
     """Whether a Round matches at its end, or had matched for good before."""
@@ -258,16 +277,15 @@ def ended(search: "Search", before: float | None) -> str:
   if before is not None and before > budget:
     budget = before
     text = f"A larger budget, of {before:g} trainings, was spent here before. "
-  last = search.rounds[-1]
-  if last.level == len(search.schedule) and (
-    Matching(search).is_reached_by(last)
-  ):
+  last, end = search.rounds[-1], len(search.schedule)
+  if last.level == end and not last.stopped and Matching(search).at_end(last):
     return (
-      f"{text}Level {last.level} is the last of the schedule: a longer schedule"
-      " may hold smaller tickets."
+      f"{text}Level {end} is the last of the schedule: a longer schedule may"
+      " hold smaller tickets."
     )
   return (
-    f"{text}The budget of {budget:g} trainings is spent: a larger one goes on."
+    f"{text}What is left of the budget of {budget:g} trainings does not pay for"
+    " the next step: a larger one goes on."
   )
 
 

@@ -47,7 +47,7 @@ def _lines(field: str, was: Any, now: Any) -> Iterator[str]:
   elif field == "weights" and was and now:
     yield from _of_weights(was, now)
   elif field == "method":
-    yield f"it was {_method(was)}, now {_method(now)}{_instead(was)}"
+    yield f"it was {_method(was)}, now {_method(now)}{_instead(was, now)}"
   elif field == "initial":
     yield (
       "make_model draws other initial weights. It may load weights, or draw"
@@ -102,11 +102,11 @@ def _of_weights(was: Sequence[Any], now: Sequence[Any]) -> Iterator[str]:
 
 
 def _method(value: Mapping[str, Any] | None) -> str:
-  """A search method as it is called; the default one is not declared."""
+  """A search method as it is called; `iterative()` is not declared."""
   settings = dict(value or {"name": "Iterative"})
   name = settings.pop("name")
   if name == "Anytime":
-    return "a search with a budget"
+    return f"a search with a budget (version {settings.get('version', 1)})"
   kinds = (
     methods.AtInit,
     methods.Cycles,
@@ -123,9 +123,13 @@ def _method(value: Mapping[str, Any] | None) -> str:
   return f"{name}({', '.join(given)})"
 
 
-def _instead(was: Mapping[str, Any] | None) -> str:
-  """What to give so that a run goes on which was begun by the older default."""
-  return "" if was else '; method="iterative" goes on with it'
+def _instead(
+  was: Mapping[str, Any] | None, now: Mapping[str, Any] | None
+) -> str:
+  """How a run goes on that was begun when the default was `iterative()`."""
+  if was is None and now and now["name"] == "Anytime":
+    return '. Give method="iterative" to go on with it'
+  return ""
 
 
 def _weight(facts: Sequence[Any] | None) -> str:

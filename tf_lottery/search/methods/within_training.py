@@ -10,6 +10,7 @@ from tf_lottery.masks import Mask
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.search.methods import base
 from tf_lottery.search.methods.falling import fall
+from tf_lottery.search.methods.falling import falling
 
 if typing.TYPE_CHECKING:
   from tf_lottery.search.drawing import Drawing
@@ -99,6 +100,25 @@ def draw_cycles(
     if end <= until:
       break
   return spent
+
+
+def count_changes(
+  search: "Drawing", densities: tuple[float, float], n: int, steps: int
+) -> int:
+  """Returns how often `draw_cycles` scores the weights, with these arguments.
+
+  Args:
+    search: The search.
+    densities: The density at the beginning, and the lower one at the end.
+    n: The number of cycles, at least 1.
+    steps: Optimizer updates of each.
+  """
+  highest = base.highest_density(search)
+  return sum(
+    len(falls)
+    for pair in itertools.pairwise(_marks(search, *densities, n))
+    for falls in falling(pair, steps, search.schedule, highest).values()
+  )
 
 
 def _marks(search: "Drawing", first: float, last: float, n: int) -> list[float]:
