@@ -20,10 +20,22 @@ def read(path: pathlib.Path) -> list[dict[str, str]]:
 def append(
   path: pathlib.Path, fields: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> None:
-  """Adds rows, below a header in a new file, while others wait."""
+  """Adds rows, below a header in a new file, while others wait.
+
+  Raises:
+    ValueError: The file has other columns.
+  """
   path.parent.mkdir(parents=True, exist_ok=True)
   with filelock.FileLock(path.with_suffix(".lock")):
     is_new = not path.is_file()
+    if not is_new:
+      with path.open(newline="") as file:
+        found = next(csv.reader(file), [])
+      if found != list(fields):
+        raise ValueError(
+          f"{path} has other columns: {found}, expected {list(fields)}. Move it"
+          " away; the trainings of the run directories are not lost."
+        )
     with path.open("a", newline="") as file:
       writer = csv.DictWriter(file, fields, lineterminator="\n")
       if is_new:

@@ -150,7 +150,6 @@ def study(
         batch_size=task.batch_size,
         evaluate_every=task.steps,
         schedule=CHANNELS if task.pattern == "channel" else DENSITIES,
-        method="iterative",
         criterion=criterion,
         scope=chosen,
         pattern=task.pattern,

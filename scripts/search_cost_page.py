@@ -201,7 +201,8 @@ def _of_stops(table: Table) -> str:
   ]
   lost = [row for row in behind if float(row["gap"]) == 0]
   failing = [row for row in tickets if float(row["gap"]) > 0]
-  saved = sum(1 - float(row["behind"] or 1) for row in failing)
+  first = {id(row) for row in behind}
+  saved = sum(1 - float(row["behind"]) for row in failing if id(row) in first)
   text += (
     " The rule that ends a training which has fallen behind for good would have"
     f" stopped {len(behind)}, of which {len(lost)} matched at their ends. Of"

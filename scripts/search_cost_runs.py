@@ -159,9 +159,9 @@ def _within(
     if spent + 1 > budget:
       raise _Spent
     round_ = search.round(level)
-    part = matching.steps_until_shown(round_) or round_.steps
-    part /= search.ticket_steps
     found = matching.is_reached_by(round_)
+    steps, _ = matching.outcome(round_)  # it may give up a Level, too
+    part = steps / search.steps
     if not found and spent + part + reserve > budget:
       raise _Spent
     spent += part

@@ -26,6 +26,7 @@ from tf_lottery.experiments.sparse_training import rigl
 from tf_lottery.experiments.sparse_training import rigl_equal_cost
 from tf_lottery.experiments.sparse_training import set_
 from tf_lottery.masks import Mask
+from tf_lottery.search import methods
 from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
 from tf_lottery.tickets import Ticket
@@ -271,6 +272,11 @@ BY_NAME: Mapping[str, Control] = {
 def _trained_before(search: Search, level: int) -> Mapping[str, np.ndarray]:
   """The weights at the end of the Level before, from which it was pruned."""
   search.ticket(level)  # refuses the dense Level
+  if search.method != methods.iterative():
+    raise ValueError(
+      "This control goes on from the training of the Level before, which only"
+      f" method=iterative() has: leave it out, got {search.method}."
+    )
   return search.trained(level - 1).weights
 
 

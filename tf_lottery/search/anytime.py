@@ -37,6 +37,9 @@ class Anytime:
 
   version: int = 2
 
+  def __str__(self) -> str:
+    return "a search with a budget"
+
   def check(self, search: "Drawing") -> None:
     """Refuses a start from trained weights: the Levels are not trained."""
     base.refuse_trained_start(search, "A search with a budget")

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from tf_lottery import criteria
 from tf_lottery import rewinding
-from tf_lottery import schedules
 from tf_lottery.objective import Objective
 from tf_lottery.objective import choose as choose_objective
 from tf_lottery.search import anytime
@@ -91,26 +90,6 @@ def method_and_choice(
       f" budget={budget}."
     )
   return anytime.Anytime(), anytime.Within(budget)
-
-
-def default_budget(
-  given: Sequence[Any], schedule: schedules.Schedule, rewind: rewinding.Rewind
-) -> float | None:
-  """Returns the budget of a search about which nothing is said.
-
-  Args:
-    given: What else would say how it searches; all are None if nothing does.
-    schedule: The density of each Level.
-    rewind: Where tickets start.
-
-  Returns:
-    4 trainings; None if the search must be iterative: for one Level, and for
-    tickets that start from trained weights.
-  """
-  said = any(argument is not None for argument in given)
-  if said or len(schedule) == 1 or rewind.weights is None:
-    return None
-  return 4.0
 
 
 def check_search_steps(

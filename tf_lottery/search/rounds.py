@@ -24,7 +24,7 @@ class Round:
   """One training with its mask and its record: a Level's, or a control's.
 
   Attributes:
-    level: how often the network has been pruned; 0 is dense.
+    level: the number of its density in the schedule; 0 is dense.
     density: fraction of the prunable weights that is kept, in (0, 1].
     metrics: of the last evaluation: `val_accuracy`, `test_accuracy`, ...
     seconds: the time of training and evaluation.
@@ -35,7 +35,8 @@ class Round:
     smallest_layer: `name` and `density` of the weight that keeps the smallest
       fraction of its entries; `None` in runs of before this was recorded.
     start: the step at which it began.
-    stopped: whether it was stopped before its end, as its outcome was clear.
+    stopped: whether it was stopped before its end, as its outcome was clear or
+      a budget was spent.
     search: the number of the search's training that drew its ticket; `None` if
       it is not known.
     rows: its evaluations, if this process has trained it; else `None`.
