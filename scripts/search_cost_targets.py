@@ -11,12 +11,6 @@ from scripts.search_cost_table import Table
 
 # A claim holds if the p value of its test is below this.
 SIGNIFICANCE = 0.05
-# The most that tickets of iterative pruning may be better -> the most that a
-# search may cost, in trainings, by the task and the number of the density.
-EQUAL = {
-  "lenet": {1: 1.0, 2: 2.0, 3: 2.0, 4: 4.0},
-  "mnist_1d": {2: 5.0},
-}
 AT_INIT = ("snip", "grasp", "synflow", "force")
 # By how much shuffling a mask within its layers may harm the ticket, in units
 # of the objective, if it is called insensitive.
@@ -39,33 +33,37 @@ def of(tables: Mapping[str, Table]) -> str:
     "| task | claim | at most | measured | holds? |",
     "| --- | --- | --- | --- | --- |",
   ]
-  for name, table in tables.items():
-    rows = [*_matches(name, table), *_equals(name, table), *_price(name, table)]
+  for table in tables.values():
+    rows = [*_matches(table), *_equals(table), *_price(table)]
     rows += [*_budget(table), *_at_init(table)]
     lines += [f"| {table.task.says} | {row} |" for row in rows]
   return "\n".join(lines) + "\n"
 
 
-def _matches(name: str, table: Table) -> Iterable[str]:
+def _matches(table: Table) -> Iterable[str]:
   """Whether a search of a tenth of a training finds a matching ticket."""
-  if name != "lenet" or not table.values("gradual_0.1", "dense", 1.0):
+  limit = table.task.matching
+  if limit is None or not table.values("iterative", "dense", 1.0):
     return
   density = table.task.densities[0]
-  dense = table.values("gradual_0.1", "dense", 1.0)
-  allowed = table.values("gradual_0.1", "dense", 1.0, "tolerance").values()
+  dense = table.values("iterative", "dense", 1.0)
+  allowed = table.values("iterative", "dense", 1.0, "tolerance").values()
   yield _dearest(
     table,
     f"a ticket of {density:.1%} matches the dense network",
     density,
-    0.1,
+    limit,
     lambda found: table.p_better(found, dense, statistics.mean(allowed)),
   )
 
 
-def _equals(name: str, table: Table) -> Iterable[str]:
+def _equals(table: Table) -> Iterable[str]:
   """Whether cheaper tickets are as good as those of iterative pruning."""
-  for number, cost in EQUAL.get(name, {}).items():
-    density = table.task.densities[number - 1]
+  for density, cost in zip(
+    table.task.densities, table.task.equal, strict=False
+  ):
+    if cost is None:
+      continue
     iterative = table.values("iterative", "ticket", density)
     yield _dearest(
       table,
@@ -104,12 +102,12 @@ def _dearest(
   )
 
 
-def _price(name: str, table: Table) -> Iterable[str]:
+def _price(table: Table) -> Iterable[str]:
   """What the smallest matching ticket costs, everything included."""
   budget = search_cost_tasks.BUDGET
   prices = table.answers(budget, "training").values()
   whole = table.answers("iterative", "training").values()
-  if name not in ("lenet", "cnn") or not prices or not whole:
+  if not prices or not whole:
     return
   own, dear = _answer(table, budget), _answer(table, "iterative")
   yield (

@@ -54,6 +54,10 @@ class Task:
     at_init: Whether masks of the untrained network are compared, too, at the
       first and the third density.
     scopes: Whether tickets are drawn in the `SCOPES`, too.
+    matching: What a search may cost that finds a matching ticket at the first
+      density, in trainings; None if nothing was set out.
+    equal: For each density, what a search may cost whose ticket is as good as
+      that of iterative pruning; None where nothing was set out.
     margin: By how much a method may be worse than iterative pruning and still
       count as equal, in units of the objective.
     says: The model and its data in words.
@@ -67,6 +71,8 @@ class Task:
   rivals: tuple[int, ...] = ()
   at_init: bool = False
   scopes: bool = False
+  matching: float | None = None
+  equal: tuple[float | None, ...] = ()
 
   def experiments(self, name: str, replicates: int) -> dict[str, Experiment]:
     """Returns one experiment for each method, by the name of the method."""
@@ -161,6 +167,8 @@ def tasks(data_dir: str | os.PathLike | None) -> dict[str, Task]:
       ladder=lenet.schedule,
       rivals=(3,),
       at_init=True,
+      matching=0.1,
+      equal=(1.0, 2.0, 2.0, 4.0),
       margin=0.001,
       says="LeNet-300-100 on Fashion-MNIST",
     ),
@@ -170,6 +178,7 @@ def tasks(data_dir: str | os.PathLike | None) -> dict[str, Task]:
       ladder=tf_lottery.geometric(20),
       rivals=(2,),
       scopes=True,
+      equal=(None, 5.0, None),
       margin=0.01,
       says="Residual MLP on MNIST-1D",
     ),

@@ -22,12 +22,14 @@ def names(tmp_path_factory):
     yield names
 
 
+@pytest.mark.slow
 def test_every_replicate_has_its_controls(names):
   methods = {round_.method for round_ in names["proof"].evidence.rounds}
   assert {"random_reinit", "shuffled_mask", "small_dense"} < methods
   assert "longer" in methods
 
 
+@pytest.mark.slow
 def test_runs_by_hand_are_replicates_of_one_experiment(names):
   (section,) = names["made"].sections
   assert section.evidence.replicates == 3

@@ -27,15 +27,17 @@ def task():
     says="Two classes",
     margin=0.01,
     rivals=(1,),
+    matching=0.01,
+    equal=(None, 2.0),
   )
 
 
 @pytest.fixture(scope="module")
 def trained(task, tmp_path_factory):
-  """Trains two replicates by three methods; returns the CSV's path."""
+  """Trains two replicates by four methods; returns the CSV's path."""
   folder = tmp_path_factory.mktemp("search_cost")
   path = folder / "t.csv"
-  methods = ["iterative", "cycles_8x0.25", "budget_4"]
+  methods = ["iterative", "cycles_8x0.25", "gradual_1_bisect", "budget_4"]
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(search_cost_tasks, "RIVALS", ("shuffled_mask",))
     for replicate in range(2):
@@ -54,7 +56,8 @@ def test_every_training_has_a_line(trained):
   found = [(r["method"], r["what"], int(r["level"])) for r in rows]
   assert found.count(("iterative", "ticket", 3)) == 2
   assert found.count(("cycles_8x0.25", "shuffled_mask", 1)) == 2
-  assert sum(what == "answer" for _, what, _ in found) == 6
+  assert sum(what == "answer" for _, what, _ in found) == 8
+  assert sum(what == search_cost_runs.AT_BUDGET for _, what, _ in found) == 2
 
 
 def test_costs_are_in_trainings_of_the_dense_network(trained):
@@ -79,3 +82,30 @@ def test_the_page_tells_them(trained, task, tmp_path):
   assert "shuffled_mask" in page
   assert "within a Level of it" in page
   assert (tmp_path / "small.svg").read_text("utf-8").startswith("<?xml")
+
+
+def test_the_targets_stand_beside_what_was_measured(trained, task, tmp_path):
+  rows = csv_rows.read(trained)
+  search_cost_page.write(rows, {"small": task}, tmp_path)
+  page = (tmp_path / "README.md").read_text("utf-8")
+  lines = page.split("## Targets")[1].split("## Two classes")[0].splitlines()
+  told = [line for line in lines if line.startswith("| Two classes |")]
+  # No method costs as little as the first claim asks for.
+  assert sum("nothing was trained" in line for line in told) == 1
+  assert sum("`cycles_8x0.25`: " in line for line in told) == 1
+  assert sum("whose bisection ends when" in line for line in told) == 1
+  assert sum("everything included" in line for line in told) == 1
+
+
+def test_targets_of_what_is_not_trained_are_left_out(trained, task, tmp_path):
+  rows = [r for r in csv_rows.read(trained) if r["method"] == "iterative"]
+  search_cost_page.write(rows, {"small": task}, tmp_path)
+  page = (tmp_path / "README.md").read_text("utf-8")
+  assert "everything included" not in page
+
+
+def test_rows_of_other_columns_are_refused(trained):
+  before = trained.read_text()
+  with pytest.raises(ValueError, match="has other columns"):
+    csv_rows.append(trained, ("task", "method"), [{"task": "t"}])
+  assert trained.read_text() == before
