@@ -45,6 +45,7 @@ _INSTEAD = {
   "verbose": "use progress=True or progress=False",
   "levels": "give schedule=tf_lottery.geometric(levels)",
   "density": "give schedule=tf_lottery.one_shot(density)",
+  "densities": "give schedule=[0.5, 0.2], for example",
 }
 
 
@@ -86,7 +87,7 @@ def method_and_choice(
   if method is not None or choose is not None:
     raise ValueError(
       "A search with a budget decides about method and choose itself: leave"
-      f" them out, or the budget; got method={method}, choose={choose!r} and"
+      f" them out, or the budget; got method={method!r}, choose={choose!r} and"
       f" budget={budget}."
     )
   return anytime.Anytime(), anytime.Within(budget)

@@ -232,7 +232,8 @@ def choice(
     f"No ticket matches the dense network: the best is Level {best.level},"
     f" {name} {best.metrics[key]:.4g} against {reached} dense ({allowed})."
     " Prune less in each Level, train longer, rewind to an early step of the"
-    " training, or choose with a larger tolerance."
+    " training, choose with a larger tolerance, or give a larger budget if the"
+    " search has one."
   )
 
 
