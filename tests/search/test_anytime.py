@@ -11,8 +11,8 @@ from tf_lottery.report import records
 from tf_lottery.search import prices
 from tf_lottery.search.methods import gradual
 
-# The smallest draws a ticket that fails. With the next, a larger ticket
-# matches, then the right one; and the largest tries to get below it.
+# With the smallest, a larger ticket matches, then the right one; and the largest
+# tries to get below it.
 BUDGETS = (2.5, 4, 6, 8)
 
 
@@ -63,7 +63,7 @@ def test_the_answer_matches_at_its_end(growing, fresh):
 def test_a_larger_budget_finds_no_larger_ticket(growing):
   levels = [s.smallest_matching_level() for s, _ in growing.values()]
   assert levels == sorted(levels)
-  assert levels[0] == 0
+  assert 0 < levels[0] < rigged.SMALLEST
   assert levels[-1] == rigged.SMALLEST
 
 
@@ -197,7 +197,7 @@ def test_a_budget_on_a_grid_only_decides_when_to_end(trainer, tmp_path):
 def test_what_others_trained_is_set_aside_with_its_controls(trainer, tmp_path):
   """Its ticket is drawn again by a larger budget."""
   search = rigged.search(tmp_path, trainer, budget=2.5)
-  assert search.smallest_matching_level() == 0
+  assert search.smallest_matching_level() < rigged.SMALLEST
   search.train_level(5)
   controls.random_reinit(search, 5)
   before, spent = search.ticket(5), search.price()
@@ -211,10 +211,7 @@ def test_what_others_trained_is_set_aside_with_its_controls(trainer, tmp_path):
   # Its answer was found without it.
   fresh = rigged.search(None, trainer, budget=8)
   assert search.smallest_matching().equals(fresh.smallest_matching())
-  others = len(records.read_beside(tmp_path)) - len(
-    records.read_beside(fresh.directory.path)
-  )
-  assert others == 2
+  assert list(tmp_path.glob("level_05-superseded*random_reinit*/round.json"))
 
 
 def test_the_ticket_of_a_level_that_is_trained_is_not_replaced(

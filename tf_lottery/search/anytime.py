@@ -19,9 +19,11 @@ if typing.TYPE_CHECKING:
   from tf_lottery.search.drawing import Drawing
   from tf_lottery.search.loop import Search
 
-# Each stride lowers the density by a factor, in a number of cycles, each of a
-# length in trainings. All strides after these are as the last one.
-_STRIDES = ((5.0, 1, 1 / 3), (2.0, 1, 1 / 6), (3.0, 2, 1 / 6), (1.6, 1, 1 / 6))
+# The length of the first draw, in trainings.
+_FIRST = 1 / 2
+# By how much each later draw lowers the density, in how many cycles at first,
+# and the length of each.
+_STRIDE, _CYCLES, _LENGTH = 3.0, 2, 1 / 4
 # A training that may not go on as long as this, in trainings, is not begun.
 _SHORTEST = 0.3
 
@@ -56,16 +58,13 @@ class Anytime:
 class Within:
   """Searches within a budget.
 
-  The search goes down the schedule in strides: to a density of 20 %, then to a
-  half of that, then to a third, and then by a factor of 1.6 each. Within a
-  stride the density falls in one or two short trainings, each from a rewind on;
-  only the first goes on from the trained dense network. Each later stride
-  starts under the mask of the smallest Level that matches. The ticket at the
-  end of a stride is trained. If it matches, the next stride follows. If not,
-  the Level half of the way is trained, and so on until one matches. From there
-  the masks are drawn again, half of the way to the Level that failed last, and
-  with twice as many rewinds each time that nothing is gained. So rewinds are
-  spent where tickets do not match yet.
+  The first draw goes on from the trained dense network: in half of a training,
+  the density falls through the whole schedule. Then bisection finds the
+  smallest Level that matches; see `choosing.bisect`. From its mask the smaller
+  Levels are drawn again, down to a third of its density, in two short cycles
+  with a rewind after each, and bisection goes on there. Each time that a draw
+  gains nothing, the next has twice as many cycles. So rewinds are spent where
+  tickets do not match yet.
 
   A Round stops as soon as it has matched for good, and also when it has fallen
   behind the dense network; see `Matching`. At the end, the smallest Level that
@@ -114,19 +113,22 @@ class _Spending:
     dense, full = search.trained(0), search.mask(0)
     _, scoring = search.score(dense, full, search.criterion)
     self._scoring = scoring.trainings(search.round(0).cost)
-    self._last_failed = 0  # a Level
-    self._draws, self._rewinds = 0, 1
+    self._failed = 0  # the next smaller Level, which fails or is not drawn
+    self._draws, self._cycles = 0, _CYCLES
     self._base = -1  # the matching Level from which the last draw started
     self._number = 1  # of the next training of the search
     self._is_cut = False  # whether the budget ended the training of a Level
 
   def run(self) -> None:
     """Draws and trains; see `Within`."""
-    level = self._draw()
-    while level is not None and self._affords_training():
-      level = self._train(level)
-      if level is None and not self._is_cut:
-        level = self._draw()
+    while not self._is_cut and self._goes_on():
+      level = (self._matched + self._failed) // 2
+      if level > self._matched:
+        if not self._affords_training():
+          break
+        self._train(level)
+      elif not self._draw():
+        break
     self._search.read_back()
     finish(self._search, self._matching, self._may_end)
 
@@ -140,29 +142,29 @@ class _Spending:
     """What it takes to train that Level to its end, in trainings."""
     return self._found[-1][1]
 
-  def _draw(self) -> int | None:
+  def _draw(self) -> bool:
     """Draws from the mask of the smallest matching Level.
 
     Returns:
-      The Level to be trained first; None if the schedule or the budget ends.
+      Whether the budget allows it.
     """
-    search = self._search
-    if not self._goes_on():
-      return None
-    begin = self._matched
-    if begin == self._base:
-      self._rewinds *= 2  # the last draw from here led to nothing
-    number = min(len(self._found), len(_STRIDES))
-    stride, cycles, length = _STRIDES[number - 1]
-    level, cycles = self._aim(stride), cycles * self._rewinds
+    search, begin = self._search, self._matched
+    cycles, level, length = 1, len(self._densities) - 1, _FIRST
+    if self._draws:
+      if begin == self._base:
+        self._cycles *= 2  # the last draw from here led to nothing
+      cycles, length = self._cycles, _LENGTH
+      least = self._densities[begin] / _STRIDE
+      level = sum(density >= least for density in self._densities) - 1
+      level = max(level, begin + 1)
     densities = self._densities[begin], self._densities[level]
     steps = base.steps_of(length, search)
     changes = count_changes(search, densities, cycles, steps)
     price = cycles * steps / search.steps + changes * self._scoring
     if not self._affords_training(price):
-      return None
+      return False
     self._supersede()
-    self._base = begin
+    self._base, self._failed = begin, level + 1
     self._draws += 1
     self._spent = draw_cycles(
       search,
@@ -175,7 +177,7 @@ class _Spending:
       start=search.trained(0) if self._draws == 1 else None,
     )
     self._number += cycles
-    return level
+    return True
 
   def _goes_on(self) -> bool:
     """Whether there is a smaller Level, or the smallest fails at its end."""
@@ -191,24 +193,11 @@ class _Spending:
     if self._matching.at_end(round_):
       return False
     self._found.pop()
-    self._last_failed = last
+    self._failed = last
     return True
 
-  def _aim(self, stride: float) -> int:
-    """The Level to which the next draw leads."""
-    matched = self._matched
-    if self._last_failed > matched:
-      return (matched + self._last_failed + 1) // 2
-    least = self._densities[matched] / stride
-    near = sum(density >= least for density in self._densities) - 1
-    return max(near, matched + 1)
-
-  def _train(self, level: int) -> int | None:
-    """Trains a Level until it matches, else to its end.
-
-    Returns:
-      The Level to be trained next; None if others must be drawn first.
-    """
+  def _train(self, level: int) -> None:
+    """Trains a Level until it is clear whether it matches."""
     round_ = self._trained(level)
     # A Round that was stopped may have gone on since: only its first part
     # counts here, so that the same decisions are made again.
@@ -217,14 +206,11 @@ class _Spending:
     self._finished += (round_.steps - steps) / self._search.steps
     if matches is None:
       self._is_cut = True
-      return None
-    if matches:
+    elif matches:
       left = 1 - steps / self._search.steps
       self._found.append((level, left if round_.stopped else 0.0))
-      return None
-    self._last_failed = level
-    between = (self._matched + level) // 2
-    return between if between > self._matched else None
+    else:
+      self._failed = level
 
   def _trained(self, level: int) -> Round:
     """Trains a Level; or reads back what another draw has replaced since."""
