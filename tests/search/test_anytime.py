@@ -11,7 +11,7 @@ from tf_lottery.report import records
 from tf_lottery.search import prices
 from tf_lottery.search.methods import gradual
 
-# With the smallest, a larger ticket matches, then the right one; and the largest
+# With the smallest, a larger ticket matches, then the right one. The largest
 # tries to get below it.
 BUDGETS = (2.5, 4, 6, 8)
 
