@@ -161,6 +161,7 @@ def _tickets(
     steps=steps,
     batch_size=60,
     schedule=densities,
+    method="iterative",
     scope=tf_lottery.global_(),
     pattern=pattern,
     evaluate_every=steps,

@@ -300,6 +300,7 @@ def level_bookkeeping(task: Task, pause: Pause) -> None:
     epochs=1,
     batch_size=BATCH_SIZE,
     schedule=tf_lottery.geometric(task.repeats),
+    method="iterative",
     scope=tf_lottery.global_(),
     run_dir=task.directory / "run",
     progress=False,

@@ -150,6 +150,7 @@ def study(
         batch_size=task.batch_size,
         evaluate_every=task.steps,
         schedule=CHANNELS if task.pattern == "channel" else DENSITIES,
+        method="iterative",
         criterion=criterion,
         scope=chosen,
         pattern=task.pattern,

@@ -70,6 +70,8 @@ def search(
     "scope": tf_lottery.global_(),
     "seed": 3,
   }
+  if arguments.keys().isdisjoint(("choose", "budget", "search_steps")):
+    defaults["method"] = "iterative"
   return tf_lottery.find_ticket(
     trainer or make,
     examples(96, data_seed),

@@ -151,6 +151,7 @@ def search(request, tmp_path_factory):
     steps=16,
     batch_size=8,
     schedule=[0.7, 0.45],
+    method="iterative",
     rewind=tf_lottery.to_step(4),
     run_dir=tmp_path_factory.mktemp(name),
     **arguments,

@@ -110,6 +110,7 @@ def searched(request, tmp_path_factory):
       steps=80,
       batch_size=48,
       schedule=(0.95, 0.05),
+      method="iterative",
       objective=objective,
       seed=seed,
       run_dir=home / f"replicate_{seed:02d}",

@@ -37,6 +37,8 @@ def search(run_dir, trainer, **arguments):
     "schedule": SCHEDULE,
     "scope": tf_lottery.global_(),
   }
+  if arguments.keys().isdisjoint(("choose", "budget", "search_steps")):
+    defaults["method"] = "iterative"
   return tf_lottery.find_ticket(
     trainer,
     examples(128, 0),

@@ -256,3 +256,26 @@ def test_a_ticket_that_falls_behind_is_given_up(growing):
     record = json.loads((path / "round.json").read_text())
     assert record["stopped"]
     assert record["steps"] < rigged.STEPS
+
+
+def test_a_search_about_which_nothing_is_said_costs_four_trainings(
+  trainer, tmp_path
+):
+  def search(**arguments):
+    x, y = rigged.examples(128, 0)
+    return tf_lottery.find_ticket(
+      trainer, (x, y), validation_data=(x, y), steps=8, **arguments
+    )
+
+  said = search(budget=4)
+  assert search().smallest_matching().equals(said.smallest_matching())
+  assert search().price() == said.price()
+  one = search(schedule=(0.5,))
+  assert [r.level for r in one.rounds] == [0, 1]
+  assert one.method == tf_lottery.iterative()
+  tuned = search(schedule=(0.5, 0.25), rewind="finetune")
+  assert [r.level for r in tuned.rounds] == [0, 1, 2]
+  # A run of the former default goes on if it is said.
+  search(method="iterative", run_dir=tmp_path, schedule=(0.5, 0.25))
+  with pytest.raises(ValueError, match='Give method="iterative" to go on'):
+    search(run_dir=tmp_path, schedule=(0.5, 0.25))

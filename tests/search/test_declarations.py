@@ -98,6 +98,7 @@ def test_a_run_that_names_a_moved_module_goes_on(tmp_path):
         "steps": 20,
         "batch_size": 12,
         "schedule": tf_lottery.geometric(2, 0.5),
+        "method": "iterative",
         "criterion": criteria.magnitude,
         "scope": tf_lottery.global_(),
         "seed": 3,

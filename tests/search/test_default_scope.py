@@ -93,6 +93,7 @@ def test_a_search_warns_once_a_level(tmp_path, caplog):
       validation_data=marked_sequences(64, 1),
       steps=2,
       schedule=(0.3, 0.1),
+      method="iterative",
       scope=scope,
       run_dir=tmp_path / str(scope),
     )
@@ -123,6 +124,7 @@ def test_a_text_model_keeps_its_accuracy(tmp_path):
       steps=400,
       batch_size=64,
       schedule=(0.5, 0.2),
+      method="iterative",
       scope=scope,
     )
     assert result.rounds[0].metrics["val_accuracy"] > 0.98

@@ -48,6 +48,7 @@ def search(run_dir):
     evaluate_every=3,
     rewind=tf_lottery.to_step("2it", keep_optimizer=True),
     schedule=tf_lottery.geometric(16, 0.1),
+    method="iterative",
     run_dir=run_dir,
     progress=False,
     on_round=lambda round_: peaks.append(peak_mb()),

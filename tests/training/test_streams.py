@@ -97,6 +97,7 @@ def test_a_search_trains_on_it_and_goes_on(base, tmp_path):
       validation_data=dataset(base, 24, 1),
       epochs=2,
       schedule=tf_lottery.geometric(levels, 0.5),
+      method="iterative",
       run_dir=run_dir,
     )
 

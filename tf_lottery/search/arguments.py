@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tf_lottery import criteria
 from tf_lottery import rewinding
+from tf_lottery import schedules
 from tf_lottery.objective import Objective
 from tf_lottery.objective import choose as choose_objective
 from tf_lottery.search import anytime
@@ -91,6 +92,27 @@ def method_and_choice(
       f" budget={budget}."
     )
   return anytime.Anytime(), anytime.Within(budget)
+
+
+def default_budget(
+  given: Sequence[Any], schedule: schedules.Schedule, rewind: rewinding.Rewind
+) -> float | None:
+  """Returns the budget of a search for which none is given.
+
+  Args:
+    given: The values of `method`, `choose` and `search_steps`.
+    schedule: The density of each Level.
+    rewind: Where tickets start.
+
+  Returns:
+    4 trainings, if none of these values is given. None, which means an
+    iterative search, for a schedule of one Level, and for tickets that start
+    from trained weights, which only that search has.
+  """
+  is_said = any(value is not None for value in given)
+  if is_said or len(schedule) == 1 or rewind.weights is None:
+    return None
+  return 4.0
 
 
 def check_search_steps(

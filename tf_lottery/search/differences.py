@@ -47,7 +47,7 @@ def _lines(field: str, was: Any, now: Any) -> Iterator[str]:
   elif field == "weights" and was and now:
     yield from _of_weights(was, now)
   elif field == "method":
-    yield f"it was {_method(was)}, now {_method(now)}"
+    yield f"it was {_method(was)}, now {_method(now)}{_instead(was, now)}"
   elif field == "initial":
     yield (
       "make_model draws other initial weights. It may load weights, or draw"
@@ -121,6 +121,15 @@ def _method(value: Mapping[str, Any] | None) -> str:
   name = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
   given = (f"{key}={_short(value)}" for key, value in settings.items())
   return f"{name}({', '.join(given)})"
+
+
+def _instead(
+  was: Mapping[str, Any] | None, now: Mapping[str, Any] | None
+) -> str:
+  """How a run goes on that was begun when the default was `iterative()`."""
+  if was is None and now and now["name"] == "Anytime":
+    return '. Give method="iterative" to go on with it'
+  return ""
 
 
 def _weight(facts: Sequence[Any] | None) -> str:

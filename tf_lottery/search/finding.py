@@ -65,10 +65,11 @@ def find_ticket(
 
   Trains the dense network, draws sparse masks, rewinds the surviving weights
   under them, and trains these tickets. Each training is a Round; its Level is
-  the number of its density in the schedule, 0 for the dense network. The
-  default is the search of the paper: it prunes the trained network of each
-  Level for the next one, so it costs as many trainings as there are Levels. A
-  `budget` finds tickets for a few trainings, and they may be larger.
+  the number of its density in the schedule, 0 for the dense network. By
+  default the search costs no more than four trainings of the dense network,
+  and trains only some Levels. `method="iterative"` is the search of the paper:
+  it prunes the trained network of each Level for the next one, so it costs as
+  many trainings as there are Levels, and its tickets may be smaller.
 
   The same call with the same `run_dir` goes on where it stopped. On the same
   machine it gives the same result bit for bit, if the data are arrays or a
@@ -99,16 +100,18 @@ def find_ticket(
       remaining weights.
     method: Where the masks of the Levels come from: `iterative(...)`,
       `gradual(...)`, `cycles(...)`, `early_bird(...)` or `at_init(...)`, also
-      by name. Defaults to `iterative()`.
+      by name. Defaults to `None`: the search has a `budget`.
     choose: Which Levels are trained: `"all"`; or `"bisect"`, those that are
       needed to find the smallest ticket that matches the dense network. The
       second needs a method that draws masks without training the Levels.
-      Defaults to `"all"`.
+      Defaults to `"all"`, for a search without a budget.
     budget: What the search may cost, in trainings of the dense network, at
       least 2.5. Everything counts: the dense network, the search and the
       trainings of tickets. It finds the smallest matching ticket that it can,
       and decides about `method` and `choose` itself; see `anytime.Within`. The
-      same call with a larger budget goes on. Defaults to `None`.
+      same call with a larger budget goes on. Defaults to `4` if `method`,
+      `choose` and `search_steps` are left out. Even then, a search with one
+      Level, or with a rewind to trained weights, is `iterative()`.
     criterion: A name such as `"magnitude"`, or a function; it gives each
       prunable weight a score. See `criteria`. `at_init` has one of its own.
       Defaults to `"magnitude"`.
@@ -183,6 +186,9 @@ def find_ticket(
   densities = schedules.check_schedule(
     schedules.geometric(10) if schedule is None else schedule
   )
+  if budget is None:
+    given = (method, choose, search_steps)
+    budget = arguments.default_budget(given, densities, rewind)
   level_steps = arguments.search_length(search_steps, steps)
   method, chooses = arguments.method_and_choice(method, choose, budget)
   arguments.check_search_steps(level_steps, steps, method, chooses)
