@@ -91,7 +91,7 @@ def test_the_help_of_the_export_lists_the_dtypes_of_the_library():
     ),
     (
       "find_ticket.py --config=scripts/configs/lenet_mnist.py:huge",
-      "must have a size of full, short, smoke; got 'huge'.",
+      "must have one of full, short, smoke; got 'huge'.",
     ),
     (
       "run_sweep.py --grid=levels=x",

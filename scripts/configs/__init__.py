@@ -117,19 +117,23 @@ def experiment_of(config: Config) -> experiments.Experiment:
 
 
 def choose(
-  sizes: Mapping[str, Mapping[str, Any]], size: str
+  variants: Mapping[str, Mapping[str, Any]], name: str
 ) -> Mapping[str, Any]:
-  """Returns the fields of a size, which a flag names after the config's path.
+  """Returns the fields that a flag names after the path of the config.
+
+  Args:
+    variants: Name -> fields.
+    name: One of the names.
 
   Raises:
-    flags.IllegalFlagValueError: There is no such size.
+    flags.IllegalFlagValueError: There is none of that name.
   """
-  if size not in sizes:
+  if name not in variants:
     raise flags.IllegalFlagValueError(
-      f"--config=FILE:SIZE must have a size of {', '.join(sizes)}; got"
-      f" {size!r}."
+      f"--config=FILE:NAME must have one of {', '.join(variants)}; got"
+      f" {name!r}."
     )
-  return sizes[size]
+  return variants[name]
 
 
 def _config(
