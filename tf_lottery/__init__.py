@@ -1,7 +1,7 @@
 """Find, prove and ship winning lottery tickets in Keras models.
 
-The rooms `controls`, `experiments`, `export`, `papers` and `report`, and
-`Experiment` and `prove`, are imported when they are first used.
+The rooms `analysis`, `controls`, `experiments`, `export`, `papers` and
+`report`, and `Experiment` and `prove`, are imported when they are first used.
 
 Reference: Frankle and Carbin, "The Lottery Ticket Hypothesis", arXiv
 1803.03635.
@@ -46,6 +46,7 @@ from tf_lottery.wrappers import store_initial
 from tf_lottery.wrappers import strip_lottery
 
 if typing.TYPE_CHECKING:
+  from tf_lottery import analysis
   from tf_lottery import experiments
   from tf_lottery import export
   from tf_lottery import papers
@@ -68,7 +69,7 @@ _LATER = {
   "controls": "tf_lottery.experiments",
   "prove": "tf_lottery.experiments",
 }
-_ROOMS = ("experiments", "export", "papers", "report")
+_ROOMS = ("analysis", "experiments", "export", "papers", "report")
 
 
 def __getattr__(name: str) -> Any:
