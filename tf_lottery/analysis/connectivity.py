@@ -104,20 +104,20 @@ def interpolate(
   """
   if points < 2:
     raise ValueError(f"points must be at least 2, got {points}.")
-  ends = [_weights(network) for network in (first, second)]
-  if ends[0].keys() != ends[1].keys():
-    differing = sorted(ends[0].keys() ^ ends[1].keys())
+  start, end = _weights(first), _weights(second)
+  if start.keys() != end.keys():
+    differing = sorted(start.keys() ^ end.keys())
     raise ValueError(
       "Both networks must have the same weights; only one has"
       f" {', '.join(differing)}."
     )
-  for end in ends:
-    trainer.binding.check_shapes(end)
+  trainer.binding.check_shapes(start)
+  trainer.binding.check_shapes(end)
   places, data = np.linspace(0.0, 1.0, points), as_data(data)
   found = []
   with _borrowed(trainer):
     for place in places:
-      trainer.binding.write(_between(*ends, place))
+      trainer.binding.write(_between(start, end, place))
       if statistics_data is not None:
         _compute_statistics(trainer, as_data(statistics_data))
       found.append(trainer.evaluate(data))
