@@ -59,16 +59,15 @@ class Within:
   """Searches within a budget.
 
   The first draw goes on from the trained dense network: in half of a training,
-  the density falls through the whole schedule. Then bisection finds the
-  smallest Level that matches; see `choosing.bisect`. From its mask the smaller
-  Levels are drawn again, down to a third of its density, in two short cycles
-  with a rewind after each, and bisection goes on there. Each time that a draw
-  gains nothing, the next has twice as many cycles. So rewinds are spent where
-  tickets do not match yet.
+  the density falls through the whole schedule. Then plain bisection finds the
+  smallest Level that matches, which is trained to its end. From its mask the
+  smaller Levels are drawn again, down to a third of its density, in two short
+  cycles with a rewind after each, and bisection goes on there. Each time that a
+  draw gains nothing, the next has twice as many cycles. So rewinds are spent
+  where tickets do not match yet.
 
-  A Round stops as soon as it has matched for good, and also when it has fallen
-  behind the dense network; see `Matching`. At the end, the smallest Level that
-  matches is trained to its end.
+  Other Rounds stop as soon as they have matched for good, and also when they
+  have fallen behind the dense network; see `Matching`.
 
   The budget decides when to end, and nothing else: a search goes on when it is
   asked for again with a larger one. What it spent before counts, also the ends
@@ -107,13 +106,13 @@ class _Spending:
     # The Levels that match, the smallest last, each with what it still takes to
     # train it to its end.
     self._found = [(0, 0.0)]
-    # What smaller budgets spent to train the Level that they had to its end.
-    self._finished = 0.0
-    # What scoring the weights once takes. This one is not counted.
+    # What was spent on the ends of trainings that had been stopped.
+    self._ends = 0.0
+    # What scoring the weights once takes. This one time is not counted.
     dense, full = search.trained(0), search.mask(0)
     _, scoring = search.score(dense, full, search.criterion)
     self._scoring = scoring.trainings(search.round(0).cost)
-    self._failed = 0  # the next smaller Level, which fails or is not drawn
+    self._bound = 0  # a smaller Level, which fails or is not drawn
     self._draws, self._cycles = 0, _CYCLES
     self._base = -1  # the matching Level from which the last draw started
     self._number = 1  # of the next training of the search
@@ -121,16 +120,17 @@ class _Spending:
 
   def run(self) -> None:
     """Draws and trains; see `Within`."""
-    while not self._is_cut and self._goes_on():
-      level = (self._matched + self._failed) // 2
+    last = len(self._densities) - 1
+    while not self._is_cut:
+      level = (self._matched + self._bound) // 2
       if level > self._matched:
-        if not self._affords_training():
+        if not (self._is_trained(level) or self._affords_training()):
           break
         self._train(level)
-      elif not self._draw():
+      elif self._settle() and (self._matched == last or not self._draw()):
         break
     self._search.read_back()
-    finish(self._search, self._matching, self._may_end)
+    finish(self._search, self._matching, self._affords_end)
 
   @property
   def _matched(self) -> int:
@@ -161,10 +161,12 @@ class _Spending:
     steps = base.steps_of(length, search)
     changes = count_changes(search, densities, cycles, steps)
     price = cycles * steps / search.steps + changes * self._scoring
-    if not self._affords_training(price):
+    # What was drawn before costs nothing more.
+    drawn = search.directory.search(self._number + cycles - 1).is_done
+    if not (drawn or self._affords_training(price)):
       return False
     self._supersede()
-    self._base, self._failed = begin, level + 1
+    self._base, self._bound = begin, level + 1
     self._draws += 1
     self._spent = draw_cycles(
       search,
@@ -179,22 +181,25 @@ class _Spending:
     self._number += cycles
     return True
 
-  def _goes_on(self) -> bool:
-    """Whether there is a smaller Level, or the smallest fails at its end."""
-    last = len(self._densities) - 1
-    if self._matched < last:
+  def _settle(self) -> bool:
+    """Trains the smallest matching Level to its end.
+
+    Returns:
+      Whether it matches there. If not, it counts as one that fails.
+    """
+    level, left = self._found[-1]
+    if not level:
       return True
-    round_ = self._set_aside(last) or self._search.round(last)
+    round_ = self._set_aside(level) or self._search.round(level)
     if round_.stopped:
-      # What this takes is held in reserve.
-      self._finished += self._reserve
-      round_ = self._search.train_level(last)
-    self._found[-1] = (last, 0.0)
+      self._ends += left  # this was held in reserve
+      round_ = self._search.train_level(level)
+    self._found[-1] = level, 0.0
     if self._matching.at_end(round_):
-      return False
+      return True
     self._found.pop()
-    self._failed = last
-    return True
+    self._bound = level
+    return False
 
   def _train(self, level: int) -> None:
     """Trains a Level until it is clear whether it matches."""
@@ -203,14 +208,14 @@ class _Spending:
     # counts here, so that the same decisions are made again.
     steps, matches = self._matching.outcome(round_)
     self._spent += round_.cost.scaled(steps / round_.steps)
-    self._finished += (round_.steps - steps) / self._search.steps
+    self._ends += (round_.steps - steps) / self._search.steps
     if matches is None:
       self._is_cut = True
     elif matches:
-      left = 1 - steps / self._search.steps
-      self._found.append((level, left if round_.stopped else 0.0))
+      left = self._search.ticket_steps - steps if round_.stopped else 0
+      self._found.append((level, left / self._search.steps))
     else:
-      self._failed = level
+      self._bound = level
 
   def _trained(self, level: int) -> Round:
     """Trains a Level; or reads back what another draw has replaced since."""
@@ -227,6 +232,15 @@ class _Spending:
       return clear or left < min(1.0, after)
 
     return search.train_level(level, until)
+
+  def _is_trained(self, level: int) -> bool:
+    """Whether a Level was trained before, until it was clear how it does."""
+    if self._set_aside(level):
+      return True
+    directory = self._search.directory.level(level)
+    if not directory.is_done:
+      return False
+    return self._matching.outcome(Round.read(directory))[1] is not None
 
   def _set_aside(self, level: int) -> Round | None:
     """The Round of a Level that was trained before, and has been replaced."""
@@ -252,12 +266,12 @@ class _Spending:
     """
     return self._affords(before + max(1.0, self._reserve + _SHORTEST))
 
-  def _may_end(self, round_: Round) -> bool:
+  def _affords_end(self, round_: Round) -> bool:
     """Whether a Round that was stopped may go on to its end; it counts then."""
-    more = 1 - round_.steps / self._search.steps
+    more = (self._search.ticket_steps - round_.steps) / self._search.steps
     if not self._affords(more):
       return False
-    self._finished += more
+    self._ends += more
     return True
 
   def _affords(self, trainings: float) -> bool:
@@ -266,4 +280,4 @@ class _Spending:
   def _left(self) -> float:
     """What is left of the budget, in trainings."""
     spent = self._spent.trainings(self._search.round(0).cost)
-    return self._budget - spent - self._finished + 1e-6
+    return self._budget - spent - self._ends + 1e-6
