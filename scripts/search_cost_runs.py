@@ -146,19 +146,26 @@ def _within(
 ) -> dict[str, Any]:
   """Returns the answer of a bisection that ends when a budget is spent.
 
-  It asks about the same Levels. What is left must be enough to train a Level to
-  its end if it matches, and the best one so far if it does not.
+  It asks about the same Levels, pays for the trainings that drew them, and
+  gives up what has fallen behind, as a search with a budget does. What is left
+  must be enough to train a Level to its end if it matches, and the best one so
+  far if it does not.
   """
-  dense, last = search.round(0), len(search.schedule)
-  drawn = search.spent_on(last)
-  spent = 1.0 + drawn.trainings(dense.cost)
-  answer, reserve = 0, 0.0
+  dense, budget = search.round(0).cost, budget + 1e-6
+  # What the trainings of the search cost, and how many were needed so far.
+  costs = [
+    Round.read(directory).cost.trainings(dense)
+    for directory in search.directory.searches()
+  ]
+  needed, spent, answer, reserve = 0, 1.0, 0, 0.0
 
   def matches(level: int) -> bool:
-    nonlocal spent, answer, reserve
+    nonlocal needed, spent, answer, reserve
+    round_ = search.round(level)
+    spent += sum(costs[needed : round_.search])
+    needed = max(needed, round_.search or 0)
     if spent + 1 > budget:
       raise _Spent
-    round_ = search.round(level)
     found = matching.is_reached_by(round_)
     steps, _ = matching.outcome(round_)  # it may give up a Level, too
     part = steps / search.steps
@@ -173,13 +180,13 @@ def _within(
     return matching.gap(search.round(level)) < choosing.NEAR
 
   with contextlib.suppress(_Spent):
-    choosing.bisection(last, matches, is_near)
+    choosing.bisection(len(search.schedule), matches, is_near)
   density = search.schedule[answer - 1] if answer else 1.0
   return {
     "what": AT_BUDGET,
     "level": answer,
     "density": density,
-    "search": drawn.trainings(dense.cost),
+    "search": sum(costs[:needed]),
     "training": spent + reserve,
     "direction": search.objective.direction,
   }

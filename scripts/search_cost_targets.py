@@ -111,11 +111,11 @@ def _price(table: Table) -> Iterable[str]:
     return
   own, dear = _answer(table, budget), _answer(table, "iterative")
   yield (
-    "the smallest matching ticket, everything included | 4 |"
-    f" `{budget}`: {statistics.mean(prices):.2f}, in no replicate more than"
-    f" {max(prices):.2f}, for {own}; iterative pruning:"
-    f" {statistics.mean(whole):.0f} for {dear}"
-    f" | {'yes' if max(prices) <= 4 else 'no'}"
+    "what it costs to find a matching ticket, everything included | 4 |"
+    f" `{budget}`: {statistics.mean(prices):.2f} in the mean, at most"
+    f" {max(prices):.2f}; in the median it finds {own}. Iterative pruning finds"
+    f" {dear} for {statistics.mean(whole):.0f} |"
+    f" {'yes' if max(prices) <= 4 else 'no'}"
   )
 
 

@@ -26,6 +26,9 @@ from tf_lottery.weights import Override
 
 _log = logging.getLogger("tf_lottery")
 
+# In trainings of the dense network.
+DEFAULT_BUDGET = 4.0
+
 # What Keras's fit() takes and find_ticket does not -> what to do instead.
 _INSTEAD = {
   "callbacks": (
@@ -80,9 +83,9 @@ def method_and_choice(
     chooses = choosing.get("all" if choose is None else choose)
     if chooses is choosing.bisect and method == methods.iterative():
       raise ValueError(
-        'choose="bisect" leaves out Levels, and method=iterative() draws the'
-        " mask of a Level from the training of the Level before. Give"
-        " iterative(steps=...), another method, or a budget."
+        'choose="bisect" leaves out Levels, and method=iterative(), its'
+        " default, draws the mask of a Level from the training of the Level"
+        " before. Give iterative(steps=...), another method, or a budget."
       )
     return method, chooses
   if method is not None or choose is not None:
@@ -95,24 +98,25 @@ def method_and_choice(
 
 
 def default_budget(
-  given: Sequence[Any], schedule: schedules.Schedule, rewind: rewinding.Rewind
+  *,
+  method: Any,
+  choose: Any,
+  search_steps: Any,
+  schedule: schedules.Schedule,
+  rewind: rewinding.Rewind,
 ) -> float | None:
   """Returns the budget of a search for which none is given.
 
-  Args:
-    given: The values of `method`, `choose` and `search_steps`.
-    schedule: The density of each Level.
-    rewind: Where tickets start.
-
   Returns:
-    4 trainings, if none of these values is given. None, which means an
-    iterative search, for a schedule of one Level, and for tickets that start
-    from trained weights, which only that search has.
+    `DEFAULT_BUDGET`, if neither `method` nor `choose` nor `search_steps` is
+    given. None, which means an iterative search, for a schedule of one Level,
+    and for tickets that start from trained weights, which only that search has.
   """
-  is_said = any(value is not None for value in given)
-  if is_said or len(schedule) == 1 or rewind.weights is None:
+  if not method is choose is search_steps is None:
     return None
-  return 4.0
+  if len(schedule) == 1 or rewind.weights is None:
+    return None
+  return DEFAULT_BUDGET
 
 
 def check_search_steps(

@@ -66,10 +66,10 @@ def find_ticket(
   Trains the dense network, draws sparse masks, rewinds the surviving weights
   under them, and trains these tickets. Each training is a Round; its Level is
   the number of its density in the schedule, 0 for the dense network. By
-  default the search costs no more than four trainings of the dense network,
-  and trains only some Levels. `method="iterative"` is the search of the paper:
-  it prunes the trained network of each Level for the next one, so it costs as
-  many trainings as there are Levels, and its tickets may be smaller.
+  default the search has a `budget` of four trainings of the dense network, and
+  trains only some Levels. `method="iterative"` is the search of the paper: it
+  prunes the trained network of each Level for the next one, so it trains every
+  Level, and its tickets may be smaller.
 
   The same call with the same `run_dir` goes on where it stopped. On the same
   machine it gives the same result bit for bit, if the data are arrays or a
@@ -100,7 +100,7 @@ def find_ticket(
       remaining weights.
     method: Where the masks of the Levels come from: `iterative(...)`,
       `gradual(...)`, `cycles(...)`, `early_bird(...)` or `at_init(...)`, also
-      by name. Defaults to `None`: the search has a `budget`.
+      by name. Defaults to `iterative()`, if there is no `budget`.
     choose: Which Levels are trained: `"all"`; or `"bisect"`, those that are
       needed to find the smallest ticket that matches the dense network. The
       second needs a method that draws masks without training the Levels.
@@ -187,8 +187,13 @@ def find_ticket(
     schedules.geometric(10) if schedule is None else schedule
   )
   if budget is None:
-    given = (method, choose, search_steps)
-    budget = arguments.default_budget(given, densities, rewind)
+    budget = arguments.default_budget(
+      method=method,
+      choose=choose,
+      search_steps=search_steps,
+      schedule=densities,
+      rewind=rewind,
+    )
   level_steps = arguments.search_length(search_steps, steps)
   method, chooses = arguments.method_and_choice(method, choose, budget)
   arguments.check_search_steps(level_steps, steps, method, chooses)
