@@ -268,6 +268,7 @@ def with_everything(keras, strategy):
   return binding
 
 
+@pytest.mark.slow
 def test_the_model_stays_as_it_was_bit_for_bit(keras, strategy):
   binding = with_everything(keras, strategy)
   binding.model.evaluate(*models.examples(), verbose=0)  # metrics with values

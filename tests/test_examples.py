@@ -33,6 +33,7 @@ def example(request, monkeypatch):
   return module
 
 
+@pytest.mark.slow
 def test_an_example_proves_its_model(example, tmp_path):
   small = dataclasses.replace(
     example.EXPERIMENT,

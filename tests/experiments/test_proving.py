@@ -130,6 +130,7 @@ def test_a_replicate_more_keeps_the_others(proof):
   assert experiments.is_done(more, 3, proof.root)
 
 
+@pytest.mark.slow
 def test_processes_give_what_this_process_gives(proof, tmp_path, capsys):
   two = dataclasses.replace(MINE, replicates=2)
   there = experiments.prove(two, tmp_path, processes=2, progress=True)
@@ -153,6 +154,7 @@ def test_functions_that_cannot_be_imported_run_here(tmp_path, caplog):
   assert "replicate" in str(proof)
 
 
+@pytest.mark.slow
 def test_a_failed_replicate_is_told(tmp_path):
   broken = dataclasses.replace(MINE, load_data=mine.fail)
   proof = experiments.prove(broken, tmp_path, processes=3, progress=False)
@@ -160,6 +162,7 @@ def test_a_failed_replicate_is_told(tmp_path):
   assert "OSError: the disk of the data is gone" in str(proof)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "guarded", [pytest.param(True, marks=pytest.mark.slow), False]
 )

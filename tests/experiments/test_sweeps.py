@@ -67,6 +67,7 @@ def test_a_task_is_text_and_back(tmp_path):
   assert again.run_dir == task.run_dir
 
 
+@pytest.mark.slow
 def test_a_broken_run_does_not_stop_the_rest(tmp_path):
   todo = sweeps.tasks([BROKEN, TINY], tmp_path, retries=0)
   ended = []

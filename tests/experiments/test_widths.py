@@ -33,6 +33,7 @@ def test_it_finds_the_width_with_as_many_weights(keras):
   assert built[0] == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "name", ["lenet_300_100", "conv2", "conv6", "resnet20"]
 )

@@ -49,6 +49,7 @@ def test_compressed_rows_come_back(array, block):
   assert rows.values.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("shape", "dtype"),
   [((2, 200), np.uint8), ((2, 300), np.uint16), ((1, 70_000), np.int32)],

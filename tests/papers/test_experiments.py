@@ -99,6 +99,7 @@ def test_an_experiment_of_an_earlier_version_is_read(tmp_path):
     experiments.of_run(tmp_path)
 
 
+@pytest.mark.slow
 def test_it_runs_with_its_small_dense_network(tmp_path):
   small = papers.experiment(**SMALL)
   experiments.run(small, 0, tmp_path)

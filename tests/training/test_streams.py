@@ -87,6 +87,7 @@ def test_without_a_batch_it_is_refused(base):
     as_data(dataset(base, count=0))
 
 
+@pytest.mark.slow
 def test_a_search_trains_on_it_and_goes_on(base, tmp_path):
   library = keras if base is keras.utils.PyDataset else tf_keras
 
