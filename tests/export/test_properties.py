@@ -49,7 +49,6 @@ def test_compressed_rows_come_back(array, block):
   assert rows.values.size
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
   ("shape", "dtype"),
   [((2, 200), np.uint8), ((2, 300), np.uint16), ((1, 70_000), np.int32)],
@@ -62,6 +61,7 @@ def test_indices_take_the_smallest_type(shape, dtype):
   assert np.array_equal(expand(rows), array)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
   blocks=sparse_models.architectures(),

@@ -212,11 +212,11 @@ def test_a_long_schedule_takes_few_trainings(trainer):
   [
     (
       {"choose": "bisect"},
-      r"method=iterative\(\) draws .* Give iterative\(steps=...\)",
+      r"method=iterative\(\), its default, draws .* Give iterative\(steps=...\)",
     ),
     (
       {"choose": "bisect", "method": "iterative"},
-      r"method=iterative\(\) draws",
+      r"method=iterative\(\), its default, draws",
     ),
     ({"choose": "some"}, "choose must be one of all, bisect, got 'some'"),
   ],
