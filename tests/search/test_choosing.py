@@ -212,7 +212,7 @@ def test_a_long_schedule_takes_few_trainings(trainer):
   [
     (
       {"choose": "bisect"},
-      r"method=iterative\(\), its default, draws .* Give iterative\(steps=...\)",
+      r"method=iterative\(\), its default, .* Give iterative\(steps=...\)",
     ),
     (
       {"choose": "bisect", "method": "iterative"},
