@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 from typing import NotRequired
@@ -201,6 +202,27 @@ class Rewind:
     return range(start, steps)
 
 
+@dataclasses.dataclass(frozen=True)
+class Auto(Rewind):
+  """See `auto`."""
+
+
+def auto() -> Auto:
+  """Rewinds to the earliest step from which training is stable.
+
+  The search finds it after the training of the dense network. From a stable
+  step, two trainings that see the data in different orders end in networks
+  without a barrier between them. Frankle et al. find tickets that match where,
+  and only where, training is stable from the step to which they rewind. A small
+  network is stable from initialisation on; a deep one with a high learning rate
+  is not. It costs one more training of the dense network if that is stable from
+  initialisation on, and up to about four otherwise.
+
+  Reference: Frankle et al., arXiv 1912.05671.
+  """
+  return Auto(Step(0), Step(0))
+
+
 def to_init() -> Rewind:
   """Rewinds to initialisation, as for the original lottery ticket.
 
@@ -246,8 +268,9 @@ def finetune() -> Rewind:
   return Rewind(None, None)
 
 
-_BY_NAME = {
+_BY_NAME: Mapping[str, Callable[[], Rewind]] = {
   "init": to_init,
+  "auto": auto,
   "learning_rate": learning_rate,
   "finetune": finetune,
 }
@@ -257,8 +280,8 @@ def get(rewind: "str | int | Step | Rewind") -> Rewind:
   """Returns the rewind of a name; a `Rewind` is returned as it is.
 
   Args:
-    rewind: A `Rewind`; `"init"`, `"learning_rate"` or `"finetune"`; or a step
-      such as `"500it"`.
+    rewind: A `Rewind`; `"init"`, `"auto"`, `"learning_rate"` or `"finetune"`;
+      or a step such as `"500it"`.
 
   Raises:
     ValueError: There is no rewind of that name.

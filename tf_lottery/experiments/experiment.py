@@ -77,7 +77,8 @@ class Experiment:
     criterion: Defaults to `"magnitude"`.
     scope: Defaults to the scope of `find_ticket`.
     pattern: Defaults to single weights.
-    rewind: Also by name; see `rewinding.get`. Defaults to `"init"`.
+    rewind: Also by name; see `rewinding.get`. With `"auto"`, each replicate
+      finds its own step. Defaults to `"init"`.
     evaluate_every: Defaults to `"1ep"`.
     objective: Defaults to the accuracy that the model was compiled with, else
       its loss.

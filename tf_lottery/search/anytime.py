@@ -102,7 +102,7 @@ class _Spending:
     self._matching = Matching(search)
     self._densities = (1.0, *search.schedule)
     self._budget = budget
-    self._spent = search.round(0).cost
+    self._spent = search.spent_on(0) + search.round(0).cost
     # The Levels that match, the smallest last, each with what it still takes to
     # train it to its end.
     self._found = [(0, 0.0)]

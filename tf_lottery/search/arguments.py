@@ -109,12 +109,17 @@ def default_budget(
 
   Returns:
     `DEFAULT_BUDGET`, if neither `method` nor `choose` nor `search_steps` is
-    given. None, which means an iterative search, for a schedule of one Level,
-    and for tickets that start from trained weights, which only that search has.
+    given. None, which means an iterative search, for a schedule of one Level;
+    for tickets that start from trained weights, which only that search has; and
+    where the search finds the step to rewind to, which may cost that much.
   """
   if not method is choose is search_steps is None:
     return None
-  if len(schedule) == 1 or rewind.weights is None:
+  if (
+    len(schedule) == 1
+    or rewind.weights is None
+    or isinstance(rewind, rewinding.Auto)
+  ):
     return None
   return DEFAULT_BUDGET
 

@@ -23,6 +23,7 @@ from tf_lottery.schedules import Schedule
 from tf_lottery.search import declarations
 from tf_lottery.search import methods
 from tf_lottery.search import scoring
+from tf_lottery.search import stable_step
 from tf_lottery.search.methods import Method
 from tf_lottery.search.methods.stability import Stability
 from tf_lottery.search.protocol import MaskChanges
@@ -211,7 +212,12 @@ class Drawing:
     )
 
   def spent_on(self, level: int) -> Cost:
-    """What it cost to draw the ticket of a Level; nothing for the dense one."""
+    """What it cost to draw the ticket of a Level.
+
+    For the dense network it is what it took to find the step to rewind to.
+    """
+    if not level:
+      return stable_step.cost(self.directory)
     if level in self._held:
       provenance: Mapping[str, Any] = self._held[level][1]
     else:

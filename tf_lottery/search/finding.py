@@ -111,7 +111,8 @@ def find_ticket(
       and decides about `method` and `choose` itself; see `anytime.Within`. The
       same call with a larger budget goes on. Defaults to `4` if `method`,
       `choose` and `search_steps` are left out. Even then, a search with one
-      Level, or with a rewind to trained weights, is `iterative()`.
+      Level, or with a rewind to trained weights or to the step that `"auto"`
+      finds, is `iterative()`.
     criterion: A name such as `"magnitude"`, or a function; it gives each
       prunable weight a score. See `criteria`. `at_init` has one of its own.
       Defaults to `"magnitude"`.
@@ -120,7 +121,8 @@ def find_ticket(
       layer. The papers' are `layerwise(...)` and `global_(...)`.
     pattern: Which weights are pruned together; see `prune_and_rewind`.
     rewind: Where the Rounds after the dense one start, also by name; see
-      `rewinding.get`. Defaults to `to_init()`.
+      `rewinding.get`. `"auto"` finds the earliest step from which training is
+      stable, and counts what that costs. Defaults to `to_init()`.
     evaluate_every: Distance between evaluations: `"100it"`, `"1ep"` or a number
       of optimizer updates. Defaults to `"1ep"`.
     objective: The metric to choose by, measured on the validation data: its

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from tf_lottery.objective import Objective
+from tf_lottery.rewinding import Auto
 from tf_lottery.rewinding import Rewind
+from tf_lottery.rewinding import Snapshot
 from tf_lottery.search import choosing
 from tf_lottery.search import declarations
 from tf_lottery.search import methods
 from tf_lottery.search import prices
+from tf_lottery.search import stable_step
 from tf_lottery.search.choosing import Choose
 from tf_lottery.search.drawing import Drawing
 from tf_lottery.search.protocol import MaskChanges
@@ -73,9 +76,16 @@ class Search(Drawing):
     with self.directory.locked():
       declarations.declare(self.directory, declarations.of_search(self))
       self.train_level(0)
+      self._settle_rewind()
       self.choose(self)
       self._keep_outcome()
     return self
+
+  def _settle_rewind(self) -> None:
+    """Finds the step to rewind to, where the search is to find it."""
+    if isinstance(self.rewind, Auto):
+      self.rewind = stable_step.find(self)
+      self._starts.settle(self.rewind, self.search_steps)
 
   def _keep_outcome(self) -> None:
     """Writes what was found, once.
@@ -123,7 +133,7 @@ class Search(Drawing):
         start,
         self._starts.span(level, self.search_steps, self.rewind),
         self.directory.level(level),
-        captures=None if level else self._starts.captures(),
+        captures=None if level else self._starts.captures(self.search_steps),
         until=until,
         held=None if self.directory.writes else next(own, None),
       )
@@ -212,6 +222,7 @@ class Search(Drawing):
   def notes(self) -> list[str]:
     """Sentences: what was not trained, why a budget ended, what it cost."""
     notes = [
+      stable_step.in_words(self),
       choosing.untrained(self),
       choosing.ended(self, self._outcome_before().get("budget")),
       prices.in_words(self.price()),
@@ -242,6 +253,15 @@ class Search(Drawing):
         f"Controls belong to pruned Levels, from 1 on; got Level {level}."
       )
     return self.round(level).ticket
+
+  def captured(self, step: int) -> Snapshot | None:
+    """The dense network at a step to which a search by `auto()` may rewind.
+
+    Returns:
+      The snapshot with the optimizer's variables; `None` if there is none, or
+      it was dropped because the search rewinds to another step.
+    """
+    return self._starts.captured(step)
 
   def dense_start(self) -> Mapping[str, np.ndarray]:
     """The dense network's weights where Rounds start; see `Starts.dense`."""

@@ -128,8 +128,7 @@ class RoundTraining:
       binding.hold(self.changes[stop](binding.mask, self.recorder.spent))
       self.recorder.spent += self.trainer.collect()
     if stop in self.captures:
-      optimizer = protocol.keep_optimizer
-      self.captures[stop](self._capture(stop, optimizer=optimizer))
+      self.captures[stop](self._capture(stop, optimizer=True))
     return loss
 
   def _evaluated(self, step: int, loss: float) -> dict[str, float] | None:

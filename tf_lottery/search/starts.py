@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tf_lottery.rewinding import Auto
 from tf_lottery.rewinding import Rewind
 from tf_lottery.rewinding import Snapshot
+from tf_lottery.search import stable_step
 from tf_lottery.search.protocol import Captures
 from tf_lottery.search.rounds import Round
 from tf_lottery.storage.run_directory import RunDirectory
@@ -38,6 +40,8 @@ class Starts:
     self._steps_per_epoch = steps_per_epoch
     self._directory = directory
     self._recent: dict[pathlib.Path, Snapshot] = {}
+    # What a process that does not write has captured in the dense training.
+    self._captured: dict[int, Snapshot] = {}
 
   def of_level(self, level: int, rewind: Rewind) -> Snapshot:
     """Returns the snapshot from which a Level starts."""
@@ -78,16 +82,52 @@ class Starts:
       self._recent[round_.directory.path] = final
     return round_
 
-  def captures(self) -> Captures | None:
-    """Level 0 keeps the snapshot of the step to which the others rewind."""
+  def captures(self, steps: int) -> Captures:
+    """What Level 0 keeps: snapshots of the steps to which others may rewind.
 
-    def keep(snapshot: Snapshot) -> None:
-      self._recent[self._directory.rewind] = snapshot
-      if self._directory.writes:
-        snapshot.save(self._directory.rewind)
-
+    Args:
+      steps: Optimizer updates in the training.
+    """
+    if isinstance(self._rewind, Auto):
+      return dict.fromkeys(stable_step.candidates(steps), self._keep_candidate)
     step = self._step_of(self._rewind)
-    return {step: keep} if step else None
+    return {step: self._keep_rewind} if step else {}
+
+  def _keep_candidate(self, snapshot: Snapshot) -> None:
+    if self._directory.writes:
+      snapshot.save(self._directory.level(0).snapshot(snapshot.step))
+    else:
+      self._captured[snapshot.step] = snapshot
+
+  def _keep_rewind(self, snapshot: Snapshot) -> None:
+    if not self._rewind.keep_optimizer:
+      snapshot = dataclasses.replace(snapshot, optimizer=None)
+    self._recent[self._directory.rewind] = snapshot
+    if self._directory.writes:
+      snapshot.save(self._directory.rewind)
+
+  def captured(self, step: int) -> Snapshot | None:
+    """The snapshot of a step that the training of Level 0 has captured."""
+    path = self._directory.level(0).snapshot(step)
+    if path.is_file():
+      return Snapshot.load(path)
+    return self._captured.get(step)
+
+  def settle(self, rewind: Rewind, steps: int) -> None:
+    """Sets the rewind that was found, and drops the snapshots of others.
+
+    Args:
+      rewind: Where the Rounds after Level 0 start.
+      steps: Optimizer updates in the training of Level 0.
+    """
+    self._rewind = rewind
+    step = self._step_of(rewind)
+    if step and (snapshot := self.captured(step)):
+      self._keep_rewind(snapshot)
+    if self._directory.writes:
+      for candidate in set(stable_step.candidates(steps)) - {step}:
+        path = self._directory.level(0).snapshot(candidate)
+        path.unlink(missing_ok=True)
 
   def check(self, rewind: Rewind) -> Rewind:
     """Refuses a rewind to what this search did not keep.

@@ -9,6 +9,10 @@ RUN/
   level_00/ level_01/ ... one directory for each Round: Levels,
   level_03-one_shot-0/    and controls by Level, name and draw
   search_01/              the trainings of the search itself
+  stability_00-500-1/     trainings from a step in an order of the data, by
+                          Level, step and order, to see whether they agree
+  dense_500/              the dense network's training up to that step, again
+  stability.json          the step to rewind to, where the search finds it
     ticket.safetensors      mask and start weights
     checkpoint.safetensors  the snapshot to resume from, during training
     metrics.jsonl           one line for each evaluation
@@ -42,11 +46,14 @@ from tf_lottery.storage import schemas
 
 DECLARATION = "declaration.json"
 OUTCOME = "outcome.json"
+STABILITY = "stability.json"
 EXPERIMENT = "experiment.json"
 
 # Every number of up to 18 digits fits in 64 bits.
 _ROUND = re.compile(r"level_(\d{1,18})(?:-(\w+?)(?:-(\d{1,18}))?)?")
 _SEARCH = re.compile(r"search_(\d{1,18})")
+_STABILITY = re.compile(r"stability_(\d{1,18})-(\d{1,18})-(\d{1,18})")
+_DENSE = re.compile(r"dense_(\d{1,18})")
 _REPLICATE = re.compile(r"replicate_(\d{1,18})")
 
 
@@ -72,6 +79,10 @@ class RoundDirectory:
     self.tensorboard = path.parent / "tensorboard" / path.name
     self._metrics = path / "metrics.jsonl"
     self._record = path / "round.json"
+
+  def snapshot(self, step: int) -> pathlib.Path:
+    """Returns the path of the snapshot of a step within the training."""
+    return self.path / f"step_{step}.safetensors"
 
   @property
   def is_done(self) -> bool:
@@ -211,11 +222,15 @@ class RunDirectory:
       ValueError: The name is no plain name of a folder, or is one that Levels
         and controls bear.
     """
-    taken = _ROUND.fullmatch(name) or _SEARCH.fullmatch(name)
+    taken = any(
+      pattern.fullmatch(name)
+      for pattern in (_ROUND, _SEARCH, _STABILITY, _DENSE)
+    )
     if taken or not re.fullmatch(r"\w[\w.-]*", name):
       raise ValueError(
         "name must have letters, digits and .-_ alone, and must not look like"
-        f" level_03, level_03-NAME-0 or search_01, got {name!r}."
+        " level_03, level_03-NAME-0, search_01, stability_00-500-1 or"
+        f" dense_500, got {name!r}."
       )
     return self.round(name)
 
@@ -232,13 +247,48 @@ class RunDirectory:
     return self.round(f"search_{number:02d}")
 
   def searches(self) -> list[RoundDirectory]:
-    """Returns the directories of the search's own trainings, in order."""
+    """Returns the directories of the search's own trainings, in order.
+
+    Those that found the step to rewind to come first.
+    """
     found = {
       int(match[1]): path.name
       for path in self.path.glob("search_*")
       if (match := _SEARCH.fullmatch(path.name))
     }
-    return [self.round(found[number]) for number in sorted(found)]
+    numbered = [self.round(found[number]) for number in sorted(found)]
+    return [*self.stability_searches(), *numbered]
+
+  def stability_searches(self) -> list[RoundDirectory]:
+    """Returns the directories of the trainings that found where to rewind."""
+    try:
+      barriers = self.read_stability()["barriers"]
+    except (FileNotFoundError, files.FileFormatError):
+      return []
+    return [self.stability(0, step, 1) for step, _ in barriers]
+
+  def stability(self, level: int, step: int, order: int) -> RoundDirectory:
+    """Returns the directory of a training that shows whether a step is stable.
+
+    Args:
+      level: The Level of the ticket.
+      step: The step from which it is trained.
+      order: The number of the order of the data; 0 is the search's.
+    """
+    return self.round(f"stability_{level:02d}-{step}-{order}")
+
+  def dense(self, step: int) -> RoundDirectory:
+    """Returns the directory of a training of the dense network up to a step."""
+    return self.round(f"dense_{step}")
+
+  def denses(self) -> dict[int, RoundDirectory]:
+    """Returns the directories of such trainings that are done, by step."""
+    found = {
+      int(match[1]): self.round(path.name)
+      for path in self.path.glob("dense_*")
+      if (match := _DENSE.fullmatch(path.name))
+    }
+    return {step: found[step] for step in sorted(found) if found[step].is_done}
 
   def rounds(self) -> Iterator[tuple[int, str, int, RoundDirectory]]:
     """Yields the Level, control, draw and directory of each Round.
@@ -314,6 +364,20 @@ class RunDirectory:
       FileFormatError: The file is damaged.
     """
     return files.read_json(self.path / OUTCOME, schemas.Outcome)
+
+  def read_stability(self) -> dict[str, Any]:
+    """Reads what `write_stability` wrote.
+
+    Raises:
+      FileNotFoundError: The search has not found the step to rewind to.
+      FileFormatError: The file is damaged.
+    """
+    return files.read_json(self.path / STABILITY, schemas.Stability)
+
+  def write_stability(self, found: Mapping[str, Any]) -> None:
+    """Writes the step to rewind to, and what it was found by, as JSON."""
+    if self.writes:
+      files.write_json(self.path / STABILITY, dict(found))
 
   def write_outcome(self, outcome: Mapping[str, Any]) -> None:
     """Writes what a search found, as JSON."""

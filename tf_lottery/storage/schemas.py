@@ -147,6 +147,22 @@ class Outcome(TypedDict, total=False):
   price: dict[str, dict[str, float]]
 
 
+class Stability(TypedDict):
+  """The content of `stability.json`: the step that a search rewinds to.
+
+  Attributes:
+    step: The earliest step that is stable; else the latest one tested.
+    is_stable: Whether that step is stable.
+    threshold: The barrier below which a step is stable.
+    barriers: The steps that were tested, each with its barrier.
+  """
+
+  step: Count
+  is_stable: bool
+  threshold: Amount
+  barriers: list[tuple[Count, Amount]]
+
+
 class Experiment(TypedDict, total=False):
   """The fields of `experiment.json` that are read without TensorFlow.
 

@@ -91,12 +91,12 @@ class EarlyBird:
       base.steps_of(self.steps, search),
       stability=Stability(search, mask, search.schedule[-1]),
     )
-    scoring, drawn = Cost(), {}
+    scoring, drawn, before = Cost(), {}, search.spent_on(0)
     for number, density in enumerate(search.schedule, 1):
       scores, cost = search.score(trained, mask, search.criterion)
       mask = search.select(scores, mask, density)
       scoring += cost
-      drawn[number] = mask, round_.cost + scoring
+      drawn[number] = mask, before + round_.cost + scoring
     # First the record: once the last ticket is kept, nothing is drawn again.
     search.charge(round_, scoring)
     for number, (mask, spent) in drawn.items():

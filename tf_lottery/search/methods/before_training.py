@@ -50,7 +50,7 @@ class AtInit:
     start = search.start()
     search.trainer.restore(start, everything, start.step)
     search.begin_scoring(everything)
-    mask, spent = everything, Cost()
+    mask, spent, before = everything, Cost(), search.spent_on(0)
     left = list(enumerate(search.schedule, 1))
     smallest = everything
     for number in range(1, 1 + self.rounds):
@@ -62,7 +62,7 @@ class AtInit:
       while left and left[0][1] >= end:
         passed, density = left.pop(0)
         smallest = search.select(scores, mask, density)
-        search.keep(passed, smallest, spent, 1)
+        search.keep(passed, smallest, before + spent, 1)
       if number < self.rounds:
         mask = search.select(scores, mask, end)
     seconds = time.perf_counter() - began

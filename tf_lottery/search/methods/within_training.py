@@ -56,6 +56,7 @@ class Cycles:
       self.n,
       base.steps_of(self.steps, search),
       until=search.schedule[level - 1],
+      spent=search.spent_on(0),
     )
 
 

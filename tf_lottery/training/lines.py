@@ -1,0 +1,186 @@
+"""Lines between two networks: metrics of the networks between them."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tf_lottery import wrappers
+from tf_lottery.masks import Mask
+from tf_lottery.objective import Objective
+from tf_lottery.rewinding import Snapshot
+from tf_lottery.training.data import as_data
+from tf_lottery.training.trainer import Trainer
+from tf_lottery.weights import RANDOM_STATE
+from tf_lottery.wrappers import walking
+
+_BATCH = 256
+# A network: a Round, a Snapshot, its weights by key, or a Keras model.
+Network = Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Line:
+  """Metrics of the networks on the line between two networks.
+
+  Attributes:
+    places: Where they are, from 0 (the first network) to 1 (the second), of
+      shape `(points,)`.
+    values: Metric -> its value at each place, of shape `(points,)`.
+  """
+
+  places: np.ndarray
+  values: Mapping[str, np.ndarray]
+
+  def barrier(self, objective: Objective) -> float:
+    """How much worse the worst place is than the mean of the two ends.
+
+    It is at least 0, in units of the metric. Two networks are *linearly mode
+    connected* if it is about 0; Frankle et al. call them so, and the training
+    *stable*, if the error rises by less than 2 points.
+
+    Args:
+      objective: The metric, and whether more or less of it is better.
+
+    Raises:
+      ValueError: There is no such metric.
+
+    Reference: Frankle et al., arXiv 1912.05671, section 2.
+    """
+    if objective.name not in self.values:
+      raise ValueError(
+        f"The metrics on the line are {', '.join(self.values)}; got"
+        f" {objective.name!r}."
+      )
+    values = objective.sign * self.values[objective.name]
+    return float((values[0] + values[-1]) / 2 - values.min())
+
+
+def interpolate(
+  trainer: Trainer,
+  first: Network,
+  second: Network,
+  data: Any,
+  *,
+  points: int = 30,
+  statistics_data: Any = None,
+) -> Line:
+  """Evaluates the networks on the line between two networks.
+
+  At place `a` the weights are `(1 - a) first + a second`, and so are moving
+  statistics. The trainer's model is afterwards as it was.
+
+  Args:
+    trainer: Trainer of the networks' architecture.
+    first: A `Round`, a `Snapshot`, a Keras model of the same architecture, or
+      its weights by key, as `bind(model).read()` returns them.
+    second: Another one.
+    data: What to evaluate on, in a form that `find_ticket` takes.
+    points: How many places are evaluated, both ends included, at least 2.
+      Defaults to `30`, as in the paper.
+    statistics_data: Data from which the moving statistics of batch
+      normalisation are computed anew at each place: their means over the
+      batches. Defaults to `None`: they are interpolated.
+
+  Raises:
+    ValueError: `points` is out of range; or the weights of the two networks
+      differ in their keys or shapes.
+
+  Example:
+  ```python
+  line = tf_lottery.analysis.interpolate(
+    result.trainer, result.round(1), result.round(2), (x_test, y_test)
+  )
+  line.barrier(result.objective)
+  ```
+
+  Reference: Frankle et al., arXiv 1912.05671.
+  """
+  if points < 2:
+    raise ValueError(f"points must be at least 2, got {points}.")
+  start, end = _weights(first), _weights(second)
+  if start.keys() != end.keys():
+    differing = sorted(start.keys() ^ end.keys())
+    raise ValueError(
+      "Both networks must have the same weights; only one has"
+      f" {', '.join(differing)}."
+    )
+  trainer.binding.check_shapes(start)
+  trainer.binding.check_shapes(end)
+  places, data = np.linspace(0.0, 1.0, points), as_data(data)
+  found = []
+  with _borrowed(trainer):
+    for place in places:
+      trainer.binding.write(_between(start, end, place))
+      if statistics_data is not None:
+        _compute_statistics(trainer, as_data(statistics_data))
+      found.append(trainer.evaluate(data))
+  values = {name: np.array([row[name] for row in found]) for name in found[0]}
+  return Line(places, values)
+
+
+def _weights(network: Network) -> dict[str, np.ndarray]:
+  """Returns the weights of a network, moving statistics included."""
+  final = getattr(network, "final", None)
+  if isinstance(final, Snapshot):  # of a Round
+    network = final
+  if isinstance(network, Snapshot):
+    network = network.weights
+  if not isinstance(network, Mapping):
+    network = wrappers.bind(network).read()
+  return {
+    key: np.asarray(value)
+    for key, value in network.items()
+    if not key.startswith(RANDOM_STATE)
+  }
+
+
+def _between(
+  first: Mapping[str, np.ndarray],
+  second: Mapping[str, np.ndarray],
+  place: float,
+) -> dict[str, np.ndarray]:
+  """Returns weights on the line; what is no real number is the first's."""
+  return {
+    key: ((1 - place) * value + place * second[key]).astype(value.dtype)
+    if np.issubdtype(value.dtype, np.floating)
+    else value
+    for key, value in first.items()
+  }
+
+
+@contextlib.contextmanager
+def _borrowed(trainer: Trainer) -> Iterator[None]:
+  """Gives the trainer's model back as it was, mask included."""
+  binding = trainer.binding
+  mask, before = binding.mask, binding.read(random_states=True)
+  binding.hold(Mask.ones(binding.shapes))
+  try:
+    yield
+  finally:
+    binding.write(before)
+    binding.hold(mask)
+
+
+def _compute_statistics(trainer: Trainer, data: Any) -> None:
+  """Sets moving statistics to their means over the batches of some data."""
+  generation = trainer.binding.generation
+  layers = [
+    layer
+    for layer in walking.walk(trainer.model, generation)
+    if isinstance(layer, generation.library.layers.BatchNormalization)
+  ]
+  momenta = [layer.momentum for layer in layers]
+  try:
+    for count, (x, *_) in enumerate(data.batches(_BATCH)):
+      for layer in layers:
+        # The mean of the batches so far.
+        layer.momentum = count / (count + 1)
+      with trainer.strategy.scope():
+        trainer.model(x, training=True)
+  finally:
+    for layer, momentum in zip(layers, momenta, strict=True):
+      layer.momentum = momentum
