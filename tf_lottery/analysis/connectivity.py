@@ -8,7 +8,11 @@ from tf_lottery.training.lines import interpolate
 
 
 def level_barriers(
-  search: Search, data: Any = None, *, points: int = 30
+  search: Search,
+  data: Any = None,
+  *,
+  points: int = 30,
+  statistics_data: Any = None,
 ) -> dict[tuple[int, int], float]:
   """Barriers between the trained networks of successive Levels.
 
@@ -20,6 +24,7 @@ def level_barriers(
     data: What to evaluate on. Defaults to the test data of the search, else its
       validation data.
     points: See `interpolate`.
+    statistics_data: See `interpolate`.
 
   Returns:
     (Level, next trained Level) -> barrier, in units of the objective. Rounds
@@ -30,7 +35,12 @@ def level_barriers(
   rounds = [round_ for round_ in search.rounds if not round_.stopped]
   return {
     (one.level, other.level): interpolate(
-      search.trainer, one, other, data, points=points
+      search.trainer,
+      one,
+      other,
+      data,
+      points=points,
+      statistics_data=statistics_data,
     ).barrier(search.objective)
     for one, other in itertools.pairwise(rounds)
   }

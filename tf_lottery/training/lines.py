@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tf_lottery import wrappers
 from tf_lottery.masks import Mask
@@ -111,12 +113,14 @@ def interpolate(
   trainer.binding.check_shapes(start)
   trainer.binding.check_shapes(end)
   places, data = np.linspace(0.0, 1.0, points), as_data(data)
-  found = []
+  found, renew = [], None
+  if statistics_data is not None:
+    renew = _statistics_of(trainer, as_data(statistics_data))
   with _borrowed(trainer):
     for place in places:
       trainer.binding.write(_between(start, end, place))
-      if statistics_data is not None:
-        _compute_statistics(trainer, as_data(statistics_data))
+      if renew:
+        renew()
       found.append(trainer.evaluate(data))
   values = {name: np.array([row[name] for row in found]) for name in found[0]}
   return Line(places, values)
@@ -165,22 +169,43 @@ def _borrowed(trainer: Trainer) -> Iterator[None]:
     binding.hold(mask)
 
 
-def _compute_statistics(trainer: Trainer, data: Any) -> None:
-  """Sets moving statistics to their means over the batches of some data."""
+def _statistics_of(trainer: Trainer, data: Any) -> Callable[[], None]:
+  """Returns a function that sets moving statistics to means over batches.
+
+  With a momentum of 0, a batch leaves its own statistics behind.
+  """
   generation = trainer.binding.generation
   layers = [
     layer
     for layer in walking.walk(trainer.model, generation)
     if isinstance(layer, generation.library.layers.BatchNormalization)
   ]
-  momenta = [layer.momentum for layer in layers]
-  try:
-    for count, (x, *_) in enumerate(data.batches(_BATCH)):
+  variables = [
+    variable
+    for layer in layers
+    for variable in (layer.moving_mean, layer.moving_variance)
+  ]
+  forward = tf.function(
+    lambda x: trainer.model(x, training=True), reduce_retracing=True
+  )
+
+  def compute() -> None:
+    sums, count = [0.0] * len(variables), 0
+    momenta = [layer.momentum for layer in layers]
+    try:
       for layer in layers:
-        # The mean of the batches so far.
-        layer.momentum = count / (count + 1)
+        layer.momentum = 0.0
       with trainer.strategy.scope():
-        trainer.model(x, training=True)
-  finally:
-    for layer, momentum in zip(layers, momenta, strict=True):
-      layer.momentum = momentum
+        for count, (x, *_) in enumerate(data.batches(_BATCH), 1):
+          forward(x)
+          sums = [
+            total + np.asarray(variable)
+            for total, variable in zip(sums, variables, strict=True)
+          ]
+    finally:
+      for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    for total, variable in zip(sums, variables, strict=True):
+      variable.assign(total / count)
+
+  return compute
