@@ -27,6 +27,11 @@ with _optional.needs("report", "The report"):
   from tf_lottery.report import verdicts
   from tf_lottery.report.evidence import Evidence
   from tf_lottery.report.evidence import gather
+  from tf_lottery.report.mask_figures import draw_kept as draw_kept
+  from tf_lottery.report.mask_figures import (
+    draw_kept_inputs as draw_kept_inputs,
+  )
+  from tf_lottery.report.mask_figures import draw_overlap as draw_overlap
   from tf_lottery.report.search_costs import search_cost as search_cost
   from tf_lottery.report.sections import Section
   from tf_lottery.report.sections import sections
