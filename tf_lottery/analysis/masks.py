@@ -97,8 +97,11 @@ def overlap(first: Masked, second: Masked) -> Overlap:
   of one search tell nothing: the later keeps a subset of the earlier's places,
   so their overlap is always the largest possible.
 
-  Units of a hidden layer have no order of their own: networks of two seeds may
-  learn the same units at other positions, and this function compares positions.
+  Positions are compared, and units of a hidden layer have no order that two
+  seeds share: both may learn the same units at other positions. Where masks
+  keep few whole units, these coincide more or less often by luck, so `z`, which
+  supposes that each entry is kept by itself, may be far from 0 in both
+  directions. Inputs of the first weight and outputs of the last have an order.
 
   Args:
     first: A `Mask`, or a `Ticket` or a `Round`, which has one.

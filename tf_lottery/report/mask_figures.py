@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import ticker
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tf_lottery.analysis.masks import Masked
@@ -108,11 +109,14 @@ def overlap(overlaps: Sequence[Overlap]) -> Sketch:
   )
   return (
     "overlap",
-    "Part of the smaller ticket's weights that the other ticket keeps too: mean"
-    " over pairs, with bars from minimum to maximum. The dotted line is the"
-    " mean for random masks that keep as many entries of each weight. Positions"
-    " are compared, and seeds may learn the same units at other positions.",
-    f"Line chart of the overlap between tickets, against chance: {ends}.",
+    "Number of weights that two tickets both keep, divided by its mean for"
+    " random masks that keep as many entries of each weight: mean over pairs,"
+    " with bars from minimum to maximum. The band holds 95 % of random pairs."
+    " Masks that keep few whole units leave it in both directions, as hidden"
+    " units have no order that seeds share. The inputs of the first weight have"
+    " one.",
+    "Line chart of the overlap between tickets, against chance. Of the smaller"
+    f" ticket's weights the other keeps {ends}.",
     functools.partial(_draw_overlap, groups),
   )
 
@@ -120,34 +124,51 @@ def overlap(overlaps: Sequence[Overlap]) -> Sketch:
 def _draw_overlap(groups: Sequence[Sequence[Overlap]]) -> Figure | None:
   if not groups:
     return None
-  figure, axes = drawing.axes("weights remaining, %", "kept by both, %")
+  figure, axes = drawing.axes("weights remaining, %", "overlap, against chance")
   densities = [group[0].density for group in groups]
   x = 100 * np.array(densities)
-  shares = [[100 * one.share for one in group] for group in groups]
-  mean = np.array([np.mean(values) for values in shares])
-  low, high = ([end(values) for values in shares] for end in (min, max))
-  style = drawing.style("ticket")
-  axes.errorbar(
-    x,
-    mean,
-    yerr=np.maximum([mean - low, high - mean], 0),
-    label="tickets",
-    color=style.colour,
-    marker=style.marker,
-    elinewidth=1,
-    capsize=2,
-  )
-  axes.plot(
-    x,
-    [100 * _mean(group, "expected_share") for group in groups],
-    label="by chance",
-    color=drawing.INK,
-    linestyle=":",
-  )
+  spread = np.array([_mean_spread(group) for group in groups])
+  axes.axhline(1, color=drawing.INK, linewidth=1.2, label="by chance")
+  band = (x, 1 - 2 * spread, 1 + 2 * spread)
+  axes.fill_between(*band, color=drawing.INK, alpha=0.13, linewidth=0)
+  _ratios(axes, x, groups, "all weights", drawing.style("ticket"))
+  if len(groups[0][0].weights) > 1:
+    first = [[next(iter(one.weights.values())) for one in g] for g in groups]
+    _ratios(axes, x, first, "first weight", drawing.style("random_mask"))
   axes.set_ylim(bottom=0)
   drawing.density_axis(axes, densities)
   drawing.legend(figure)
   return figure
+
+
+def _ratios(
+  axes: Axes,
+  x: np.ndarray,
+  groups: Sequence[Sequence[Overlap]],
+  label: str,
+  style: drawing.Style,
+) -> None:
+  """Draws a line through mean ratios, with bars from minimum to maximum."""
+  ratios = [[one.ratio for one in group] for group in groups]
+  mean = np.array([np.mean(values) for values in ratios])
+  low, high = ([end(values) for values in ratios] for end in (min, max))
+  axes.errorbar(
+    x,
+    mean,
+    yerr=np.maximum([mean - low, high - mean], 0),
+    label=label,
+    color=style.colour,
+    marker=style.marker,
+    linestyle=style.line,
+    elinewidth=1,
+    capsize=2,
+  )
+
+
+def _mean_spread(group: Sequence[Overlap]) -> float:
+  """Returns the standard deviation of the ratio of one pair by chance."""
+  spreads = [one.deviation / one.expected for one in group if one.expected]
+  return float(np.mean(spreads)) if spreads else 0.0
 
 
 def _mean(group: Sequence[Overlap], name: str) -> float:
