@@ -31,9 +31,10 @@ class Adjacency:
 
   Attributes:
     inputs_shuffled: The number of pairs, against masks in which each unit keeps
-      as many inputs, at random places.
-    counts_fixed: The number of pairs, against random masks in which each unit
-      keeps as many inputs, and each input is kept for as many units.
+      as many inputs, at random places. Mean and deviation are exact.
+    counts_fixed: The number of pairs, against masks in which each unit keeps as
+      many inputs, and each input is kept for as many units. Mean and deviation
+      are those of 50 random masks.
   """
 
   inputs_shuffled: chance.AgainstChance
@@ -84,7 +85,7 @@ def adjacency(
   >>> adjacency(Mask({"0/kernel": kept}), (4,)).pairs
   2
 
-  Reference: Greydanus and Kobak, arXiv 2011.14439, section 3.
+  Reference: Greydanus and Kobak, arXiv 2011.14439.
   """
   kept = by_place(masked, shape, key)
   pairs = _count(kept, shape)

@@ -239,7 +239,7 @@ def _bars(rows: Sequence[tuple[str, float]]) -> Figure | None:
   style = drawing.style("ticket")
   axes.barh(places, [100 * part for _, part in rows], color=style.colour)
   axes.set_yticks(places, names)
-  axes.invert_yaxis()
+  axes.set_ylim(len(rows) - 0.4, -0.6)
   axes.set_xlim(0, 100)
   axes.grid(visible=False, axis="y")
   axes.grid(axis="x", color=drawing.FAINT)
