@@ -146,7 +146,7 @@ class Mask(Mapping[str, np.ndarray]):
     Early-Bird tickets are found by this distance (You et al., arXiv
     1909.11957).
     """
-    self._check_same_weights(other)
+    self.check_same_weights(other)
     differing = sum(
       int(np.count_nonzero(array != other[key])) for key, array in self.items()
     )
@@ -154,7 +154,7 @@ class Mask(Mapping[str, np.ndarray]):
 
   def issubset(self, other: "Mask") -> bool:
     """Whether `other` keeps every entry that this mask keeps."""
-    self._check_same_weights(other)
+    self.check_same_weights(other)
     return not any(np.any(array & ~other[key]) for key, array in self.items())
 
   def save(self, path: str | os.PathLike) -> None:
@@ -187,7 +187,8 @@ class Mask(Mapping[str, np.ndarray]):
     except ValueError as error:
       raise FileFormatError(f"{path} is damaged: {error}") from error
 
-  def _check_same_weights(self, other: "Mask") -> None:
+  def check_same_weights(self, other: "Mask") -> None:
+    """Raises ValueError unless `other` has the same keys and shapes."""
     if self.shapes != other.shapes:
       raise ValueError(
         "Masks can be compared only over the same weights, got"

@@ -114,6 +114,7 @@ def test_all_files_are_written_and_named(made):
       "early-stop",
       "input",
       "layers",
+      "overlap",
     )
     for ending in ("png", "svg")
   )
@@ -171,12 +172,12 @@ def test_the_page_is_whole_and_stands_alone(made):
   assert outline.open == []
   assert len(outline.ids) == len(set(outline.ids))
   assert outline.tags.count("h1") == 1
-  assert outline.tags.count("figure") == outline.tags.count("figcaption") == 6
+  assert outline.tags.count("figure") == outline.tags.count("figcaption") == 7
   assert outline.tags.count("table") == outline.tags.count("caption") == 7
   assert outline.tags.count("script") == 0
   assert '<html lang="en">' in text
   assert "<title>LeNet_1a2b: lottery tickets</title>" in text
-  assert text.count('role="img" aria-label="') == 6
+  assert text.count('role="img" aria-label="') == 7
   without_names = re.sub(r'xmlns(:\w+)?="[^"]+"', "", text)
   assert not re.findall(r"https?://|//\w+\.\w+|@import", without_names)
   links = re.findall(r'(?:href|src)="([^"]{0,12})', without_names)

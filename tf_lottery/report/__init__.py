@@ -29,6 +29,11 @@ with _optional.needs("report", "The report"):
   from tf_lottery.report.evidence import gather
   from tf_lottery.report.line_figures import draw_instability as draw_instability
   from tf_lottery.report.line_figures import draw_lines as draw_lines
+  from tf_lottery.report.mask_figures import draw_kept as draw_kept
+  from tf_lottery.report.mask_figures import (
+    draw_kept_inputs as draw_kept_inputs,
+  )
+  from tf_lottery.report.mask_figures import draw_overlap as draw_overlap
   from tf_lottery.report.search_costs import search_cost as search_cost
   from tf_lottery.report.sections import Section
   from tf_lottery.report.sections import sections

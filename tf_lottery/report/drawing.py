@@ -81,6 +81,30 @@ _WIDE = (9.4, 4.6)
 _RAMP = "viridis"
 
 
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """A figure on a page.
+
+  Attributes:
+    name: The name of its files, without `.svg` and `.png`.
+    caption: What the figure shows, and how to read it.
+    alt: What the figure shows, for readers who do not see it.
+    svg: The SVG element, for a light or a dark page.
+    wide: Whether the figure takes the whole width of the page.
+  """
+
+  name: str
+  caption: str
+  alt: str
+  svg: str
+  wide: bool = False
+
+
+# A figure before it is drawn: its name, caption and alternative text, and the
+# function that draws it.
+Sketch = tuple[str, str, str, Callable[[], Figure | None]]
+
+
 def style(method: str, among: Sequence[str] = ()) -> Style:
   """Returns the style of a method.
 

@@ -1,50 +1,28 @@
 """The figures of one experiment, drawn from its evidence."""
 
-import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Callable
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from tf_lottery import analysis
 from tf_lottery import masks
 from tf_lottery.report import drawing
 from tf_lottery.report import figures
+from tf_lottery.report import mask_figures
+from tf_lottery.report import records
 from tf_lottery.report import summaries
 from tf_lottery.report import wording
 from tf_lottery.report import workers
+from tf_lottery.report.drawing import Picture
+from tf_lottery.report.drawing import Sketch
 from tf_lottery.report.evidence import Evidence
 
 # The densities of figures 1 and 3 of Frankle and Carbin, and some lower ones.
 _CHOSEN = (0.513, 0.211, 0.135, 0.07, 0.036, 0.012)
 _MAPPED = (0.513, 0.211, 0.07, 0.036, 0.012)
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-  """A figure on a page.
-
-  Attributes:
-    name: The name of its files, without `.svg` and `.png`.
-    caption: What the figure shows, and how to read it.
-    alt: What the figure shows, for readers who do not see it.
-    svg: The SVG element, for a light or a dark page.
-    wide: Whether the figure takes the whole width of the page.
-  """
-
-  name: str
-  caption: str
-  alt: str
-  svg: str
-  wide: bool = False
-
-
-# A figure before it is drawn: its name, caption and alternative text, and the
-# function that draws it.
-Sketch = tuple[str, str, str, Callable[[], Figure | None]]
 
 
 def pictures(
@@ -87,6 +65,7 @@ def sketches(evidence: Evidence) -> list[Sketch]:
     _early_stop(evidence),
     _curves(evidence),
     *_of_masks(evidence),
+    *_overlap(evidence),
   ]
 
 
@@ -253,6 +232,24 @@ def _of_masks(evidence: Evidence) -> list[Sketch]:
     mapped = [k for k, _ in _levels(evidence, _MAPPED, dense=False)]
     sketches += _input_maps([same[k] for k in mapped if k in same])
   return sketches
+
+
+def _overlap(evidence: Evidence) -> list[Sketch]:
+  """Returns the figure of the overlap between the replicates' tickets."""
+  first = evidence.masks
+  overlaps = [
+    analysis.overlap(first[level][0], file.mask)
+    for run in evidence.runs[1:]
+    for level, control, _, round_ in run.directory.rounds()
+    if level in first and level and not control
+    if (file := records.read_ticket(round_))
+    if file.mask.shapes == first[level][0].shapes
+  ]
+  if not overlaps:
+    return []
+  name, caption, alt, draw = mask_figures.overlap(overlaps)
+  pairs = "Tickets of the first replicate and of each other one at one Level. "
+  return [(name, pairs + caption, alt, draw)]
 
 
 def _layers(by_level: Sequence[masks.Mask], names: Sequence[str]) -> Sketch:
