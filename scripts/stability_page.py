@@ -116,9 +116,9 @@ def _tickets(rows: Sequence[Row]) -> str:
   lines = [
     "Test accuracy at the end, in percent, of tickets of iterative pruning that"
     " rewind to the step that was found, and of those that rewind to"
-    f" initialisation. Dense networks reach {_spread(dense.values())}. p is of a"
-    " one-sided paired test that the first are better; it is not corrected for"
-    " the number of rows.",
+    f" initialisation. Dense networks reach {_spread(dense.values())}. p is of"
+    " a one-sided paired test that the first are better; it is not corrected"
+    " for the number of rows.",
     "",
     "| weights | rewound to the step | to initialisation | p, step is better |"
     " reinitialised, trained from the step | reinitialised |",
