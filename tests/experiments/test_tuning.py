@@ -226,6 +226,50 @@ def test_a_recipe_may_diverge_and_loses(tmp_path):
   assert math.isnan(found.candidates[0].values["end"])
 
 
+def make_two_headed(learning_rate=0.05):
+  """A functional model of two outputs, chosen by the metric of one."""
+  import keras
+
+  inputs = keras.Input((6,))
+  hidden = keras.layers.Dense(8, "relu")(inputs)
+  outputs = {
+    "kind": keras.layers.Dense(2, "softmax", name="kind")(hidden),
+    "sum": keras.layers.Dense(1, name="sum")(hidden),
+  }
+  model = keras.Model(inputs, outputs)
+  model.compile(
+    keras.optimizers.Adam(learning_rate),
+    {"kind": "sparse_categorical_crossentropy", "sum": "mse"},
+    metrics={"kind": ["accuracy"]},
+  )
+  return model
+
+
+def load_streams(seed):
+  import tensorflow as tf
+
+  return [
+    tf.data.Dataset.from_tensor_slices(
+      (x, {"kind": y, "sum": x.sum(-1, keepdims=True)})
+    ).batch(12)
+    for x, y in mine.load_data(seed)
+  ]
+
+
+def test_two_outputs_learn_from_streams(tmp_path):
+  experiment = experiments.Experiment(
+    make_model=make_two_headed,
+    load_data=load_streams,
+    epochs=2,
+    schedule=(0.5,),
+    objective="kind_accuracy",
+    jit=False,
+  )
+  found = tune(experiment, {"learning_rate": [1e-7, 0.05]}, tmp_path)
+  assert found.chosen.arguments == {"learning_rate": 0.05}
+  assert "validation kind accuracy" in str(found)
+
+
 def make_wild(learning_rate=1e-3):
   import keras
 

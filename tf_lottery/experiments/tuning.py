@@ -171,8 +171,8 @@ class Tuning:
     metric = self.objective.name.replace("_", " ")
     return (
       f"tuned_dense: validation {metric} of the dense network by each recipe,"
-      f" mean over {replicates} replicate{'s' * (replicates > 1)}. The early"
-      f" stop is at the\nlowest validation loss.\n{table}\nThe grid cost"
+      f" mean over {replicates} replicate{'s' * (replicates > 1)}.\nThe early"
+      f" stop is at the lowest validation loss.\n{table}\nThe grid cost"
       f" {self.trainings:.1f} trainings of the dense network."
     )
 

@@ -28,6 +28,7 @@ class Judged:
       by more than the tolerance; None without a test.
     p_better: If it is small, the ticket is better than the tuned network. It is
       a test of this Level by itself.
+    p_reinit: If it is small, the ticket is better than its random reinits.
   """
 
   mean: float
@@ -35,6 +36,7 @@ class Judged:
   word: str
   p_matching: float | None
   p_better: float | None
+  p_reinit: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Row:
   tuned: Judged | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class AgainstTuned:
   """The tickets of two recipes, judged against the tuned dense network.
 
@@ -68,8 +70,8 @@ class AgainstTuned:
 
   Attributes:
     plain: The original experiment, with its own dense network.
-    original: The same experiment with the tuned dense network in the place of
-      its own.
+    original: The same experiment with the tuned dense network in place of its
+      own.
     tuned: The experiment by the tuned recipe.
   """
 
@@ -159,7 +161,7 @@ def against_tuned(
   """Judges tickets against the tuned dense network.
 
   The verdicts on the tickets of the original recipe are made again with the
-  tuned dense network in the place of their own. Replicates are paired by their
+  tuned dense network in place of their own. Replicates are paired by their
   seeds. A ticket wins if it matches the tuned network and is better than its
   own random reinits.
 
@@ -195,10 +197,7 @@ def against_tuned(
   if when == summaries.EARLY:
     stopped = tuple(map(_stopped_early, by_tuned.rounds))
     by_tuned = dataclasses.replace(by_tuned, rounds=stopped)
-  tickets = tuple(r for r in plain.rounds if r.method != "dense")
-  dense = tuple(r for r in by_tuned.rounds if r.method == "dense")
-  swapped = dataclasses.replace(plain, rounds=(*dense, *tickets))
-  return AgainstTuned(plain, swapped, by_tuned)
+  return AgainstTuned(plain, _with_dense(plain, by_tuned), by_tuned)
 
 
 def _one(path: str | os.PathLike) -> Evidence:
@@ -216,6 +215,18 @@ def _stopped_early(round_: RoundRecord) -> RoundRecord:
   return dataclasses.replace(
     round_, val_end=round_.val_early, test_end=round_.test_early
   )
+
+
+def _with_dense(evidence: Evidence, other: Evidence) -> Evidence:
+  """Returns the evidence with the dense networks of another experiment."""
+  paths = {run.replicate: str(run.path) for run in evidence.runs}
+  dense = [
+    dataclasses.replace(r, run=paths.get(r.replicate, r.run))
+    for r in other.rounds
+    if r.method == "dense"
+  ]
+  rest = [r for r in evidence.rounds if r.method != "dense"]
+  return dataclasses.replace(evidence, rounds=(*dense, *rest))
 
 
 def _values(evidence: Evidence) -> dict[tuple[str, int], dict[int, float]]:
@@ -242,6 +253,6 @@ def _judged(evidence: Evidence) -> dict[int, Judged]:
     if mean is not None:
       better = Comparison.of(ticket, dense).p_greater()
       found[v.level] = Judged(
-        sign * mean, len(ticket), v.word, v.p_matching, better
+        sign * mean, len(ticket), v.word, v.p_matching, better, v.p_reinit
       )
   return found
