@@ -1,6 +1,7 @@
 """The rows of a study's CSV, to which several processes may add."""
 
 import csv
+import io
 import pathlib
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -41,3 +42,16 @@ def append(
       if is_new:
         writer.writeheader()
       writer.writerows(rows)
+
+
+def write(
+  path: pathlib.Path, fields: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> None:
+  """Replaces the file by a header and rows."""
+  from tf_lottery.storage import files
+
+  text = io.StringIO(newline="")
+  writer = csv.DictWriter(text, fields, lineterminator="\n")
+  writer.writeheader()
+  writer.writerows(rows)
+  files.write_bytes(path, text.getvalue().encode())

@@ -13,3 +13,6 @@ from tf_lottery.experiments.running import train_controls
 from tf_lottery.experiments.trained import chosen_levels
 from tf_lottery.experiments.trained import is_done
 from tf_lottery.experiments.trained import run_dir
+from tf_lottery.experiments.tuning import Candidate
+from tf_lottery.experiments.tuning import Tuning
+from tf_lottery.experiments.tuning import tune

@@ -9,6 +9,7 @@ from tf_lottery.search import declarations
 from tf_lottery.search.loop import Search
 from tf_lottery.search.protocol import Protocol
 from tf_lottery.search.rounds import Round
+from tf_lottery.storage.run_directory import RoundDirectory
 from tf_lottery.tickets import Ticket
 from tf_lottery.training.data import as_data
 from tf_lottery.training.trainer import Trainer
@@ -81,10 +82,10 @@ def retrain(
     **ticket.provenance,
     "control": name,
     "control_seed": None,
-    "recipe": _recipe(trainer, protocol),
+    "recipe": recipe_of(trainer, protocol),
   }
   ticket = dataclasses.replace(ticket, provenance=provenance)
-  _check_recipe(search, ticket, draw)
+  check_recipe(search.directory.control(level, name, draw), ticket)
   return search.train_control(
     ticket,
     draw,
@@ -105,7 +106,7 @@ def _ticket(search: Search, level: int) -> Ticket:
   return dataclasses.replace(ticket, start=start)
 
 
-def _recipe(trainer: Trainer, protocol: Protocol) -> dict[str, Any]:
+def recipe_of(trainer: Trainer, protocol: Protocol) -> dict[str, Any]:
   """What a name stands for, beside the length, as JSON can hold it."""
   model = declarations.of_model(trainer)
   return {
@@ -153,10 +154,16 @@ def _check_architecture(trainer: Trainer, ticket: Ticket) -> None:
     )
 
 
-def _check_recipe(search: Search, ticket: Ticket, draw: int) -> None:
-  """Refuses a name that stands for another recipe already."""
-  name, level = (ticket.provenance[field] for field in ("control", "level"))
-  directory = search.directory.control(level, name, draw)
+def check_recipe(directory: RoundDirectory, ticket: Ticket) -> None:
+  """Refuses a directory that holds a training by another recipe.
+
+  Args:
+    directory: the directory of the Round.
+    ticket: what to train there; its provenance holds `recipe_of` its training.
+
+  Raises:
+    ValueError: the ticket in the directory was trained by another recipe.
+  """
   if not directory.ticket.is_file():
     return
   before = Ticket.load(directory.ticket).provenance.get("recipe", {})

@@ -254,7 +254,7 @@ def _retraining(
   def data() -> dict[str, Any]:
     if changes.keys().isdisjoint(_OF_DATA):
       return {}
-    return _prepared(again, again.load(replicate))
+    return prepared(again, again.load(replicate))
 
   def control(search: Search, level: int, draw: int) -> Round:
     train = data().get("train_data", search.protocol.train)
@@ -274,7 +274,7 @@ def _retraining(
   return control
 
 
-def _prepared(experiment: Experiment, data: dict[str, Any]) -> dict[str, Any]:
+def prepared(experiment: Experiment, data: dict[str, Any]) -> dict[str, Any]:
   """Returns the data with the augmentation and the weights of classes."""
   train = as_data(data["train_data"])
   if augment := experiment.make_augment():

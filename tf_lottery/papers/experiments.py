@@ -118,7 +118,13 @@ def experiment(
       f"data must be one of {', '.join(datasets.INPUT_SHAPES)}; got {data!r}."
     )
   _check_numbers(levels=levels, batch_size=batch_size, steps=steps)
-  made = _recipe(recipe, steps, learning_rate, batch_size, rate)
+  made = _recipe(
+    recipe,
+    steps,
+    learning_rate=learning_rate,
+    batch_size=batch_size,
+    rate=rate,
+  )
   model_args = {
     "recipe": recipe,
     "data": data,
@@ -166,41 +172,50 @@ def make_model(
   keras: str = "keras",
   steps: int | None = None,
   learning_rate: float | None = None,
+  decay: str | None = None,
+  weight_decay: float | None = None,
+  dropout: float | None = None,
+  label_smoothing: float | None = None,
   width: float = 1.0,
 ) -> Any:
   """Returns the compiled network of a recipe for a data set.
+
+  An argument that is `None`, the default, is the recipe's.
 
   Args:
     recipe: See `recipes.recipe`.
     data: Name of the data set.
     keras: `"keras"` (Keras 3) or `"tf_keras"`. Defaults to `"keras"`.
-    steps: Optimizer updates of a training. Defaults to the recipe's.
-    learning_rate: The highest learning rate. Defaults to the recipe's.
+    steps: Optimizer updates of a training.
+    learning_rate: The highest learning rate.
+    decay: `"cosine"` for a learning rate that falls to 0; see `recipes.Recipe`,
+      also for the next three.
+    weight_decay: Factor of the weight decay.
+    dropout: Fraction of units that a step leaves out, in [0, 1).
+    label_smoothing: In [0, 1).
     width: Factor for the size of hidden layers. Defaults to `1.0`.
   """
-  return _recipe(recipe, steps, learning_rate).make_model(
+  made = _recipe(
+    recipe,
+    steps,
+    learning_rate=learning_rate,
+    decay=decay,
+    weight_decay=weight_decay,
+    dropout=dropout,
+    label_smoothing=label_smoothing,
+  )
+  return made.make_model(
     datasets.INPUT_SHAPES[data], datasets.CLASSES, keras=keras, width=width
   )
 
 
-def _recipe(
-  name: str,
-  steps: int | None,
-  learning_rate: float | None,
-  batch_size: int | None = None,
-  rate: float | None = None,
-) -> recipes.Recipe:
-  """Returns a recipe with the settings that are given."""
+def _recipe(name: str, steps: int | None, **given: Any) -> recipes.Recipe:
+  """Returns a recipe with the settings that are given, and are not None."""
   recipe = recipes.recipe(name)
   if steps is not None:
     recipe = recipe.scaled(steps)
-  given: dict[str, Any] = {
-    "learning_rate": learning_rate,
-    "batch_size": batch_size,
-    "rate": rate,
-  }
-  given = {name: value for name, value in given.items() if value is not None}
-  return dataclasses.replace(recipe, **given)
+  settings = {key: value for key, value in given.items() if value is not None}
+  return dataclasses.replace(recipe, **settings)
 
 
 def _name(fields: dict[str, Any]) -> str:

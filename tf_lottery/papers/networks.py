@@ -3,7 +3,8 @@
 Each function takes `(input_shape, classes)` and returns a model that is not
 compiled. `width` multiplies the number of units or filters of every hidden
 layer, of which at least one is left. It makes small dense networks, to compare
-sparse ones with; see the control `small_dense`.
+sparse ones with; see the control `small_dense`. The papers trained without
+`dropout`; a dense network that is tuned may have it, see `experiments.tune`.
 
 All kernels are Glorot normal and all biases zero, as in Frankle and Carbin
 (arXiv 1803.03635, section 2), although later code draws He normal.
@@ -25,6 +26,7 @@ def lenet_300_100(
   *,
   keras: str = "keras",
   width: float = 1.0,
+  dropout: float = 0.0,
 ) -> Any:
   """The paper's LeNet: dense layers of 300, 100 and `classes` units.
 
@@ -35,9 +37,12 @@ def lenet_300_100(
     classes: Number of classes.
     keras: `"keras"` (Keras 3) or `"tf_keras"`. Defaults to `"keras"`.
     width: Factor for the number of hidden units. Defaults to `1.0`.
+    dropout: Fraction of the units of each hidden dense layer that a step
+      leaves out, in [0, 1). Defaults to `0.0`: no layer of dropout.
   """
   library = importlib.import_module(keras)
-  dense = _dense(library, [_scaled(units, width) for units in (300, 100)])
+  hidden = [_scaled(units, width) for units in (300, 100)]
+  dense = _dense(library, hidden, dropout)
   stack = [library.layers.Flatten(), *dense, _output(library, classes)]
   return library.Sequential([library.Input(input_shape), *stack])
 
@@ -48,13 +53,14 @@ def conv2(
   *,
   keras: str = "keras",
   width: float = 1.0,
+  dropout: float = 0.0,
 ) -> Any:
   """The paper's Conv-2: two 3x3 convolutions of 64, a pool, 256, 256, classes.
 
   4,300,992 prunable weights for 32x32x3 images and 10 classes. Images without
   a channel axis get one. For the arguments see `lenet_300_100`.
   """
-  return _conv_dense((64,), input_shape, classes, keras, width)
+  return _conv_dense((64,), input_shape, classes, keras, width, dropout)
 
 
 def conv4(
@@ -63,12 +69,13 @@ def conv4(
   *,
   keras: str = "keras",
   width: float = 1.0,
+  dropout: float = 0.0,
 ) -> Any:
   """The paper's Conv-4: Conv-2 with two more convolutions of 128 and a pool.
 
   2,425,024 prunable weights for 32x32x3 images and 10 classes. See `conv2`.
   """
-  return _conv_dense((64, 128), input_shape, classes, keras, width)
+  return _conv_dense((64, 128), input_shape, classes, keras, width, dropout)
 
 
 def conv6(
@@ -77,13 +84,16 @@ def conv6(
   *,
   keras: str = "keras",
   width: float = 1.0,
+  dropout: float = 0.0,
 ) -> Any:
   """The paper's Conv-6: Conv-4 with two more convolutions of 256 and a pool.
 
   2,261,184 prunable weights for 32x32x3 images and 10 classes. The paper's
   figure 2 says 1.7 million, but its densities fit this count. See `conv2`.
   """
-  return _conv_dense((64, 128, 256), input_shape, classes, keras, width)
+  return _conv_dense(
+    (64, 128, 256), input_shape, classes, keras, width, dropout
+  )
 
 
 def resnet20(
@@ -93,6 +103,7 @@ def resnet20(
   keras: str = "keras",
   width: float = 1.0,
   weight_decay: float = 0.0,
+  dropout: float = 0.0,
 ) -> Any:
   """ResNet-20 for CIFAR (He et al., arXiv 1512.03385, section 4.2).
 
@@ -109,6 +120,8 @@ def resnet20(
     width: Factor for the number of filters. Defaults to `1.0`.
     weight_decay: Factor of the weight decay, which adds
       `weight_decay * kernel` to the gradient. Defaults to `0.0`.
+    dropout: Fraction of the inputs of the output layer that a step leaves out,
+      in [0, 1). Defaults to `0.0`: no layer of dropout.
   """
   library = importlib.import_module(keras)
   layers = library.layers
@@ -126,8 +139,9 @@ def resnet20(
         name = f"shortcut_{stage}"
         x = _apply(conv(filters, size=1, strides=stride, name=name), x)
       x = layers.ReLU()(layers.Add()([branch, x]))
-  x = layers.GlobalAveragePooling2D()(x)
-  return library.Model(inputs, _output(library, classes, weight_decay)(x))
+  pooled = [layers.GlobalAveragePooling2D(), *_dropout(library, dropout)]
+  output = _output(library, classes, weight_decay)
+  return library.Model(inputs, _apply([*pooled, output], x))
 
 
 def vgg19(
@@ -137,6 +151,7 @@ def vgg19(
   keras: str = "keras",
   width: float = 1.0,
   weight_decay: float = 0.0,
+  dropout: float = 0.0,
 ) -> Any:
   """The paper's VGG-19 for CIFAR, with batch normalisation.
 
@@ -158,6 +173,7 @@ def vgg19(
       stack += _convolution(library, filters, weight_decay=weight_decay)
       stack.append(library.layers.ReLU())
   stack.append(library.layers.GlobalAveragePooling2D())
+  stack += _dropout(library, dropout)
   stack.append(_output(library, classes, weight_decay))
   return library.Sequential([library.Input(input_shape), *stack])
 
@@ -172,6 +188,7 @@ def _conv_dense(
   classes: int,
   keras: str,
   width: float,
+  dropout: float,
 ) -> Any:
   """Builds blocks of two convolutions and a pool; then 256, 256, classes."""
   library = importlib.import_module(keras)
@@ -186,7 +203,7 @@ def _conv_dense(
   for filters in blocks:
     filters = _scaled(filters, width)
     stack += [conv(filters), conv(filters), library.layers.MaxPooling2D()]
-  dense = _dense(library, [_scaled(256, width)] * 2)
+  dense = _dense(library, [_scaled(256, width)] * 2, dropout)
   stack += [library.layers.Flatten(), *dense, _output(library, classes)]
   return library.Sequential([library.Input(input_shape), *stack])
 
@@ -217,11 +234,20 @@ def _convolution(
   ]
 
 
-def _dense(library: Any, hidden: Iterable[int]) -> list[Any]:
-  return [
-    library.layers.Dense(units, activation="relu", **_kernel(library))
-    for units in hidden
-  ]
+def _dense(library: Any, hidden: Iterable[int], dropout: float) -> list[Any]:
+  """Returns dense layers, each with its dropout."""
+  stack = []
+  for units in hidden:
+    stack.append(
+      library.layers.Dense(units, activation="relu", **_kernel(library))
+    )
+    stack += _dropout(library, dropout)
+  return stack
+
+
+def _dropout(library: Any, fraction: float) -> list[Any]:
+  """Returns a layer of dropout; none for a fraction of 0."""
+  return [library.layers.Dropout(fraction)] if fraction else []
 
 
 def _output(library: Any, classes: int, weight_decay: float = 0.0) -> Any:

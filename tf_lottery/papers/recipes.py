@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_lottery import scopes
+from tf_lottery.papers import losses
 from tf_lottery.papers import networks
 
 _PAPER = "Frankle and Carbin, arXiv 1803.03635, figure 2"
@@ -27,7 +28,14 @@ class Recipe:
     optimizer: `"adam"`, or `"sgd"` with a momentum of 0.9.
     warmup: Number of steps in which the learning rate rises from 0.
     drops: The steps at which the learning rate is divided by 10.
-    weight_decay: Factor of the weight decay, see `networks.resnet20`.
+    decay: `"cosine"` if the learning rate falls to 0 along half a cosine, after
+      the warm-up and instead of the drops. Defaults to `None`: the drops.
+    weight_decay: Factor of the weight decay. With `"sgd"` it adds
+      `weight_decay * kernel` to the gradient, see `networks.resnet20`; with
+      `"adam"` it is decoupled from the gradient (AdamW; Loshchilov and Hutter,
+      arXiv 1711.05101).
+    dropout: Fraction of units that a step leaves out; see `networks`.
+    label_smoothing: See `losses.smoothed_crossentropy`.
     augment: Whether images are shifted and mirrored, see `augmentation`.
     pruning: `"layerwise"` or `"global"`.
     rate: The fraction pruned at each Level.
@@ -44,7 +52,10 @@ class Recipe:
   optimizer: str = "adam"
   warmup: int = 0
   drops: tuple[int, ...] = ()
+  decay: str | None = None
   weight_decay: float = 0.0
+  dropout: float = 0.0
+  label_smoothing: float = 0.0
   augment: bool = False
   pruning: str = "layerwise"
   rate: float = 0.2
@@ -62,6 +73,8 @@ class Recipe:
       raise ValueError(
         f"pruning must be 'layerwise' or 'global', got {self.pruning!r}."
       )
+    if self.decay not in (None, "cosine"):
+      raise ValueError(f"decay must be None or 'cosine', got {self.decay!r}.")
 
   @property
   def scope(self) -> scopes.Scope:
@@ -101,25 +114,37 @@ class Recipe:
       width: Factor for the number of units or filters of hidden layers.
         Defaults to `1.0`.
     """
-    decay = {"weight_decay": self.weight_decay} if self.weight_decay else {}
+    asked = {"dropout": self.dropout}
+    if self.optimizer == "sgd":
+      asked["weight_decay"] = self.weight_decay
+    asked = {name: value for name, value in asked.items() if value}
     model = self.network(
-      input_shape, classes, keras=keras, width=width, **decay
+      input_shape, classes, keras=keras, width=width, **asked
     )
     model.compile(
       optimizer=self._make_optimizer(keras),
-      loss="sparse_categorical_crossentropy",
+      loss=losses.smoothed_crossentropy(self.label_smoothing, keras=keras),
       metrics=["accuracy"],
     )
     return model
 
   def _make_optimizer(self, keras: str) -> Any:
     optimizers = importlib.import_module(keras).optimizers
-    rate = learning_rate(
+    rate = self._make_learning_rate(keras)
+    if self.optimizer == "sgd":
+      return optimizers.SGD(rate, momentum=0.9)
+    if self.weight_decay:
+      return optimizers.AdamW(rate, weight_decay=self.weight_decay)
+    return optimizers.Adam(rate)
+
+  def _make_learning_rate(self, keras: str) -> Any:
+    if self.decay == "cosine":
+      return cosine(
+        self.learning_rate, self.steps, warmup=self.warmup, keras=keras
+      )
+    return learning_rate(
       self.learning_rate, warmup=self.warmup, drops=self.drops, keras=keras
     )
-    if self.optimizer == "adam":
-      return optimizers.Adam(rate)
-    return optimizers.SGD(rate, momentum=0.9)
 
 
 def learning_rate(
@@ -153,6 +178,34 @@ def learning_rate(
       [highest / 10**passed for passed in range(len(drops) + 1)],
     )
   return highest
+
+
+def cosine(
+  highest: float, steps: int, *, warmup: int = 0, keras: str = "keras"
+) -> Any:
+  """Returns a learning rate that falls to 0 along half a cosine.
+
+  After the warm-up, at step t, it is `highest * (1 + cos(pi * u)) / 2`, where u
+  rises from 0 to 1 between the warm-up and the last step.
+
+  Args:
+    highest: The learning rate at the end of the warm-up.
+    steps: Number of optimizer updates in the training.
+    warmup: Number of steps in which the learning rate rises from 0. Defaults
+      to `0`.
+    keras: `"keras"` (Keras 3) or `"tf_keras"`. Defaults to `"keras"`.
+
+  Returns:
+    A schedule of Keras.
+
+  Reference: Loshchilov and Hutter, arXiv 1608.03983.
+  """
+  schedules = importlib.import_module(keras).optimizers.schedules
+  if not warmup:
+    return schedules.CosineDecay(highest, steps)
+  return schedules.CosineDecay(
+    0.0, steps - warmup, warmup_target=highest, warmup_steps=warmup
+  )
 
 
 @functools.cache

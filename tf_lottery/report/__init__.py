@@ -37,6 +37,7 @@ with _optional.needs("report", "The report"):
   from tf_lottery.report.search_costs import search_cost as search_cost
   from tf_lottery.report.sections import Section
   from tf_lottery.report.sections import sections
+  from tf_lottery.report.tuned import against_tuned as against_tuned
 
 
 @dataclasses.dataclass(frozen=True)

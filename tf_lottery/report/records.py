@@ -21,6 +21,7 @@ from tf_lottery.report.run_folders import Run
 from tf_lottery.report.run_folders import read_or_note
 from tf_lottery.search.prices import SUPERSEDED
 from tf_lottery.search.prices import is_superseded
+from tf_lottery.search.rounds import early_stop
 from tf_lottery.storage import run_directory
 from tf_lottery.tickets import TicketFile
 
@@ -199,11 +200,7 @@ def _read_round(
   untrained = _untrained(rows, start)
   trained = rows[1:] if untrained else rows
   last = trained[-1] if trained else {}
-  early = min(
-    (row for row in trained if math.isfinite(row["val_loss"])),
-    key=lambda row: row["val_loss"],
-    default={},
-  )
+  early = early_stop(trained)
   return RoundRecord(
     run=str(run.path),
     experiment=run.experiment,

@@ -1,6 +1,7 @@
 """Rounds: the record of one training, and the choice among them."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -136,6 +137,22 @@ class Round:
     final = self.final.weights
     binding.write({key: final[key] for key in binding.variables})
     return model
+
+
+def early_stop(rows: Iterable[Mapping[str, float]]) -> Mapping[str, float]:
+  """Returns the evaluation at the early stop: of the lowest validation loss.
+
+  It is found after training, as Frankle and Carbin (arXiv 1803.03635, section
+  2) do it.
+
+  Args:
+    rows: The evaluations of a Round, without that of the untrained network.
+
+  Returns:
+    One of the rows; an empty one if no validation loss is finite.
+  """
+  finite = [row for row in rows if math.isfinite(row["val_loss"])]
+  return min(finite, key=lambda row: row["val_loss"], default={})
 
 
 def read_levels(directory: RunDirectory) -> list[Round]:

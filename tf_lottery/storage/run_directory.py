@@ -48,6 +48,7 @@ DECLARATION = "declaration.json"
 OUTCOME = "outcome.json"
 STABILITY = "stability.json"
 EXPERIMENT = "experiment.json"
+TUNED_DENSE = "tuned_dense"
 
 # Every number of up to 18 digits fits in 64 bits.
 _ROUND = re.compile(r"level_(\d{1,18})(?:-(\w+?)(?:-(\d{1,18}))?)?")
@@ -405,6 +406,15 @@ def read_experiment(home: str | os.PathLike) -> dict[str, Any]:
 def replicate_directory(home: pathlib.Path, replicate: int) -> pathlib.Path:
   """Returns the run directory of a replicate, in its experiment's directory."""
   return home / f"replicate_{replicate:02d}"
+
+
+def tuned_dense_directory(home: pathlib.Path, replicate: int) -> pathlib.Path:
+  """Returns where `tune` trains its candidates, in an experiment's directory.
+
+  The Rounds in it bear the names of the candidates. It has no declaration, so
+  it is no run of the experiment.
+  """
+  return replicate_directory(home / TUNED_DENSE, replicate)
 
 
 def replicate_of(path: pathlib.Path) -> int | None:
