@@ -51,8 +51,8 @@ def main(argv: list[str]) -> None:
 
   tasks = stability_tasks.tasks(_DATA.value, _STEPS.value)
   path = pathlib.Path(_OUT.value) / "results.csv"
-  every = {name: range(task.replicates) for name, task in tasks.items()}
-  for name, replicates in _wanted(_ONLY.value, every).items():
+  every = [(name, range(task.replicates)) for name, task in tasks.items()]
+  for name, replicates in _wanted(_ONLY.value, every):
     for replicate in replicates:
       stability_runs.train(tasks[name], name, replicate, _RUNS.value, path)
   if _ONLY.value is None:
@@ -62,20 +62,21 @@ def main(argv: list[str]) -> None:
 
 
 def _wanted(
-  only: list[str] | None, every: dict[str, range]
-) -> dict[str, range]:
-  """Returns the replicates of each task to be trained."""
+  only: list[str] | None, every: list[tuple[str, range]]
+) -> list[tuple[str, range]]:
+  """Returns tasks, each with the replicates to be trained."""
   if only is None:
     return every
-  wanted = {}
+  names = [name for name, _ in every]
+  wanted = []
   for text in only:
     match = re.fullmatch(r"(\w+):(\d+)-(\d+)", text)
-    if not match or match[1] not in every:
+    if not match or match[1] not in names:
       raise app.UsageError(
-        f"--only takes {', '.join(every)} with replicates, such as"
+        f"--only takes {', '.join(names)} with replicates, such as"
         f" resnet:0-2; got {text!r}."
       )
-    wanted[match[1]] = range(int(match[2]), int(match[3]) + 1)
+    wanted.append((match[1], range(int(match[2]), int(match[3]) + 1)))
   return wanted
 
 
