@@ -163,11 +163,12 @@ def _train(
 
 def _on(search: Search, protocol: Protocol, directory: RunDirectory) -> Search:
   """Returns the same search on other data, with the Levels that it has."""
+  # Nobody looks at its Levels, only at their masks.
+  unseen = dataclasses.replace(
+    protocol, test=None, evaluate_every=search.search_steps
+  )
   other = dataclasses.replace(
-    search,
-    protocol=dataclasses.replace(protocol, test=None),
-    directory=directory,
-    rounds=(),
+    search, protocol=unseen, directory=directory, rounds=()
   )
   with directory.locked():
     declarations.declare(directory, declarations.of_search(other))
