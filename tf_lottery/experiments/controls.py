@@ -1,7 +1,9 @@
 """Controls: a ticket with one thing changed, trained as the ticket was.
 
 Each control is one function of a search, a Level and a draw. It trains once:
-called again on the same run directory, it reads back what is there.
+called again on the same run directory, it reads back what is there. Here are
+those with another mask or another rewind, and the names of all controls. The
+other modules that `BY_NAME` imports from have one kind of control each.
 """
 
 from collections.abc import Callable
