@@ -52,6 +52,29 @@ class TestArrayData:
     assert type(x) is np.ndarray
     assert type(y) is np.ndarray
 
+  def test_labels_of_other_examples_bring_their_weights(self):
+    data = ArrayData((X, {"kind": Y, "sum": X[:, 0]}, Y / 10), scale=2.0)
+    x, y, weight = data.with_labels_of(np.array([1, 0, 3, 2, 5, 4])).take(
+      slice(None)
+    )
+    np.testing.assert_array_equal(x, X / 2)
+    assert y["kind"].tolist() == [1, 0, 0, 2, 2, 1]
+    assert y["sum"].tolist() == [2, 0, 6, 4, 10, 8]
+    np.testing.assert_allclose(weight, y["kind"] / 10)
+    assert data.arrays[1]["kind"].tolist() == Y.tolist()
+
+  def test_some_of_the_examples(self):
+    data = ArrayData((X, Y), scale=2.0)
+    data.order(0, 0)
+    some = data.select(np.array([4, 1, 4]))
+    assert (some.size, data.size) == (3, 6)
+    x, y, weight = some.take(slice(None))
+    np.testing.assert_array_equal(x, X[[4, 1, 4]] / 2)
+    assert y.tolist() == [1, 1, 1]
+    assert weight is None
+    assert sorted(some.order(0, 0)) == [0, 1, 2]
+    assert some.fingerprint() != data.fingerprint()
+
   def test_no_targets(self):
     assert ArrayData((X, None)).arrays[1] is None
 

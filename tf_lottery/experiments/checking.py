@@ -4,6 +4,7 @@ import re
 import typing
 
 from tf_lottery import rewinding
+from tf_lottery.experiments import damaged_data
 from tf_lottery.experiments.controls import BY_NAME
 from tf_lottery.experiments.controls import WITH_MODEL
 from tf_lottery.search import anytime
@@ -108,6 +109,9 @@ def check_method(experiment: "Experiment") -> None:
         "An experiment with a budget has no method and no choose: the search"
         f" decides. Leave out {' and '.join(given)}, or the budget."
       )
+    for name in damaged_data.NAMES:
+      if name in experiment.controls:
+        raise damaged_data.needs_a_method(name)
   elif iterative and experiment.choose == "all":
     return
   asks = bool(experiment.controls or experiment.retrain)

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_lottery.experiments import controls
+from tf_lottery.experiments import damaged_data
 from tf_lottery.experiments import declared
 from tf_lottery.experiments import trained
 from tf_lottery.experiments.experiment import Experiment
@@ -173,18 +174,23 @@ def check_controls(
   """Refuses controls that the model cannot have, before anything is trained.
 
   Raises:
-    ValueError: `gradual_tfmot` needs a model of tf_keras and arrays, or the
-      model cannot be made at another width.
+    ValueError: `gradual_tfmot` needs a model of tf_keras and arrays, controls
+      that damage the data need arrays, or the model cannot be made at another
+      width.
   """
   library = trainer.binding.generation.library.__name__
   is_tf_keras = library == "tf_keras" or experiment.has_keras
-  is_arrays = isinstance(as_data(data["train_data"]), ArrayData)
+  train = as_data(data["train_data"])
+  is_arrays = isinstance(train, ArrayData)
   if "gradual_tfmot" in experiment.controls and not (is_tf_keras and is_arrays):
     raise ValueError(
       "The control gradual_tfmot needs a model of tf_keras, or a make_model"
       " that takes keras='tf_keras', and training data as arrays. Take the"
       " control gradual."
     )
+  for name in damaged_data.NAMES:
+    if name in experiment.controls:
+      damaged_data.arrays(name, train)
   for name in controls.WITH_WIDTH:
     if name not in experiment.controls:
       continue

@@ -12,6 +12,7 @@ from tf_lottery import criteria
 from tf_lottery import patterns
 from tf_lottery import rewinding
 from tf_lottery import scopes
+from tf_lottery.experiments import changed
 from tf_lottery.experiments import gradual
 from tf_lottery.experiments import seeds
 from tf_lottery.masks import Mask
@@ -185,11 +186,7 @@ def _sparse(
       f" which the pattern of this search does not allow at Level {level}:"
       f" {error} Leave the control out, or train it at smaller Levels."
     ) from error
-  return Ticket(
-    mask,
-    {key: start[key] for key in ticket.start},
-    {**ticket.provenance, "control": control, "control_seed": seed},
-  )
+  return changed.ticket(search, level, control, seed, mask=mask, start=start)
 
 
 def _fraction(step: int, end: int) -> float:

@@ -27,7 +27,9 @@ with _optional.needs("report", "The report"):
   from tf_lottery.report import verdicts
   from tf_lottery.report.evidence import Evidence
   from tf_lottery.report.evidence import gather
-  from tf_lottery.report.line_figures import draw_instability as draw_instability
+  from tf_lottery.report.line_figures import (
+    draw_instability as draw_instability,
+  )
   from tf_lottery.report.line_figures import draw_lines as draw_lines
   from tf_lottery.report.mask_figures import draw_kept as draw_kept
   from tf_lottery.report.mask_figures import (

@@ -66,6 +66,23 @@ STYLES = {
   "rigl_equal_cost": Style("RigL at equal cost", "#AA3377", "H", "-"),
   "set": Style("SET", "#5a3d2b", "8", (0, (2, 2))),
   "random_erk": Style("random ERK mask", "#b8860b", "x", (0, (1, 1))),
+  # Solid shapes beyond those that matplotlib names, as characters.
+  "signs": Style("signs alone", "#EE3377", "$\u25ae$", "-"),
+  "magnitudes": Style("magnitudes alone", "#117733", "$\u25ac$", "--"),
+  "permuted": Style(
+    "weights permuted", "#999933", "$\u2663$", (0, (4, 2, 1, 2))
+  ),
+  "supermask": Style("supermask, untrained", "#661100", "$\u2660$", ":"),
+  "weight_average": Style(
+    "average of Levels", "#0d3b66", "$\u2665$", (0, (9, 2))
+  ),
+  "shuffled_labels": Style(
+    "mask of shuffled labels", "#DDAA33", "$\u25d6$", "--"
+  ),
+  "half_data": Style("mask of half the data", "#AA4499", "$\u25e2$", "-."),
+  "other_order": Style(
+    "mask of another order", "#44AA99", "$\u25d7$", (0, (2, 2))
+  ),
 }
 # The looks of methods that have no style of their own.
 _OTHERS = (

@@ -67,7 +67,9 @@ def draw_instability(
 
 
 def _written(
-  function: Callable[[], Figure], shown: Collection[Any], path: str | os.PathLike
+  function: Callable[[], Figure],
+  shown: Collection[Any],
+  path: str | os.PathLike,
 ) -> list[pathlib.Path]:
   if not shown:
     raise ValueError("There is nothing to draw: give at least one line.")

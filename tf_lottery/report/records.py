@@ -38,8 +38,9 @@ class RoundRecord:
     experiment: The id of its experiment.
     replicate: The number of the replicate in its experiment.
     method: `"dense"`, `"ticket"`, or the name of the control; `"search"` for a
-      training of the search itself, and `"superseded"` for one of a ticket that
-      the search has drawn again.
+      training of the search itself, or of a search on the damaged data of a
+      control, and `"superseded"` for one of a ticket that the search has drawn
+      again.
     draw: The number of the draw of a control.
     level: How often the network has been pruned; 0 is dense.
     density: The fraction of the prunable weights that is kept.
@@ -54,7 +55,8 @@ class RoundRecord:
       is; None if that is not known.
     early_stop_step: The step at which the validation loss is at its minimum,
       counted from the start of this Round. It is found after training, as
-      Frankle and Carbin (arXiv 1803.03635, section 2) do it.
+      Frankle and Carbin (arXiv 1803.03635, section 2) do it. None for a Round
+      of 0 steps, whose only values are those of its start and of its end.
     val_early: The validation value at that step.
     test_early: The test value at that step.
     val_end: The validation value at the last step.
@@ -122,13 +124,14 @@ def read_rounds(run: Run | str | os.PathLike) -> list[RoundRecord]:
 def read_beside(run: Run | str | os.PathLike) -> list[RoundRecord]:
   """Reads the Rounds that count by their cost alone.
 
-  These are the search's own trainings, and those of tickets that the search
-  has drawn again since, with the controls of such tickets.
+  These are the search's own trainings; those of searches on the damaged data
+  of controls; and those of tickets that the search has drawn again since, with
+  the controls of such tickets.
   """
   run = run if isinstance(run, Run) else Run.at(run)
   own = [
     _read_round(run, 0, "search", number, directory)
-    for number, directory in enumerate(run.directory.searches(), 1)
+    for number, directory in enumerate(_search_rounds(run.directory), 1)
   ]
   replaced = [
     _read_round(run, level, SUPERSEDED, draw, directory)
@@ -198,7 +201,9 @@ def _read_round(
   monitor, direction = _objective(run.declaration, rows)
   start = _start(record, control, ticket)
   untrained = _untrained(rows, start)
-  trained = rows[1:] if untrained else rows
+  # A Round of 0 steps, which trains nothing, is at its end where it starts.
+  trains = record.get("steps") != 0
+  trained = rows[1:] if untrained and trains else rows
   last = trained[-1] if trained else {}
   early = early_stop(trained)
   return RoundRecord(
@@ -214,7 +219,7 @@ def _read_round(
     done=bool(record) and not record.get("stopped", False),
     monitor=monitor,
     direction=direction,
-    early_stop_step=int(early["step"]) - start if early else None,
+    early_stop_step=int(early["step"]) - start if early and trains else None,
     val_early=number(early, f"val_{monitor}"),
     test_early=number(early, f"test_{monitor}"),
     val_end=number(last, f"val_{monitor}"),
@@ -232,6 +237,17 @@ def _read_round(
     else Cost(int(last["step"]) - start if last else 0),
     search_cost=_search_cost(record),
   )
+
+
+def _search_rounds(
+  directory: run_directory.RunDirectory,
+) -> list[run_directory.RoundDirectory]:
+  """Returns the search's own trainings, and all of searches on damaged data."""
+  found = directory.searches()
+  for other in directory.searches_on():
+    levels = (round_ for *_, round_ in other.rounds())
+    found += [*other.searches(), *(r for r in levels if not _is_only_drawn(r))]
+  return found
 
 
 def _is_only_drawn(directory: run_directory.RoundDirectory) -> bool:

@@ -71,6 +71,12 @@ def count(number: int, noun: str) -> str:
   return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def listed(words: Sequence[str]) -> str:
+  """Writes words in a row: `"80 %"`, `"80 % and 20 %"`, `"a, b and c"`."""
+  *others, last = words
+  return f"{', '.join(others)} and {last}" if others else last
+
+
 def duration(seconds: float) -> str:
   """Writes a time in its usual unit: `"38 s"`, `"12 min"`, `"3.4 h"`."""
   if seconds < 120:
@@ -146,8 +152,7 @@ def _which_tested(evidence: Evidence) -> str:
   if not tested(evidence):
     return ""
   found = evidence.verdicts()
-  *others, last = [density(v.density) for v in found if v.to_test] or ["none"]
-  which = f"{', '.join(others)} and {last}" if others else last
+  which = listed([density(v.density) for v in found if v.to_test] or ["none"])
   if not evidence.trains_all:
     return (
       " Each replicate chose which Levels it trains; those that all replicates"

@@ -324,7 +324,8 @@ class Search(Drawing):
       trainer: trains another network, or by another optimizer or loss. Random
         states are its own. Defaults to the search's.
       protocol: the data and their batches. Defaults to the search's.
-      steps: optimizer updates. Defaults to those of a Level.
+      steps: optimizer updates of a whole training. With 0, the start weights
+        are evaluated and nothing is trained. Defaults to those of a Level.
       changes: how the mask changes in training; see `Protocol.train_round`.
       density: the density to record. Defaults to the mask's.
     """
@@ -339,13 +340,16 @@ class Search(Drawing):
         done.directory.path,
       )
       return done
+    span = self._starts.span(level, steps or self.search_steps, rewind)
+    if steps == 0:
+      span = span[:0]
     with self.directory.locked():
       return self._starts.remember(
         *(protocol or self.protocol).train_round(
           trainer or self.trainer,
           ticket,
           trainer.initial if trainer else self._starts.of_level(level, rewind),
-          self._starts.span(level, steps or self.search_steps, rewind),
+          span,
           self.directory.control(level, name, draw),
           changes=changes,
           density=density,

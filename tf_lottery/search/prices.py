@@ -42,7 +42,8 @@ def price(directory: RunDirectory, level: int, iterative: bool) -> Price:
       these are those of the Levels down to the one before the chosen one;
     - `choosing`: the trainings of the other Levels' tickets;
     - `final`: the training of the chosen Level's ticket;
-    - `controls`: the trainings of controls.
+    - `controls`: the trainings of controls, and the searches on their damaged
+      data.
   """
   parts = dict.fromkeys(PARTS, Cost())
   for searched in directory.searches():
@@ -62,6 +63,8 @@ def price(directory: RunDirectory, level: int, iterative: bool) -> Price:
     record = round_.read_record()
     parts[part] += Cost.of_record(record)
     parts["search"] += _scoring(record)
+  for other in directory.searches_on():
+    parts["controls"] += sum(price(other, 0, iterative).values(), Cost())
   return parts
 
 

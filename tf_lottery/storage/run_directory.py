@@ -18,6 +18,8 @@ RUN/
     metrics.jsonl           one line for each evaluation
     final.safetensors       weights at the end
     round.json              the record; it is written last, so the Round is done
+  search_on-NAME-0/       the run directory of a search of its own, on the
+                          damaged data of a control
   tensorboard/            event files
   .tf_lottery-*           files that are being written, see files.py
 ```
@@ -55,6 +57,7 @@ _ROUND = re.compile(r"level_(\d{1,18})(?:-(\w+?)(?:-(\d{1,18}))?)?")
 _SEARCH = re.compile(r"search_(\d{1,18})")
 _STABILITY = re.compile(r"stability_(\d{1,18})-(\d{1,18})-(\d{1,18})")
 _DENSE = re.compile(r"dense_(\d{1,18})")
+_SEARCH_ON = re.compile(r"search_on-(\w+?)-(\d{1,18})")
 _REPLICATE = re.compile(r"replicate_(\d{1,18})")
 
 
@@ -223,15 +226,13 @@ class RunDirectory:
       ValueError: The name is no plain name of a folder, or is one that Levels
         and controls bear.
     """
-    taken = any(
-      pattern.fullmatch(name)
-      for pattern in (_ROUND, _SEARCH, _STABILITY, _DENSE)
-    )
+    names = (_ROUND, _SEARCH, _SEARCH_ON, _STABILITY, _DENSE)
+    taken = any(pattern.fullmatch(name) for pattern in names)
     if taken or not re.fullmatch(r"\w[\w.-]*", name):
       raise ValueError(
         "name must have letters, digits and .-_ alone, and must not look like"
-        " level_03, level_03-NAME-0, search_01, stability_00-500-1 or"
-        f" dense_500, got {name!r}."
+        " level_03, level_03-NAME-0, search_01, search_on-NAME-0,"
+        f" stability_00-500-1 or dense_500, got {name!r}."
       )
     return self.round(name)
 
@@ -290,6 +291,19 @@ class RunDirectory:
       if (match := _DENSE.fullmatch(path.name))
     }
     return {step: found[step] for step in sorted(found) if found[step].is_done}
+
+  def search_on(self, name: str, draw: int = 0) -> "RunDirectory":
+    """Returns the run directory of the search on a control's damaged data."""
+    path = self.path / f"search_on-{name}-{draw}"
+    return RunDirectory(path, writes=self.writes)
+
+  def searches_on(self) -> list["RunDirectory"]:
+    """Returns the run directories of the searches on damaged data."""
+    return [
+      RunDirectory(path, writes=self.writes)
+      for path in sorted(self.path.glob("search_on-*"))
+      if _SEARCH_ON.fullmatch(path.name)
+    ]
 
   def rounds(self) -> Iterator[tuple[int, str, int, RoundDirectory]]:
     """Yields the Level, control, draw and directory of each Round.

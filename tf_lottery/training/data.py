@@ -180,6 +180,28 @@ class ArrayData:
     weight = factors if weight is None else weight.reshape(-1) * factors
     return self._with((*self._held[:2], weight), self.augment)
 
+  def with_labels_of(self, indices: np.ndarray) -> "ArrayData":
+    """Returns the same x with the labels of other examples.
+
+    Args:
+      indices: For each example, the number of the one whose y and sample weight
+        it gets.
+    """
+    others = map_arrays(lambda a: a[indices], self.arrays[1:])
+    return self._with((self._held[0], *others), self.augment)
+
+  def select(self, indices: np.ndarray) -> "ArrayData":
+    """Returns some of the examples.
+
+    Args:
+      indices: Their numbers, in the new order. The same one may come twice.
+    """
+    other = self._with(
+      map_arrays(lambda a: a[indices], self.arrays), self.augment
+    )
+    other.size, other._order = len(indices), ()
+    return other
+
   def _with(
     self, parts: tuple[Any, ...], augment: Augment | None
   ) -> "ArrayData":

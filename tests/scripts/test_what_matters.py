@@ -1,0 +1,90 @@
+"""The page on what of a ticket matters, on a task of seconds."""
+
+import pytest
+
+import tf_lottery
+from scripts import csv_rows
+from scripts import what_matters
+from scripts import what_matters_page
+from tests.experiments import mine
+from tf_lottery import report
+from tf_lottery.experiments import checking
+
+# Those that take no search of their own.
+CONTROLS = ("random_reinit", "signs", "shuffled_mask", "supermask")
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory):
+  experiment = tf_lottery.Experiment(
+    make_model=mine.make_model,
+    load_data=mine.load_data,
+    steps=16,
+    batch_size=24,
+    schedule=tf_lottery.geometric(3, 0.5),
+    controls=CONTROLS,
+    control_levels=(1, 3),
+    replicates=3,
+    title="Two classes",
+  )
+  runs = tmp_path_factory.mktemp("what_matters")
+  proof = tf_lottery.prove(experiment, runs, progress=False)
+  (found,) = report.gather([proof.directory])
+  return found
+
+
+def test_all_its_controls_are_there_and_have_sentences():
+  assert set(what_matters.CONTROLS) == set(what_matters_page.CONTROLS)
+  assert set(what_matters.CONTROLS) <= set(checking.CONTROLS)
+
+
+def test_the_experiments_can_be_declared():
+  declared = what_matters.declare(None)
+  for experiment in declared.values():
+    assert experiment.controls == what_matters.CONTROLS
+    smaller = what_matters.smaller(experiment)
+    assert smaller.id != experiment.id
+
+
+def test_a_sentence_for_each_control(evidence):
+  first, second, *_, last = what_matters_page.sentences(evidence)
+  assert first.startswith("New initial weights under the ticket's mask are ")
+  assert "the ticket at 50.0 %" in first
+  assert "random reinit at" in second
+  assert "the untrained dense network at" in last
+
+
+def test_sentences_follow_the_values(evidence):
+  rows = what_matters_page.table(evidence, "end").splitlines()
+  cells = [
+    [cell.strip() for cell in row.split("|")]
+    for row in rows
+    if "supermask" in row
+  ]
+  assert len(cells) == 2
+  found = list(what_matters_page.sentences(evidence))[-1]
+  for row in cells:
+    better, worse = (float(p.removeprefix("< ")) for p in row[6:8])
+    word = "not shown to differ from the ticket"
+    if better < 0.05:
+      word = "better than the ticket"
+    if worse < 0.05:
+      word = "worse than the ticket"
+    (said,) = (
+      part
+      for part in found.split(";")
+      if "the ticket at" in part and row[1] in part
+    )
+    assert word in said
+
+
+def test_the_page_and_the_values(evidence, tmp_path):
+  what_matters_page.write({"small": evidence}, tmp_path)
+  page = (tmp_path / "README.md").read_text("utf-8")
+  assert "## Two classes" in page
+  assert "](small.svg)" in page
+  assert (tmp_path / "small.svg").is_file()
+  rows = csv_rows.read(tmp_path / "values.csv")
+  found = [(row["method"], int(row["level"])) for row in rows]
+  assert found.count(("signs", 3)) == 3
+  assert len(rows) == 3 * (1 + 3 + 2 * len(CONTROLS))
