@@ -7,9 +7,9 @@ import pytest
 import tf_lottery
 from tests import small
 from tf_lottery.cost import Cost
-from tf_lottery.experiments import averaging
 from tf_lottery.experiments import controls
 from tf_lottery.objective import Objective
+from tf_lottery.training import lines
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_it_is_what_its_provenance_says(search, level):
   expected = search.trained(level).weights
   for one in changed.provenance["averaged"]:
     theirs = search.trained(one["level"]).weights
-    expected = averaging.interpolated(expected, theirs, one["share"])
+    expected = lines.between(expected, theirs, one["share"])
   for key, value in changed.start.items():
     kept = mask.get(key, np.True_)
     np.testing.assert_allclose(value, np.where(kept, expected[key], 0), 1e-6)

@@ -11,6 +11,7 @@ from tf_lottery.experiments import changed
 from tf_lottery.masks import Mask
 from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
+from tf_lottery.training.lines import between
 
 _Weights = Mapping[str, np.ndarray]
 
@@ -74,7 +75,7 @@ def _averaged(
     own, chosen = best, 0.0
     theirs = _under(mask, search.trained(other).without_random_states())
     for share in _SHARES:
-      tried = interpolated(own, theirs, share)
+      tried = between(own, theirs, share)
       value = _value(search, tried)
       if value > highest:
         best, highest, chosen = tried, value, share
@@ -104,24 +105,4 @@ def _under(mask: Mask, weights: _Weights) -> _Weights:
   return {
     key: np.where(mask[key], value, 0) if key in mask else value
     for key, value in weights.items()
-  }
-
-
-def interpolated(first: _Weights, second: _Weights, share: float) -> _Weights:
-  """Interpolates between two sets of weights; integers stay as in the first.
-
-  Args:
-    first: Key -> array.
-    second: The same keys and shapes.
-    share: Of the second, in [0, 1].
-
-  >>> one, other = ({"kernel": np.array([x])} for x in (0.0, 2.0))
-  >>> interpolated(one, other, 0.25)["kernel"]
-  array([0.5])
-  """
-  return {
-    key: ((1 - share) * value + share * second[key]).astype(value.dtype)
-    if np.issubdtype(value.dtype, np.floating)
-    else value
-    for key, value in first.items()
   }

@@ -118,7 +118,7 @@ def interpolate(
     renew = _statistics_of(trainer, as_data(statistics_data))
   with _borrowed(trainer):
     for place in places:
-      trainer.binding.write(_between(start, end, place))
+      trainer.binding.write(between(start, end, place))
       if renew:
         renew()
       found.append(trainer.evaluate(data))
@@ -142,12 +142,22 @@ def _weights(network: Network) -> dict[str, np.ndarray]:
   }
 
 
-def _between(
+def between(
   first: Mapping[str, np.ndarray],
   second: Mapping[str, np.ndarray],
   place: float,
 ) -> dict[str, np.ndarray]:
-  """Returns weights on the line; what is no real number is the first's."""
+  """Returns the weights at a place of a line; integers stay as in the first.
+
+  Args:
+    first: Key -> array.
+    second: The same keys and shapes.
+    place: From 0, the first, to 1, the second.
+
+  >>> one, other = ({"kernel": np.array([x])} for x in (0.0, 2.0))
+  >>> between(one, other, 0.25)["kernel"]
+  array([0.5])
+  """
   return {
     key: ((1 - place) * value + place * second[key]).astype(value.dtype)
     if np.issubdtype(value.dtype, np.floating)
@@ -190,22 +200,21 @@ def _statistics_of(trainer: Trainer, data: Any) -> Callable[[], None]:
   )
 
   def compute() -> None:
-    sums, count = [0.0] * len(variables), 0
+    found: list[list[np.ndarray]] = []
     momenta = [layer.momentum for layer in layers]
     try:
       for layer in layers:
         layer.momentum = 0.0
       with trainer.strategy.scope():
-        for count, (x, *_) in enumerate(data.batches(_BATCH), 1):
+        for x, *_ in data.batches(_BATCH):
           forward(x)
-          sums = [
-            total + np.asarray(variable)
-            for total, variable in zip(sums, variables, strict=True)
-          ]
+          found.append([np.array(variable) for variable in variables])
     finally:
       for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
-    for total, variable in zip(sums, variables, strict=True):
-      variable.assign(total / count)
+    for variable, values in zip(
+      variables, zip(*found, strict=True), strict=True
+    ):
+      variable.assign(np.mean(values, axis=0))
 
   return compute
