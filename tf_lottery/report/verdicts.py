@@ -2,7 +2,11 @@
 
 import collections
 import dataclasses
+import itertools
+import types
 from collections.abc import Collection
+from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +18,10 @@ from tf_lottery.report.records import RoundRecord
 
 # The probability that anything is shown wrongly, over all Levels.
 SIGNIFICANCE = 0.05
+# That of a sequence of tests that has all of it, and of one that has half.
+ONE_LOOK = (SIGNIFICANCE, SIGNIFICANCE / 2)
+# The words that are shown by tests which share the significance.
+SHOWN = ("matching", "winning")
 NOT_DECLARED = "not tested: the experiment declares other Levels"
 
 
@@ -105,6 +113,8 @@ class _Outcome:
   stopped: int | None  # the Level where the first sequence stopped
   significance: float
   reinit_significance: float
+  below_significance: float
+  shown: Mapping[int, str]  # Level -> word of an earlier look
 
 
 def verdicts(
@@ -112,6 +122,8 @@ def verdicts(
   tolerance: float | None = None,
   when: str = summaries.HEADLINE,
   levels: Collection[int] | None = None,
+  significances: tuple[float, float] = ONE_LOOK,
+  shown: Mapping[int, str] = types.MappingProxyType({}),
 ) -> list[Verdict]:
   """Returns one verdict for each Level that has tickets.
 
@@ -148,6 +160,11 @@ def verdicts(
   some were chosen before any result was known, these alone can be tested: then
   both sequences go through them only, and of all others one cannot tell.
 
+  All this is so if the number of replicates was fixed before. If some are
+  added until a word appears, each look at the data has a share of the 5 %; see
+  `spending`. A word that a look has shown stays: its tests count as passed at
+  all later looks, whatever the p values are by then.
+
   Tests are paired, as replicates have the seed in common; see
   `comparisons.Comparison`.
 
@@ -160,6 +177,9 @@ def verdicts(
       training. Defaults to `"end"`.
     levels: The Levels to test, chosen before any result was known. Defaults to
       `None`: all of them.
+    significances: Of a sequence that has all of the 5 %, and of one that has
+      half of it. Defaults to `(0.05, 0.025)`: the only look has all.
+    shown: Level -> the word that an earlier look has shown. Defaults to `{}`.
 
   Raises:
     ValueError: The tolerance is negative, or the Rounds do not tell whether
@@ -172,10 +192,10 @@ def verdicts(
   sign = direction(rounds)
   found = _levels(rounds, measure, sign, margin)
   tested = [at for at in found if levels is None or at.level in levels]
-  outcome = _outcome(tested)
+  outcome = _outcome(tested, significances, shown)
   every = [_verdict(at, outcome, measure, sign, margin) for at in found]
   return [
-    v if levels is None or v.level in levels else _untested(v) for v in every
+    v if levels is None or v.level in levels else untested(v) for v in every
   ]
 
 
@@ -284,33 +304,51 @@ def _is_lost(round_: RoundRecord) -> bool:
   return round_.done and round_.val_end is None and not round_.damage
 
 
-def _outcome(levels: Sequence[_Level]) -> _Outcome:
-  """Goes through the two sequences of tests, which share the 5 %."""
-  half = SIGNIFICANCE / 2
+def _outcome(
+  levels: Sequence[_Level],
+  significances: tuple[float, float],
+  shown: Mapping[int, str],
+) -> _Outcome:
+  """Goes through the two sequences of tests, which share the significance."""
+  full, half = significances
+  won = {level for level, word in shown.items() if word == "winning"}
+
+  def p_reinit(at: _Level) -> float | None:
+    return 0.0 if at.level in won else at.p_reinit
+
+  def p_matching(at: _Level) -> float | None:
+    if at.level in shown:
+      return 0.0
+    return None if at.lost else at.p_matching
+
   # Reinits that are still too few to be tested are no test that failed.
-  with_reinits = [at for at in reversed(levels) if at.p_reinit is not None]
-  all_better = _passed([at.p_reinit for at in with_reinits], half)
-  first = SIGNIFICANCE if all_better == len(with_reinits) else half
-  passed = _passed([None if at.lost else at.p_matching for at in levels], first)
-  second = SIGNIFICANCE if passed == len(levels) else half
-  matching = {at.level for at in levels[:passed]}
+  with_reinits = [at for at in reversed(levels) if p_reinit(at) is not None]
+  all_better = _passed(map(p_reinit, with_reinits), half)
+  first = full if all_better == len(with_reinits) else half
+  passed = _passed(map(p_matching, levels), first)
+  second = full if passed == len(levels) else half
+  matching = {at.level for at in levels[:passed]} | shown.keys()
   compared = [at for at in with_reinits if at.level in matching]
-  better = _passed([at.p_reinit for at in compared], second)
+  better = _passed(map(p_reinit, compared), second)
   return _Outcome(
     matching,
-    {at.level for at in compared[:better]},
+    {at.level for at in compared[:better]} | won,
     levels[passed].level if passed < len(levels) else None,
     first,
     second,
+    full,
+    shown,
   )
 
 
-def _passed(p_values: Sequence[float | None], significance: float) -> int:
+def _passed(p_values: Iterable[float | None], significance: float) -> int:
   """Counts the tests that are passed before the first that fails."""
-  for number, p in enumerate(p_values):
-    if p is None or p >= significance:
-      return number
-  return len(p_values)
+  return sum(
+    1
+    for _ in itertools.takewhile(
+      lambda p: p is not None and p < significance, p_values
+    )
+  )
 
 
 def _verdict(
@@ -345,12 +383,12 @@ def _verdict(
   )
 
 
-def _untested(verdict: Verdict) -> Verdict:
+def untested(verdict: Verdict, reason: str = NOT_DECLARED) -> Verdict:
   """Keeps the differences of a verdict, and takes back its tests."""
   return dataclasses.replace(
     verdict,
     word="cannot tell",
-    reason=NOT_DECLARED,
+    reason=reason,
     p_matching=None,
     p_below=None,
     p_reinit=None,
@@ -374,7 +412,7 @@ def _word(at: _Level, outcome: _Outcome) -> tuple[str, str]:
   if at.lost:
     tickets = "1 ticket has" if at.lost == 1 else f"{at.lost} tickets have"
     return "cannot tell", f"{tickets} no finite value"
-  if at.p_below is not None and at.p_below < SIGNIFICANCE:
+  if at.p_below is not None and at.p_below < outcome.below_significance:
     return "below", "below dense by more than the tolerance"
   if at.p_matching is None:
     few = min(at.n[:2])
@@ -388,6 +426,8 @@ def _word(at: _Level, outcome: _Outcome) -> tuple[str, str]:
 
 
 def _word_of_matching(at: _Level, outcome: _Outcome) -> tuple[str, str]:
+  if outcome.shown.get(at.level) == "winning":
+    return "winning", "better than its reinits, as an earlier look showed"
   if not at.n[2]:
     return "matching", "no random reinit was trained"
   if at.p_reinit is None:

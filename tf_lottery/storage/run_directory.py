@@ -43,6 +43,7 @@ from tf_lottery.storage import schemas
 DECLARATION = "declaration.json"
 OUTCOME = "outcome.json"
 EXPERIMENT = "experiment.json"
+LOOKS = "looks.json"
 
 # Every number of up to 18 digits fits in 64 bits.
 _ROUND = re.compile(r"level_(\d{1,18})(?:-(\w+?)(?:-(\d{1,18}))?)?")
@@ -336,6 +337,21 @@ def read_experiment(home: str | os.PathLike) -> dict[str, Any]:
     FileFormatError: The file is damaged.
   """
   return files.read_json(pathlib.Path(home) / EXPERIMENT, schemas.Experiment)
+
+
+def read_looks(home: str | os.PathLike) -> schemas.Looks:
+  """Reads the `looks.json` of an experiment's directory.
+
+  Raises:
+    FileNotFoundError: The number of replicates is fixed, or none is trained.
+    FileFormatError: The file is damaged.
+  """
+  return files.read_json(pathlib.Path(home) / LOOKS, schemas.Looks)
+
+
+def write_looks(home: str | os.PathLike, looks: schemas.Looks) -> None:
+  """Writes the `looks.json` of an experiment's directory, atomically."""
+  files.write_json(pathlib.Path(home) / LOOKS, looks)
 
 
 def replicate_directory(home: pathlib.Path, replicate: int) -> pathlib.Path:
