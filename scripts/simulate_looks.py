@@ -275,9 +275,10 @@ def document(simulations: int, seed: int) -> str:
 --page=docs/results/sequential.md` wrote this page. With `replicates="auto"`,
 `prove` judges an experiment after {numbers} replicates, and trains no
 more once that is not likely to show more. Here experiments of which the truth
-is known are judged so, by the code that `prove` uses, `tf_lottery.report.looks`. The truths, and how the values
-are drawn, are those of [how far verdicts can be trusted](verdicts.md). Each
-row is {simulations:,} simulated experiments.
+is known are judged so, by the code that `prove` uses,
+`tf_lottery.report.looks`. The truths, and how the values are drawn, are those
+of [how far verdicts can be trusted](verdicts.md). Each row is {simulations:,}
+simulated experiments.
 
 ## How often any word is wrong
 

@@ -8,9 +8,9 @@ less what the looks before have used:
 
   P(the first p value below its level is that of look k) = a(t_k) - a(t_(k-1)),
 
-if there is nothing to be found. Here a(t) = alpha * t: each replicate may use as
-much as any other. A function like that of O'Brien and Fleming leaves nearly all
-to the last look, so that large differences need more replicates; one like
+if there is nothing to be found. Here a(t) = alpha * t: each replicate may use
+as much as any other. A function like that of O'Brien and Fleming leaves nearly
+all to the last look, so that large differences need more replicates; one like
 Pocock's leaves less, so that small ones are found less often. The page
 docs/results/sequential.md in the repository compares the three.
 
