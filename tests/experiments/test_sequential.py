@@ -147,8 +147,25 @@ def test_the_plan_cannot_change_after_the_first_look(tmp_path):
   sequential.check_looks(AUTO, tmp_path)
   for value in ("auto", 3, 8):
     other = dataclasses.replace(AUTO, replicates=value)
-    with pytest.raises(ValueError, match="after 4, 6 and 8 replicates, of at"):
+    with pytest.raises(
+      ValueError, match="after 4, 6, 8 replicates, of at most 8"
+    ):
       experiments.prove(other, tmp_path, progress=False)
+
+
+def test_the_directory_of_another_experiment_stays_as_it_is(tmp_path):
+  other = dataclasses.replace(AUTO, steps=9, replicates=3, name="same")
+  other.declare(tmp_path / "same")
+
+  def refuse(*_):
+    raise ValueError("holds another run")
+
+  same = dataclasses.replace(AUTO, name="same")
+  with pytest.raises(ValueError, match="holds another run"):
+    sequential.train_in_looks(same, tmp_path, refuse)
+  assert [path.name for path in (tmp_path / "same").iterdir()] == [
+    "experiment.json"
+  ]
 
 
 def test_the_plan_may_change_before_the_first_look(tmp_path):

@@ -182,9 +182,8 @@ def prove(
   replicates, controls, Levels. In this process the replicates share one
   compiled program.
 
-  With `replicates="auto"` it trains and judges in turns, until what it may show
-  is shown or more replicates are not likely to show it; see
-  `report.looks.is_settled`.
+  With `replicates="auto"` it trains and judges in turns, and stops when the
+  verdicts are settled; see `report.looks.is_settled`.
 
   Args:
     experiment: the declaration.
@@ -204,7 +203,7 @@ def prove(
     ImportError: `replicates="auto"` needs the extra `report`.
     RuntimeError: a process that `prove` started calls it again.
     ValueError: the model, its data or a field cannot be used, or looks were
-      taken, which declare another number of replicates.
+      taken that another number of replicates had planned.
 
   Example:
   ```python

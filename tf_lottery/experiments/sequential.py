@@ -16,6 +16,7 @@ import pathlib
 from collections.abc import Callable
 from collections.abc import Sequence
 
+from tf_lottery.experiments import declared
 from tf_lottery.experiments import trained
 from tf_lottery.experiments.experiment import Experiment
 from tf_lottery.search.divergence import DivergedError
@@ -45,12 +46,12 @@ def check_looks(experiment: Experiment, root: str | os.PathLike) -> None:
   except FileNotFoundError:
     return
   if found["taken"] and found["planned"] != list(experiment.looks):
+    numbers, most = ", ".join(map(str, found["taken"])), found["planned"][-1]
     raise ValueError(
-      f"The verdicts of {home} were looked at after {_listed(found['taken'])}"
-      f" replicates, of at most {found['planned'][-1]}. That plan cannot change"
-      f" any more: set replicates='auto:{found['planned'][-1]}', got"
-      f" {experiment.replicates!r}; or declare a new experiment by another name"
-      " and another seed."
+      f"The verdicts of {home} were looked at after {numbers} replicates, of at"
+      f" most {most}, and that plan cannot change any more: set"
+      f" replicates='auto:{most}', got {experiment.replicates!r}; or declare"
+      " another experiment, with another name and other seeds."
     )
 
 
@@ -118,7 +119,8 @@ def _begin(experiment: Experiment, root: str | os.PathLike) -> Looks:
     taken=[],
     fixed_before=fixed_before,
   )
-  run_directory.write_looks(home, looks)
+  if declared.may_declare(experiment, home):
+    run_directory.write_looks(home, looks)
   return looks
 
 
@@ -129,8 +131,3 @@ def _fixed_before(home: pathlib.Path) -> int:
   except FileNotFoundError:
     return 0
   return before if isinstance(before, int) else 0
-
-
-def _listed(numbers: Sequence[int]) -> str:
-  *others, last = map(str, numbers)
-  return f"{', '.join(others)} and {last}" if others else last

@@ -37,7 +37,7 @@ def verdicts_at(
 
 
 def is_settled(found: Sequence[Verdict], levels: Collection[int]) -> bool:
-  """Whether further replicates are not likely to show a smaller ticket to win.
+  """Whether more replicates are unlikely to show that a smaller ticket wins.
 
   The question is about the smallest ticket that may match, of those that have
   controls. A test that was not passed is open as long as the mean over the

@@ -2,19 +2,20 @@
 
 import collections
 import dataclasses
-import itertools
 import types
 from collections.abc import Collection
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
 
 from tf_lottery.objective import default_tolerance
+from tf_lottery.report import sequences
 from tf_lottery.report import summaries
 from tf_lottery.report.comparisons import Comparison
 from tf_lottery.report.records import RoundRecord
+from tf_lottery.report.sequences import LevelTests
+from tf_lottery.report.sequences import Outcome
 
 # The probability that anything is shown wrongly, over all Levels.
 SIGNIFICANCE = 0.05
@@ -87,34 +88,6 @@ class Verdict:
   tolerance: float
   needed: int | None
   to_test: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class _Level:
-  """The comparisons of one Level's tickets, whose better values are higher."""
-
-  level: int
-  density: float
-  dense: Comparison
-  reinit: Comparison
-  n: tuple[int, int, int]  # replicates of ticket, dense and reinit
-  lost: int  # finished tickets without a finite value
-  p_matching: float | None
-  p_below: float | None
-  p_reinit: float | None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Outcome:
-  """What the two sequences of tests have shown."""
-
-  matching: Collection[int]  # Levels
-  better: Collection[int]  # Levels whose tickets are better than their reinits
-  stopped: int | None  # the Level where the first sequence stopped
-  significance: float
-  reinit_significance: float
-  below_significance: float
-  shown: Mapping[int, str]  # Level -> word of an earlier look
 
 
 def verdicts(
@@ -192,7 +165,7 @@ def verdicts(
   sign = direction(rounds)
   found = _levels(rounds, measure, sign, margin)
   tested = [at for at in found if levels is None or at.level in levels]
-  outcome = _outcome(tested, significances, shown)
+  outcome = sequences.outcome(tested, significances, shown)
   every = [_verdict(at, outcome, measure, sign, margin) for at in found]
   return [
     v if levels is None or v.level in levels else untested(v) for v in every
@@ -264,7 +237,7 @@ def check_tolerance(tolerance: float | None) -> None:
 
 def _levels(
   rounds: Sequence[RoundRecord], measure: str, sign: int, margin: float
-) -> list[_Level]:
+) -> list[LevelTests]:
   """Compares the tickets of each Level, in the order of falling density."""
   values = {
     key: {replicate: sign * value for replicate, value in found.items()}
@@ -284,7 +257,7 @@ def _levels(
     with_dense = Comparison.of(ticket, dense)
     with_reinit = Comparison.of(ticket, reinit)
     found.append(
-      _Level(
+      LevelTests(
         level,
         density,
         with_dense,
@@ -304,55 +277,8 @@ def _is_lost(round_: RoundRecord) -> bool:
   return round_.done and round_.val_end is None and not round_.damage
 
 
-def _outcome(
-  levels: Sequence[_Level],
-  significances: tuple[float, float],
-  shown: Mapping[int, str],
-) -> _Outcome:
-  """Goes through the two sequences of tests, which share the significance."""
-  full, half = significances
-  won = {level for level, word in shown.items() if word == "winning"}
-
-  def p_reinit(at: _Level) -> float | None:
-    return 0.0 if at.level in won else at.p_reinit
-
-  def p_matching(at: _Level) -> float | None:
-    if at.level in shown:
-      return 0.0
-    return None if at.lost else at.p_matching
-
-  # Reinits that are still too few to be tested are no test that failed.
-  with_reinits = [at for at in reversed(levels) if p_reinit(at) is not None]
-  all_better = _passed(map(p_reinit, with_reinits), half)
-  first = full if all_better == len(with_reinits) else half
-  passed = _passed(map(p_matching, levels), first)
-  second = full if passed == len(levels) else half
-  matching = {at.level for at in levels[:passed]} | shown.keys()
-  compared = [at for at in with_reinits if at.level in matching]
-  better = _passed(map(p_reinit, compared), second)
-  return _Outcome(
-    matching,
-    {at.level for at in compared[:better]} | won,
-    levels[passed].level if passed < len(levels) else None,
-    first,
-    second,
-    full,
-    shown,
-  )
-
-
-def _passed(p_values: Iterable[float | None], significance: float) -> int:
-  """Counts the tests that are passed before the first that fails."""
-  return sum(
-    1
-    for _ in itertools.takewhile(
-      lambda p: p is not None and p < significance, p_values
-    )
-  )
-
-
 def _verdict(
-  at: _Level, outcome: _Outcome, measure: str, sign: int, margin: float
+  at: LevelTests, outcome: Outcome, measure: str, sign: int, margin: float
 ) -> Verdict:
   word, reason = _word(at, outcome)
   needed = None
@@ -405,7 +331,7 @@ def _signed(sign: int, difference: float | None) -> float | None:
   return None if difference is None else sign * difference
 
 
-def _word(at: _Level, outcome: _Outcome) -> tuple[str, str]:
+def _word(at: LevelTests, outcome: Outcome) -> tuple[str, str]:
   """Returns the word for one Level, and the reason for it."""
   if at.level in outcome.matching:
     return _word_of_matching(at, outcome)
@@ -425,7 +351,7 @@ def _word(at: _Level, outcome: _Outcome) -> tuple[str, str]:
   return "cannot tell", "replicates vary too much, or are too few"
 
 
-def _word_of_matching(at: _Level, outcome: _Outcome) -> tuple[str, str]:
+def _word_of_matching(at: LevelTests, outcome: Outcome) -> tuple[str, str]:
   if outcome.shown.get(at.level) == "winning":
     return "winning", "better than its reinits, as an earlier look showed"
   if not at.n[2]:
