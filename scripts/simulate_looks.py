@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 PLANNED = (4, 6, 8, 12)
 FIXED = (3, 4, 5, 6, 7, 8, 10, 12)
+# A power that many studies are planned for.
+USUAL = 0.95
 # Means of paired differences, in units of their standard deviation.
 EFFECTS = (0.0, 0.5, 1.0, 1.5, 2.5)
 
@@ -162,12 +164,11 @@ def saving_rows(
         words.append(simulate_verdicts.in_sequence(judge(rounds, number)))
     reached = power(setting, [words for words, _ in found])
     powers = [power(setting, words) for words in fixed.values()]
-    same = as_powerful(reached, powers)
     yield [
       setting.name,
       f"{100 * reached:.1f} %",
       _mean([number for _, number in found]),
-      f"{same:.1f}" if math.isfinite(same) else f"more than {FIXED[-1]}",
+      *map(_number, (as_powerful(p, powers) for p in (reached, USUAL))),
       *(f"{100 * one:.1f} %" for one in powers),
     ]
 
@@ -212,6 +213,10 @@ def spending_rows(experiments: int, seed: int) -> Iterator[list[str]]:
       yield row
 
 
+def _number(fixed: float) -> str:
+  return f"{fixed:.1f}" if math.isfinite(fixed) else f"more than {FIXED[-1]}"
+
+
 def _mean(numbers: Sequence[int]) -> str:
   return f"{sum(numbers) / len(numbers):.1f}"
 
@@ -246,7 +251,8 @@ def document(simulations: int, seed: int) -> str:
       "truth",
       "auto shows it",
       "mean replicates of auto",
-      "fixed number with that power",
+      "fixed number that shows it as often",
+      f"fixed number that shows it in {100 * USUAL:g} %",
       *(f"{number} show it" for number in FIXED),
     ),
     saving_rows(settings, simulations, seed),
@@ -285,7 +291,7 @@ simulated experiments.
 A look at 5 % has its chance to be wrong, and further looks have theirs. So the
 looks must share the 5 %. The first rate must stay below 5 %, but for the chance
 of a simulation, which is about {chance:.1f} points; the second shows what
-happens to those who add replicates until a word appears.
+happens to those who add replicates until a word appears, and keep it.
 
 {errors}
 
@@ -297,9 +303,10 @@ These are the significances of the looks:
 
 "It" is that the smallest ticket wins which does, of those that have reinits.
 Beside the mean number of replicates of `"auto"` stands the fixed number that
-shows it as often, interpolated. Nobody knows that number before: a fixed number
-is too small for one model and too large for another. Costs are in proportion,
-as each replicate is one search with its controls.
+shows it as often, interpolated: `"auto"` needs fewer. It needs more than a
+fixed number that misses it in one of twenty experiments, but nobody knows that
+number before: it differs from row to row. Costs are in proportion, as each
+replicate is one search with its controls.
 
 {saved}
 
