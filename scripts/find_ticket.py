@@ -197,7 +197,7 @@ def _next_step(experiment: experiments.Experiment, run_dir: str) -> str:
   """Says that one replicate is no proof, and how to get one."""
   given = [a for a in sys.argv[1:] if a.startswith(("--config", "-config"))]
   given = [a for a in given if "config.run_dir" not in a]
-  if experiment.replicates < 3:
+  if experiment.looks[-1] < 3:
     given.append("--config.replicates=3")
   root = f"{str(run_dir).rstrip('/')}_proof"
   command = shlex.join(

@@ -5,6 +5,7 @@ import typing
 
 from tf_lottery import rewinding
 from tf_lottery.experiments import damaged_data
+from tf_lottery.experiments import looks
 from tf_lottery.experiments.controls import BY_NAME
 from tf_lottery.experiments.controls import WITH_MODEL
 from tf_lottery.search import anytime
@@ -43,7 +44,8 @@ def check_functions(experiment: "Experiment") -> None:
 
 def check_numbers(experiment: "Experiment") -> None:
   """Refuses numbers that are out of range."""
-  for name in ("reinits", "replicates", "steps", "search_steps"):
+  looks.planned(experiment.replicates)  # refuses what is out of range
+  for name in ("reinits", "steps", "search_steps"):
     value = getattr(experiment, name)
     if value is not None and value < 1:
       raise ValueError(f"{name} must be at least 1, got {value}.")

@@ -23,6 +23,7 @@ from tf_lottery import schedules
 from tf_lottery import scopes
 from tf_lottery.experiments import checking
 from tf_lottery.experiments import loading
+from tf_lottery.experiments import looks
 from tf_lottery.experiments import references
 from tf_lottery.experiments import values
 from tf_lottery.experiments.checking import CHOSEN
@@ -97,7 +98,12 @@ class Experiment:
       `steps`, `batch_size`, `augment` and `class_weight`, and arguments that
       are added, as `model_args` and `data_args`. At the Levels that have
       controls, and for the dense network, the ticket is also trained so.
-    replicates: Number of seeds, at least 1. Defaults to `3`.
+    replicates: Number of seeds, at least 1; or `"auto"`, with which `prove`
+      trains 4 replicates, judges them, and trains more only as long as they may
+      show more: it looks at 4, 6, 8 and 12 replicates, and stops when the
+      verdicts are settled; see `report.looks.is_settled`. The looks share the
+      5 %, and what a look has shown stays; see `report.spending`. `"auto:8"`
+      trains at most 8. Defaults to `3`.
     seed: Seed of the first replicate; each further one's is one higher.
     tolerance: By how much a ticket may be worse than the dense network and
       still match it, in units of the metric. Defaults to `None`: see
@@ -151,7 +157,7 @@ class Experiment:
   retrain: Mapping[str, Mapping[str, Any]] = dataclasses.field(
     default_factory=dict
   )
-  replicates: int = 3
+  replicates: int | str = 3
   seed: int = 0
   tolerance: float | None = None
   title: str | None = None
@@ -201,6 +207,11 @@ class Experiment:
   def levels(self) -> int:
     """How often to prune."""
     return len(self.schedule)
+
+  @property
+  def looks(self) -> tuple[int, ...]:
+    """The numbers of replicates after which it is judged: one, or several."""
+    return looks.planned(self.replicates)
 
   @property
   def heading(self) -> str:

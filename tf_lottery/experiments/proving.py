@@ -9,6 +9,7 @@ import os
 import pathlib
 import sys
 import threading
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from typing import Any
 import tqdm
 
 from tf_lottery.experiments import running
+from tf_lottery.experiments import sequential
 from tf_lottery.experiments import sweeps
 from tf_lottery.experiments import trained
 from tf_lottery.experiments import values
@@ -26,6 +28,7 @@ from tf_lottery.search.divergence import DivergedError
 from tf_lottery.search.rounds import Round
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.tickets import Ticket
+from tf_lottery.training.trainer import Trainer
 
 _log = logging.getLogger("tf_lottery")
 
@@ -108,7 +111,7 @@ class Proof:
     Raises:
       ValueError: There is no such Level or replicate, or it is not trained yet.
     """
-    last = self.experiment.replicates - 1
+    last = trained.count_replicates(self.experiment, self.root) - 1
     if not 0 <= replicate <= last:
       raise ValueError(f"replicate must be 0 to {last}, got {replicate}.")
     level = self.level if level is None else level
@@ -147,6 +150,7 @@ class Proof:
     headlines = importlib.import_module("tf_lottery.report.headlines")
     chosen = importlib.import_module("tf_lottery.report.chosen")
     costs = importlib.import_module("tf_lottery.report.costs")
+    wording = importlib.import_module("tf_lottery.report.wording")
     try:
       evidence = self.evidence
     except FileNotFoundError:  # every replicate failed at once
@@ -155,6 +159,7 @@ class Proof:
       parts = [
         tables.verdicts_as_text(evidence),
         headlines.headline(evidence),
+        wording.looks(evidence),
         self._which_is_taken(),
         chosen.sentences(evidence),
         str(costs.Price.of(evidence) or ""),
@@ -177,6 +182,9 @@ def prove(
   replicates, controls, Levels. In this process the replicates share one
   compiled program.
 
+  With `replicates="auto"` it trains and judges in turns, and stops when the
+  verdicts are settled; see `report.looks.is_settled`.
+
   Args:
     experiment: the declaration.
     root: the directory that holds the experiment's directory.
@@ -192,8 +200,10 @@ def prove(
     The `Proof`; print it, or write its report.
 
   Raises:
+    ImportError: `replicates="auto"` needs the extra `report`.
     RuntimeError: a process that `prove` started calls it again.
-    ValueError: the model, its data or a field cannot be used.
+    ValueError: the model, its data or a field cannot be used, or looks were
+      taken that another number of replicates had planned.
 
   Example:
   ```python
@@ -212,38 +222,54 @@ def prove(
       " Call it under `if __name__ == '__main__':`."
     )
   root = pathlib.Path(root)
-  todo = sweeps.tasks([experiment], root, threads=_threads(processes))
-  here = processes == 1 and not ray
-  if not here:
-    try:
-      todo[0].to_json()
-    except values.NotPortableError as error:
-      _log.warning("All replicates run in this process: %s", error)
-      here = True
-  with _bar(experiment, root, progress):
+  runner: sweeps.Runner = sweeps.run_ray
+  if not ray:
+    runner = functools.partial(sweeps.run_local, processes=processes)
+  here = (processes == 1 and not ray) or not _is_portable(experiment)
+  make_trainer = functools.cache(experiment.make_trainer)
+
+  def train(part: Experiment, replicates: Sequence[int]) -> dict[str, str]:
     if here:
-      failed = _run_here(experiment, root, range(experiment.replicates))
+      return _run_here(part, root, replicates, make_trainer)
+    threads = _threads(processes)
+    todo = [sweeps.Task(part, n, str(root), threads) for n in replicates]
+    # What is done is compared with the declaration, and read back, here.
+    done = [task.replicate for task in todo if task.is_done]
+    failed = _run_here(part, root, done, make_trainer)
+    return failed | sweeps.run_all(todo, runner)
+
+  sequential.check_looks(experiment, root)
+  with _bar(experiment, root, progress):
+    if len(experiment.looks) > 1:
+      failed = sequential.train_in_looks(experiment, root, train)
     else:
-      # What is done is compared with the declaration, and read back, here.
-      done = [task.replicate for task in todo if task.is_done]
-      failed = _run_here(experiment, root, done)
-      runner = sweeps.run_ray
-      if not ray:
-        runner = functools.partial(sweeps.run_local, processes=processes)
-      failed |= sweeps.run_all(todo, runner)
+      failed = train(experiment, range(experiment.looks[0]))
   for run, text in failed.items():
     _log.warning("%s failed:\n%s", run, text)
   return Proof(experiment, root, failed)
 
 
+def _is_portable(experiment: Experiment) -> bool:
+  """Whether other processes can train it; a line says why they cannot."""
+  try:
+    experiment.to_json()
+  except values.NotPortableError as error:
+    _log.warning("All replicates run in this process: %s", error)
+    return False
+  return True
+
+
 def _run_here(
-  experiment: Experiment, root: pathlib.Path, replicates: Sequence[int]
+  experiment: Experiment,
+  root: pathlib.Path,
+  replicates: Sequence[int],
+  make_trainer: Callable[[], Trainer],
 ) -> dict[str, str]:
   """Runs replicates in this process; those that diverge stop no others."""
   failed: dict[str, str] = {}
   if not replicates:
     return failed
-  trainer = experiment.make_trainer()
+  trainer = make_trainer()
   for with_controls in (False, True):
     for replicate in replicates:
       name = str(trained.run_dir(experiment, replicate, root))
@@ -259,7 +285,7 @@ def _run_here(
           progress=False,
         )
       except DivergedError as error:
-        failed[name] = str(error)
+        failed[name] = f"{type(error).__name__}: {error}"
   return failed
 
 

@@ -137,11 +137,22 @@ def grid(
 def tasks(
   declared: Iterable[Experiment], root: str | os.PathLike, **fields: Any
 ) -> list[Task]:
-  """Returns the tasks of all replicates, each experiment's first one first."""
+  """Returns the tasks of all replicates, each experiment's first one first.
+
+  Raises:
+    ValueError: The number of replicates of an experiment is not fixed.
+  """
+  declared = list(declared)
+  if any(len(experiment.looks) > 1 for experiment in declared):
+    raise ValueError(
+      "A sweep needs a fixed number of replicates, such as 3. An experiment"
+      " with replicates='auto' is judged while it is trained, by"
+      " tf_lottery.prove(experiment, root)."
+    )
   made = [
     Task(experiment, replicate, str(root), **fields)
     for experiment in declared
-    for replicate in range(experiment.replicates)
+    for replicate in range(experiment.looks[-1])
   ]
   return sorted(made, key=lambda task: task.replicate)
 

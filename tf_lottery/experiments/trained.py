@@ -29,13 +29,16 @@ def chosen_levels(
   If no Level matches, it is Level 1. There is none before all Levels of a
   replicate are trained, and none if the experiment names its Levels. With a
   budget, it is those of the named Levels that the searches have drawn.
+
+  With `replicates="auto"` only the replicates of the first look choose, so that
+  all looks compare the same Levels.
   """
   if experiment.control_levels != CHOSEN:
     if experiment.budget is None:
       return ()
     named = set(experiment.control_levels)
     return tuple(n for n in _drawn(experiment, root) if n in named)
-  found = _found(experiment, root)
+  found = _found(experiment, root, experiment.looks[0])
   if not found:
     return ()
   best = _smallest_matching(experiment, found)
@@ -54,7 +57,7 @@ def _drawn(experiment: Experiment, root: str | os.PathLike) -> list[int]:
     return every
   directories = [
     RunDirectory(run_dir(experiment, replicate, root), writes=False)
-    for replicate in range(experiment.replicates)
+    for replicate in range(experiment.looks[-1])
   ]
   return [
     level
@@ -78,7 +81,7 @@ def smallest_matching_level(
   Raises:
     ValueError: No replicate has all of its Levels yet.
   """
-  found = _found(experiment, root)
+  found = _found(experiment, root, experiment.looks[-1])
   if not found:
     raise ValueError(
       f"No replicate of {experiment.id} in {root} has all of its"
@@ -87,16 +90,27 @@ def smallest_matching_level(
   return _smallest_matching(experiment, found)
 
 
+def count_replicates(experiment: Experiment, root: str | os.PathLike) -> int:
+  """Counts the replicates to train, as far as their number is known.
+
+  With `replicates="auto"` these are those that have begun, or the first look's.
+  """
+  first, last = experiment.looks[0], experiment.looks[-1]
+  further = range(first, last)
+  return first + sum(run_dir(experiment, n, root).is_dir() for n in further)
+
+
 def count_done(
   experiment: Experiment, root: str | os.PathLike
 ) -> tuple[int, int]:
   """Counts the Rounds of all replicates that are done, and all of them."""
   rounds_ = experiment.rounds(chosen_levels(experiment, root))
+  replicates = count_replicates(experiment, root)
   done = 0
-  for replicate in range(experiment.replicates):
+  for replicate in range(replicates):
     directory = RunDirectory(run_dir(experiment, replicate, root), writes=False)
     done += sum(_is_whole(directory, *one) for one in rounds_)
-  return done, experiment.replicates * len(rounds_)
+  return done, replicates * len(rounds_)
 
 
 def _is_whole(
@@ -150,10 +164,12 @@ def run_dir(
   return replicate_directory(pathlib.Path(root) / experiment.id, replicate)
 
 
-def _found(experiment: Experiment, root: str | os.PathLike) -> list[_Levels]:
-  """Reads the replicates of which all Levels are trained."""
+def _found(
+  experiment: Experiment, root: str | os.PathLike, replicates: int
+) -> list[_Levels]:
+  """Reads those of some replicates of which all Levels are trained."""
   found = []
-  for replicate in range(experiment.replicates):
+  for replicate in range(replicates):
     path = run_dir(experiment, replicate, root)
     directory = RunDirectory(path, writes=False)
     try:

@@ -176,7 +176,8 @@ def markdown(
     parts += [f"*{picture.caption}*", table.markdown()]
   for section in sections:
     parts += [f"## {section.title}", section.headline]
-    parts += [text for text in (section.chosen, section.price) if text]
+    about = (section.looks, section.chosen, section.price)
+    parts += [text for text in about if text]
     if damage := section.evidence.damage:
       lines = "\n".join(f"- {text}" for text in damage)
       parts.append(f"Some files are damaged. Left out:\n\n{lines}")

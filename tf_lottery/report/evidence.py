@@ -6,6 +6,7 @@ import functools
 import math
 import os
 import pathlib
+import types
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 from tf_lottery import objective
 from tf_lottery.masks import Mask
 from tf_lottery.report import claims
+from tf_lottery.report import looks
 from tf_lottery.report import records
 from tf_lottery.report import run_folders
 from tf_lottery.report import summaries
@@ -193,7 +195,7 @@ class Evidence:
       return sum(
         (level, control, draw, replicate) not in done
         for level, control, draw in experiment["rounds"]
-        for replicate in range(experiment.get("replicates", 1))
+        for replicate in range(self.declared_replicates)
       )
     if "trainings" in experiment:  # of an earlier version
       trained = sum(r.done for r in self.rounds)
@@ -206,6 +208,52 @@ class Evidence:
       ours = {r.level for r in self.rounds if r.run == str(run.path)}
       missing += sum(level not in ours for level in range(levels))
     return begun + missing
+
+  @functools.cached_property
+  def declared_replicates(self) -> int:
+    """The number of replicates to train, as far as it is known.
+
+    If it depends on the verdicts, these are those that have begun, and at least
+    those of the first look.
+    """
+    declared = self.runs[0].experiment_declaration.get("replicates", 1)
+    if isinstance(declared, int):
+      return declared
+    plan = self.runs[0].looks
+    return max(len(self.runs), plan["planned"][0] if plan else 0)
+
+  @functools.cached_property
+  def in_looks(self) -> bool:
+    """Whether the number of replicates depends on the verdicts."""
+    declared = self.runs[0].experiment_declaration.get("replicates")
+    return isinstance(declared, str) or bool(self.taken)
+
+  @functools.cached_property
+  def taken(self) -> tuple[tuple[int, tuple[float, float]], ...]:
+    """The number of replicates and the significances of each look taken."""
+    plan = self.runs[0].looks
+    if plan is None:
+      return ()
+    planned = zip(plan["planned"], plan["significances"], strict=False)
+    return tuple(
+      (number, (full, half))
+      for number, (full, half) in planned
+      if number in plan["taken"]
+    )
+
+  @functools.cached_property
+  def judged(self) -> "Evidence":
+    """The evidence that the verdicts are about: that of the last look."""
+    return self.first(self.taken[-1][0]) if self.taken else self
+
+  def first(self, number: int) -> "Evidence":
+    """Returns the evidence of the first replicates."""
+    return dataclasses.replace(
+      self,
+      runs=tuple(r for r in self.runs if r.replicate < number) or self.runs[:1],
+      rounds=tuple(r for r in self.rounds if r.replicate < number),
+      beside=tuple(r for r in self.beside if r.replicate < number),
+    )
 
   @property
   def by_hand(self) -> bool:
@@ -245,17 +293,24 @@ class Evidence:
   def tolerance_at(self, when: str = summaries.HEADLINE) -> float:
     """Returns the tolerance, or the default; see `verdicts.tolerance_of`."""
     measure = self.fields[when]
-    return verdicts.tolerance_of(self.compared, self.tolerance, measure)
+    rounds = self.judged.compared
+    return verdicts.tolerance_of(rounds, self.tolerance, measure)
 
-  def verdicts(self, when: str = summaries.HEADLINE) -> list[verdicts.Verdict]:
-    """Returns one verdict for each Level; see `verdicts.verdicts`.
-
-    The list is empty if the direction of the metric is not known.
-    """
-    if not self.has_direction:
-      return []
+  def _judge(
+    self,
+    when: str,
+    significances: tuple[float, float] = verdicts.ONE_LOOK,
+    shown: Mapping[int, str] = types.MappingProxyType({}),
+  ) -> list[verdicts.Verdict]:
+    """Judges all replicates at once, at the significances of a look."""
+    levels = self.judged_levels
     found = verdicts.verdicts(
-      self.compared, self.tolerance, when, self.judged_levels
+      self.compared,
+      self.tolerance,
+      when,
+      None if levels is None else {*levels, *shown},
+      significances,
+      shown,
     )
     if self.trains_all:
       return found
@@ -269,6 +324,28 @@ class Evidence:
       )
       for v in found
     ]
+
+  def verdicts(self, when: str = summaries.HEADLINE) -> list[verdicts.Verdict]:
+    """Returns one verdict for each Level; see `verdicts.verdicts`.
+
+    If the number of replicates depends on the verdicts, they are those of the
+    looks that were taken, whatever was trained since; see `looks.verdicts_at`.
+    The list is empty if the direction of the metric is not known.
+    """
+    if not self.has_direction:
+      return []
+    if not self.in_looks:
+      return self._judge(when)
+    if not self.taken:
+      return [
+        verdicts.untested(v, "not tested: no look was taken yet")
+        for v in self._judge(when)
+      ]
+    *_, last = looks.verdicts_at(
+      self.taken,
+      lambda number, *how: self.first(number)._judge(when, *how),
+    )
+    return last
 
   def findings(self) -> list[claims.Finding]:
     """Returns the outcomes of the claims; see `claims.findings`.

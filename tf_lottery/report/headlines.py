@@ -22,7 +22,7 @@ def headline(evidence: Evidence) -> str:
   so_far = "So far: " if evidence.unfinished else ""
   rows = {
     (row.method, row.level): row
-    for row in evidence.summary(evidence.fields[summaries.HEADLINE])
+    for row in evidence.judged.summary(evidence.fields[summaries.HEADLINE])
   }
   if ("dense", 0) not in rows:
     return "The dense network is not trained to its end yet."
@@ -33,6 +33,8 @@ def headline(evidence: Evidence) -> str:
       f"{so_far}{dense}. Which tickets match it cannot be told: it is not known"
       f" whether more or less of {evidence.monitor} is better."
     )
+  if evidence.in_looks and not evidence.taken:
+    return f"{so_far}{dense}. {wording.looks(evidence)}"
   found = [v for v in evidence.verdicts() if v.to_test]
   if not found:
     return (
@@ -186,7 +188,12 @@ def _next_step(evidence: Evidence, found: Sequence[verdicts.Verdict]) -> str:
 
 
 def _more(evidence: Evidence, have: int, needed: int | None, what: str) -> str:
-  """Says how many more replicates are likely to show something."""
+  """Says how many more replicates are likely to show something.
+
+  It is empty if the looks at the verdicts decide about that.
+  """
+  if evidence.in_looks:
+    return ""
   if have < 2:
     needed, text = 3, "Train at least 3"
   elif needed is None:

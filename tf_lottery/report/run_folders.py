@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from tf_lottery.storage import files
 from tf_lottery.storage import run_directory
+from tf_lottery.storage import schemas
 
 _Value = TypeVar("_Value")
 
@@ -45,6 +46,8 @@ class Run:
     damage: Which of these files cannot be read, and why.
     outcome: What the search found, of `outcome.json`; empty before its end, in
       runs of earlier versions, and if it cannot be read.
+    looks: The looks of the experiment, of `looks.json`; None if the number of
+      replicates is fixed, and if it cannot be read.
   """
 
   path: pathlib.Path
@@ -55,6 +58,7 @@ class Run:
   experiment_declaration: Mapping[str, Any]
   damage: tuple[str, ...]
   outcome: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  looks: schemas.Looks | None = None
 
   @classmethod
   def at(cls, path: str | os.PathLike) -> "Run":
@@ -70,6 +74,7 @@ class Run:
     )
     declaration = read_or_note(_directory(path).read_declaration, damage) or {}
     outcome = read_or_note(_directory(path).read_outcome, damage) or {}
+    looks = read_or_note(lambda: run_directory.read_looks(home), damage)
     declared = None if replicate is None else experiment.get("id")
     return cls(
       path,
@@ -80,6 +85,7 @@ class Run:
       experiment,
       tuple(damage),
       outcome,
+      looks,
     )
 
   @property

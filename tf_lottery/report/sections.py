@@ -13,6 +13,7 @@ from tf_lottery.report import headlines
 from tf_lottery.report import outcomes
 from tf_lottery.report import summaries
 from tf_lottery.report import tables
+from tf_lottery.report import wording
 from tf_lottery.report.evidence import Evidence
 
 # The first page. With one experiment it is the page of that experiment.
@@ -33,6 +34,8 @@ class Section:
     pictures: The figures, the main one first.
     price: What the answer cost, in sentences; empty as long as it is not known.
     chosen: Which Levels were trained, where the search chose some.
+    looks: After how many replicates the verdicts were looked at, where their
+      number depends on the verdicts.
     page: The page of the experiment, relative to the first page.
   """
 
@@ -46,6 +49,7 @@ class Section:
   page: str = FIRST_PAGE
   price: str = ""
   chosen: str = ""
+  looks: str = ""
 
 
 def sections(
@@ -75,6 +79,7 @@ def sections(
       FIRST_PAGE if alone else f"experiments/{anchor}.html",
       str(costs.Price.of(evidence) or ""),
       chosen.sentences(evidence),
+      wording.looks(evidence),
     )
     for anchor, title, evidence, pictures in zip(
       anchors, outcomes.titles(found), found, drawn, strict=True

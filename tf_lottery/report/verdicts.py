@@ -2,18 +2,27 @@
 
 import collections
 import dataclasses
+import types
 from collections.abc import Collection
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
 
 from tf_lottery.objective import default_tolerance
+from tf_lottery.report import sequences
 from tf_lottery.report import summaries
 from tf_lottery.report.comparisons import Comparison
 from tf_lottery.report.records import RoundRecord
+from tf_lottery.report.sequences import LevelTests
+from tf_lottery.report.sequences import Outcome
 
 # The probability that anything is shown wrongly, over all Levels.
 SIGNIFICANCE = 0.05
+# That of a sequence of tests that has all of it, and of one that has half.
+ONE_LOOK = (SIGNIFICANCE, SIGNIFICANCE / 2)
+# The words that are shown by tests which share the significance.
+SHOWN = ("matching", "winning")
 NOT_DECLARED = "not tested: the experiment declares other Levels"
 
 
@@ -81,37 +90,13 @@ class Verdict:
   to_test: bool = True
 
 
-@dataclasses.dataclass(frozen=True)
-class _Level:
-  """The comparisons of one Level's tickets, whose better values are higher."""
-
-  level: int
-  density: float
-  dense: Comparison
-  reinit: Comparison
-  n: tuple[int, int, int]  # replicates of ticket, dense and reinit
-  lost: int  # finished tickets without a finite value
-  p_matching: float | None
-  p_below: float | None
-  p_reinit: float | None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Outcome:
-  """What the two sequences of tests have shown."""
-
-  matching: Collection[int]  # Levels
-  better: Collection[int]  # Levels whose tickets are better than their reinits
-  stopped: int | None  # the Level where the first sequence stopped
-  significance: float
-  reinit_significance: float
-
-
 def verdicts(
   rounds: Sequence[RoundRecord],
   tolerance: float | None = None,
   when: str = summaries.HEADLINE,
   levels: Collection[int] | None = None,
+  significances: tuple[float, float] = ONE_LOOK,
+  shown: Mapping[int, str] = types.MappingProxyType({}),
 ) -> list[Verdict]:
   """Returns one verdict for each Level that has tickets.
 
@@ -148,6 +133,11 @@ def verdicts(
   some were chosen before any result was known, these alone can be tested: then
   both sequences go through them only, and of all others one cannot tell.
 
+  All this is so if the number of replicates was fixed before. If some are
+  added until a word appears, each look at the data has a share of the 5 %; see
+  `spending`. A word that a look has shown stays: its tests count as passed at
+  all later looks, whatever the p values are by then.
+
   Tests are paired, as replicates have the seed in common; see
   `comparisons.Comparison`.
 
@@ -160,6 +150,9 @@ def verdicts(
       training. Defaults to `"end"`.
     levels: The Levels to test, chosen before any result was known. Defaults to
       `None`: all of them.
+    significances: Of a sequence that has all of the 5 %, and of one that has
+      half of it. Defaults to `(0.05, 0.025)`: the only look has all.
+    shown: Level -> the word that an earlier look has shown. Defaults to `{}`.
 
   Raises:
     ValueError: The tolerance is negative, or the Rounds do not tell whether
@@ -172,10 +165,10 @@ def verdicts(
   sign = direction(rounds)
   found = _levels(rounds, measure, sign, margin)
   tested = [at for at in found if levels is None or at.level in levels]
-  outcome = _outcome(tested)
+  outcome = sequences.outcome(tested, significances, shown)
   every = [_verdict(at, outcome, measure, sign, margin) for at in found]
   return [
-    v if levels is None or v.level in levels else _untested(v) for v in every
+    v if levels is None or v.level in levels else untested(v) for v in every
   ]
 
 
@@ -244,7 +237,7 @@ def check_tolerance(tolerance: float | None) -> None:
 
 def _levels(
   rounds: Sequence[RoundRecord], measure: str, sign: int, margin: float
-) -> list[_Level]:
+) -> list[LevelTests]:
   """Compares the tickets of each Level, in the order of falling density."""
   values = {
     key: {replicate: sign * value for replicate, value in found.items()}
@@ -264,7 +257,7 @@ def _levels(
     with_dense = Comparison.of(ticket, dense)
     with_reinit = Comparison.of(ticket, reinit)
     found.append(
-      _Level(
+      LevelTests(
         level,
         density,
         with_dense,
@@ -284,37 +277,8 @@ def _is_lost(round_: RoundRecord) -> bool:
   return round_.done and round_.val_end is None and not round_.damage
 
 
-def _outcome(levels: Sequence[_Level]) -> _Outcome:
-  """Goes through the two sequences of tests, which share the 5 %."""
-  half = SIGNIFICANCE / 2
-  # Reinits that are still too few to be tested are no test that failed.
-  with_reinits = [at for at in reversed(levels) if at.p_reinit is not None]
-  all_better = _passed([at.p_reinit for at in with_reinits], half)
-  first = SIGNIFICANCE if all_better == len(with_reinits) else half
-  passed = _passed([None if at.lost else at.p_matching for at in levels], first)
-  second = SIGNIFICANCE if passed == len(levels) else half
-  matching = {at.level for at in levels[:passed]}
-  compared = [at for at in with_reinits if at.level in matching]
-  better = _passed([at.p_reinit for at in compared], second)
-  return _Outcome(
-    matching,
-    {at.level for at in compared[:better]},
-    levels[passed].level if passed < len(levels) else None,
-    first,
-    second,
-  )
-
-
-def _passed(p_values: Sequence[float | None], significance: float) -> int:
-  """Counts the tests that are passed before the first that fails."""
-  for number, p in enumerate(p_values):
-    if p is None or p >= significance:
-      return number
-  return len(p_values)
-
-
 def _verdict(
-  at: _Level, outcome: _Outcome, measure: str, sign: int, margin: float
+  at: LevelTests, outcome: Outcome, measure: str, sign: int, margin: float
 ) -> Verdict:
   word, reason = _word(at, outcome)
   needed = None
@@ -345,12 +309,12 @@ def _verdict(
   )
 
 
-def _untested(verdict: Verdict) -> Verdict:
+def untested(verdict: Verdict, reason: str = NOT_DECLARED) -> Verdict:
   """Keeps the differences of a verdict, and takes back its tests."""
   return dataclasses.replace(
     verdict,
     word="cannot tell",
-    reason=NOT_DECLARED,
+    reason=reason,
     p_matching=None,
     p_below=None,
     p_reinit=None,
@@ -367,14 +331,14 @@ def _signed(sign: int, difference: float | None) -> float | None:
   return None if difference is None else sign * difference
 
 
-def _word(at: _Level, outcome: _Outcome) -> tuple[str, str]:
+def _word(at: LevelTests, outcome: Outcome) -> tuple[str, str]:
   """Returns the word for one Level, and the reason for it."""
   if at.level in outcome.matching:
     return _word_of_matching(at, outcome)
   if at.lost:
     tickets = "1 ticket has" if at.lost == 1 else f"{at.lost} tickets have"
     return "cannot tell", f"{tickets} no finite value"
-  if at.p_below is not None and at.p_below < SIGNIFICANCE:
+  if at.p_below is not None and at.p_below < outcome.below_significance:
     return "below", "below dense by more than the tolerance"
   if at.p_matching is None:
     few = min(at.n[:2])
@@ -387,7 +351,9 @@ def _word(at: _Level, outcome: _Outcome) -> tuple[str, str]:
   return "cannot tell", "replicates vary too much, or are too few"
 
 
-def _word_of_matching(at: _Level, outcome: _Outcome) -> tuple[str, str]:
+def _word_of_matching(at: LevelTests, outcome: Outcome) -> tuple[str, str]:
+  if outcome.shown.get(at.level) == "winning":
+    return "winning", "better than its reinits, as an earlier look showed"
   if not at.n[2]:
     return "matching", "no random reinit was trained"
   if at.p_reinit is None:

@@ -130,14 +130,67 @@ def how_tested(evidence: Evidence) -> str:
     f" to win holds as a whole at {at}: tickets are tested from the largest"
     " down until one fails, and those that match against their reinits from"
     " the smallest up"
-    f" until one fails; the two share the {at}. This is so if the number of"
-    " replicates was fixed before: who adds some until a word appears is wrong"
-    " more often. A ticket is below if a test of"
-    f" it alone, at {at}, shows that it is worse than the tolerance allows. The"
+    f" until one fails; the two share the {at}. {_how_often(evidence)}"
+    f" A ticket is below if a test of it alone{_alone_at(evidence, at)} shows"
+    " that it is worse than the tolerance allows. The"
     f" tests are one-sided{by}. They compare trainings of the same replicate,"
     " which have the seed in common; the draws of a control are first averaged"
     " within their replicate."
   )
+
+
+def _how_often(evidence: Evidence) -> str:
+  """Says what the number of replicates has to do with the significance."""
+  if evidence.in_looks:
+    return looks(evidence)
+  return (
+    "This is so if the number of replicates was fixed before: who adds some"
+    " until a word appears is wrong more often."
+  )
+
+
+def _alone_at(evidence: Evidence, at: str) -> str:
+  return (
+    ", at the significance of the look," if evidence.in_looks else f", at {at},"
+  )
+
+
+def looks(evidence: Evidence) -> str:
+  """Says after how many replicates the verdicts were looked at, and how.
+
+  It is empty if the number of replicates was fixed before.
+  """
+  plan = evidence.runs[0].looks
+  if not evidence.in_looks:
+    return ""
+  if plan is None or not evidence.taken:
+    return "Verdicts wait for the first look at the replicates."
+  numbers = [str(number) for number, _ in evidence.taken]
+  last, (full, half) = evidence.taken[-1]
+  text = (
+    f"Verdicts were looked at after {listed(numbers)} replicates;"
+    f" at most {plan['planned'][-1]} were planned. The looks share the"
+    f" {100 * verdicts.SIGNIFICANCE:g} % by a {plan['spending']} spending"
+    f" function: the last one tested at {100 * full:.3g} %, or at"
+    f" {100 * half:.3g} % where two sequences of tests have half each. What a"
+    " look has shown stays."
+  )
+  if evidence.replicates > last:
+    more = count(evidence.replicates - last, "replicate")
+    text += f" Verdicts leave out {more} that the last look did not see."
+  if plan["fixed_before"]:
+    text += (
+      f" Before, {count(plan['fixed_before'], 'replicate')} had been declared"
+      " as a fixed number: if verdicts were read then, these words were at a"
+      " full significance of their own."
+    )
+  return text
+
+
+def listed(texts: Sequence[str]) -> str:
+  """Writes some texts as a list: `"3, 4 and 6"`."""
+  *others, last = texts
+  return f"{', '.join(others)} and {last}" if others else last
 
 
 def tested(evidence: Evidence) -> str:

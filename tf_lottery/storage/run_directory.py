@@ -51,6 +51,7 @@ OUTCOME = "outcome.json"
 STABILITY = "stability.json"
 EXPERIMENT = "experiment.json"
 TUNED_DENSE = "tuned_dense"
+LOOKS = "looks.json"
 
 # Every number of up to 18 digits fits in 64 bits.
 _ROUND = re.compile(r"level_(\d{1,18})(?:-(\w+?)(?:-(\d{1,18}))?)?")
@@ -415,6 +416,21 @@ def read_experiment(home: str | os.PathLike) -> dict[str, Any]:
     FileFormatError: The file is damaged.
   """
   return files.read_json(pathlib.Path(home) / EXPERIMENT, schemas.Experiment)
+
+
+def read_looks(home: str | os.PathLike) -> schemas.Looks:
+  """Reads the `looks.json` of an experiment's directory.
+
+  Raises:
+    FileNotFoundError: The number of replicates is fixed, or none is trained.
+    FileFormatError: The file is damaged.
+  """
+  return files.read_json(pathlib.Path(home) / LOOKS, schemas.Looks)
+
+
+def write_looks(home: str | os.PathLike, looks: schemas.Looks) -> None:
+  """Writes the `looks.json` of an experiment's directory, atomically."""
+  files.write_json(pathlib.Path(home) / LOOKS, looks)
 
 
 def replicate_directory(home: pathlib.Path, replicate: int) -> pathlib.Path:

@@ -176,7 +176,7 @@ class Experiment(TypedDict, total=False):
     levels: How often to prune.
     control_levels: The Levels that have controls, or how they are chosen.
     reinits: Number of random reinitialisations of each ticket.
-    replicates: Number of seeds.
+    replicates: Number of seeds; a text if `looks.json` tells it.
   """
 
   id: str
@@ -186,7 +186,27 @@ class Experiment(TypedDict, total=False):
   levels: Count
   control_levels: list[Count] | str
   reinits: Count
-  replicates: Count
+  replicates: Count | str
+
+
+class Looks(TypedDict):
+  """The fields of `looks.json`, beside the `experiment.json` of an experiment.
+
+  Attributes:
+    planned: The numbers of replicates after which the experiment is judged.
+    significances: For each planned look the significance of a sequence of tests
+      that has all of the 5 %, and of one that has half of it.
+    spending: The name of the spending function that they come from.
+    taken: The numbers of replicates after which it was judged.
+    fixed_before: The number of replicates that an earlier declaration had
+      fixed; 0 if there was none.
+  """
+
+  planned: list[Count]
+  significances: list[tuple[Amount, Amount]]
+  spending: str
+  taken: list[Count]
+  fixed_before: Count
 
 
 def parse(content: str | bytes, schema: Any = Any) -> Any:

@@ -1,0 +1,82 @@
+"""Looks: verdicts on replicates that are trained and judged in turns."""
+
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+from tf_lottery.report.verdicts import SHOWN
+from tf_lottery.report.verdicts import Verdict
+
+# Judges a number of replicates, by the significances of a look, and with the
+# words that looks before have shown by Level; see `verdicts.verdicts`.
+Judge = Callable[[int, tuple[float, float], Mapping[int, str]], list[Verdict]]
+
+
+def verdicts_at(
+  looks: Iterable[tuple[int, tuple[float, float]]], judge: Judge
+) -> Iterator[list[Verdict]]:
+  """Yields the verdicts at each look.
+
+  A look may reject what it tests by its own significance alone, and what it has
+  shown stays shown: later looks count it as a test that is passed. So the 5 %
+  hold for all words together, whichever look says them.
+
+  Args:
+    looks: The number of replicates and the significances of each look; see
+      `spending.significances`.
+    judge: Returns the verdicts on the first replicates.
+  """
+  shown: dict[int, str] = {}
+  for number, significances in looks:
+    found = judge(number, significances, shown)
+    shown = {v.level: v.word for v in found if v.word in SHOWN}
+    yield found
+
+
+def is_settled(found: Sequence[Verdict], levels: Collection[int]) -> bool:
+  """Whether more replicates are unlikely to show that a smaller ticket wins.
+
+  The question is about the smallest ticket that may match, of those that have
+  controls. A test that was not passed is open as long as the mean over the
+  replicates is on the side that the test should show. The verdicts are settled
+  if
+
+  - the tests from the largest ticket down have passed the smallest ticket that
+    may match, or have stopped at a Level whose test is not open, and
+  - the smallest ticket that is shown to match, of those that have random
+    reinits, is shown to win, or its test is not open.
+
+  Larger tickets that do not win are not waited for. To stop can only lose
+  words, never add a wrong one. What it loses, and what it saves, is counted in
+  docs/results/sequential.md in the repository.
+
+  Args:
+    found: The verdicts at a look.
+    levels: The Levels that have controls; if there are none, all count.
+  """
+  hopeful = [
+    v.level
+    for v in found
+    if v.to_test
+    and (not levels or v.level in levels)
+    and (v.word in SHOWN or _is_open(v, v.p_matching))
+  ]
+  smallest = max(hopeful, default=0)
+  judged = [v for v in found if v.to_test and v.level <= smallest]
+  stopped = next((v for v in judged if v.word not in SHOWN), None)
+  if stopped and _is_open(stopped, stopped.p_matching):
+    return False
+  for v in reversed(judged):
+    if v.word in SHOWN and v.n_reinit:
+      return v.word == "winning" or not _is_open(v, v.p_reinit)
+  return True
+
+
+def _is_open(verdict: Verdict, p: float | None) -> bool:
+  """Whether more replicates may pass a test that a Level did not pass."""
+  if verdict.word == "below":
+    return False
+  return p is None or verdict.needed is not None
