@@ -187,12 +187,6 @@ def looks(evidence: Evidence) -> str:
   return text
 
 
-def listed(texts: Sequence[str]) -> str:
-  """Writes some texts as a list: `"3, 4 and 6"`."""
-  *others, last = texts
-  return f"{', '.join(others)} and {last}" if others else last
-
-
 def tested(evidence: Evidence) -> str:
   """Returns `"tested "` if some Levels are not to be tested, else `""`."""
   return "tested " * (
