@@ -66,6 +66,19 @@ STYLES = {
   "rigl_equal_cost": Style("RigL at equal cost", "#AA3377", "H", "-"),
   "set": Style("SET", "#5a3d2b", "8", (0, (2, 2))),
   "random_erk": Style("random ERK mask", "#b8860b", "x", (0, (1, 1))),
+  "transferred": Style("transferred ticket", "#117733", "+", "-"),
+  "transferred_mask": Style(
+    "transferred mask, own weights", "#117733", "1", (0, (1, 2))
+  ),
+  "transferred_permuted": Style(
+    "transferred mask, units matched", "#44AA99", "2", (0, (3, 1))
+  ),
+  "transferred_reinit": Style(
+    "transferred mask, new weights", "#c2452d", "3", (0, (2, 2))
+  ),
+  "transferred_shuffled": Style(
+    "transferred ticket, shuffled", "#999933", "4", (0, (4, 2))
+  ),
 }
 # The looks of methods that have no style of their own.
 _OTHERS = (

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from tf_lottery.report import drawing
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
+from tf_lottery.report import wording
 from tf_lottery.report.comparisons import Comparison
 from tf_lottery.report.evidence import Evidence
 
@@ -47,7 +48,7 @@ def sentence(
       words = f"{drawing.style(method).label} ({mean})"
       found.setdefault(_outcome(compared, evidence.sign or 1), []).append(words)
   said = [
-    f"it is {outcome} {_listed(found[outcome])}"
+    f"it is {outcome} {wording.listed(found[outcome])}"
     for outcome in ("better than", "not shown to be better than", "worse than")
     if outcome in found
   ]
@@ -58,7 +59,8 @@ def sentence(
     return ""
   return (
     "Rivals were not trained at this density, and are not compared here: they"
-    f" were at Level{'s' * (len(levels) > 1)} {_listed([*map(str, levels)])}."
+    f" were at Level{'s' * (len(levels) > 1)}"
+    f" {wording.listed([*map(str, levels)])}."
   )
 
 
@@ -83,8 +85,3 @@ def _outcome(compared: Comparison, sign: int) -> str:
   if worse is not None and worse < verdicts.SIGNIFICANCE:
     return "worse than"
   return "not shown to be better than"
-
-
-def _listed(words: list[str]) -> str:
-  *others, last = words
-  return f"{', '.join(others)} and {last}" if others else last

@@ -71,6 +71,12 @@ def count(number: int, noun: str) -> str:
   return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def listed(words: Sequence[str]) -> str:
+  """Joins at least one word: `"a"`, `"a and b"`, `"a, b and c"`."""
+  *others, last = words
+  return f"{', '.join(others)} and {last}" if others else last
+
+
 def duration(seconds: float) -> str:
   """Writes a time in its usual unit: `"38 s"`, `"12 min"`, `"3.4 h"`."""
   if seconds < 120:
