@@ -25,6 +25,11 @@ from tf_lottery.experiments.sparse_training import random_erk
 from tf_lottery.experiments.sparse_training import rigl
 from tf_lottery.experiments.sparse_training import rigl_equal_cost
 from tf_lottery.experiments.sparse_training import set_
+from tf_lottery.experiments.transferred import transferred
+from tf_lottery.experiments.transferred import transferred_mask
+from tf_lottery.experiments.transferred import transferred_permuted
+from tf_lottery.experiments.transferred import transferred_reinit
+from tf_lottery.experiments.transferred import transferred_shuffled
 from tf_lottery.masks import Mask
 from tf_lottery.search import methods
 from tf_lottery.search.loop import Search
@@ -248,6 +253,18 @@ WITH_MODEL: Mapping[str, Callable[..., Round]] = {
 
 # Of these, the controls whose function must take a width.
 WITH_WIDTH = ("small_dense", "small_dense_equal_cost")
+
+# Controls that need the search of another experiment, the source.
+WITH_SOURCE: Mapping[str, Callable[..., Round]] = {
+  control.__name__: control
+  for control in (
+    transferred,
+    transferred_mask,
+    transferred_reinit,
+    transferred_shuffled,
+    transferred_permuted,
+  )
+}
 
 BY_NAME: Mapping[str, Control] = {
   control.__name__.rstrip("_"): control

@@ -147,6 +147,7 @@ class Proof:
     headlines = importlib.import_module("tf_lottery.report.headlines")
     chosen = importlib.import_module("tf_lottery.report.chosen")
     costs = importlib.import_module("tf_lottery.report.costs")
+    transfer = importlib.import_module("tf_lottery.report.transfer")
     try:
       evidence = self.evidence
     except FileNotFoundError:  # every replicate failed at once
@@ -155,6 +156,7 @@ class Proof:
       parts = [
         tables.verdicts_as_text(evidence),
         headlines.headline(evidence),
+        transfer.answer(evidence),
         self._which_is_taken(),
         chosen.sentences(evidence),
         str(costs.Price.of(evidence) or ""),
@@ -237,14 +239,23 @@ def prove(
 
 
 def _run_here(
-  experiment: Experiment, root: pathlib.Path, replicates: Sequence[int]
+  experiment: Experiment,
+  root: pathlib.Path,
+  replicates: Sequence[int],
+  passes: Sequence[bool] = (False, True),
 ) -> dict[str, str]:
-  """Runs replicates in this process; those that diverge stop no others."""
+  """Runs replicates in this process; those that diverge stop no others.
+
+  The passes are without controls and with them.
+  """
   failed: dict[str, str] = {}
   if not replicates:
     return failed
+  if experiment.source and True in passes and running.needs_source(experiment):
+    # All at once, so that they share one compiled program.
+    failed |= _run_here(experiment.source, root, replicates, (False,))
   trainer = experiment.make_trainer()
-  for with_controls in (False, True):
+  for with_controls in passes:
     for replicate in replicates:
       name = str(trained.run_dir(experiment, replicate, root))
       if name in failed:
