@@ -30,11 +30,12 @@ python scripts/transfer_study.py --data_dir=~/data
 ```
 
 In each task, tickets are found by iterative pruning with one experiment, the
-source, and then trained on another, the target. A transferred ticket *travels*
-if it matches the target's own dense network, and is better than its mask with
-new weights; see [the guide](../../transfer.md). Each comparison is a one-sided
-test over the replicates, by itself at 5 %: no p value is corrected for the
-number of comparisons on this page.
+source, and then trained on another, the target. The two start from different
+initial weights. A transferred ticket *travels* if it matches the target's own
+dense network, and is better than its mask with new weights; see
+[the guide](../../transfer.md). Each comparison is a one-sided test over the
+replicates, by itself at 5 %: no p value is corrected for the number of
+comparisons on this page.
 """
 
 

@@ -192,6 +192,18 @@ def sequence(keras, *layers, shape=(4, 4, 2)):
       lambda k: sequence(k, *[k.layers.Dense(4, name="twice")] * 2, shape=(4,)),
       "twice",
     ),
+    (
+      lambda k: sequence(
+        k, k.layers.Conv2D(4, 1), k.layers.Conv2D(4, 1, groups=2)
+      ),
+      "has groups",
+    ),
+    (
+      lambda k: sequence(
+        k, k.layers.Conv2D(4, 1), k.layers.Flatten("channels_first")
+      ),
+      "has its channels first",
+    ),
     (lambda k: sequence(k, k.layers.Flatten()), "no layer with units"),
   ],
 )

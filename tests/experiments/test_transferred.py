@@ -108,6 +108,17 @@ def test_the_transferred_ticket_is_the_sources(trained, source):
   assert trained("transferred").ticket.equals(source.ticket(LEVEL))
 
 
+def test_a_search_trains_a_ticket_of_another(target, source, tmp_path):
+  moved = source.ticket(LEVEL).transfer(small.make_model(keras))
+  search = dataclasses.replace(
+    target, directory=run_directory.RunDirectory(tmp_path)
+  )
+  (tmp_path / "rewind.safetensors").symlink_to(target.directory.rewind)
+  round_ = search.train(moved, "moved")
+  assert round_.ticket == source.ticket(LEVEL)
+  assert round_.density == target.round(LEVEL).density
+
+
 def test_units_come_to_the_places_of_the_targets(trained, target, source):
   order = analysis.match_units(
     target.trainer.model,
@@ -239,7 +250,7 @@ def test_networks_that_do_not_fit_are_refused_before_training(
 ):
   other = dataclasses.replace(SOURCE, **source)
   with pytest.raises(ValueError, match=why):
-    experiments.run(change(source=other, **fields), 0, tmp_path)
+    tf_lottery.prove(change(source=other, **fields), tmp_path)
   assert not list(tmp_path.rglob("level_*"))
 
 
@@ -248,7 +259,7 @@ def test_controls_with_a_source_need_its_search():
     experiments.train_controls(TARGET, 0, None, (1,))
 
 
-def test_prove_finds_the_sources_tickets_first(tmp_path):
+def test_prove_finds_the_sources_tickets(tmp_path):
   proof = tf_lottery.prove(TARGET, tmp_path)
   assert not proof.failed
   for replicate in range(2):

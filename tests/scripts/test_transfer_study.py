@@ -18,6 +18,7 @@ def test_every_target_has_a_source_of_its_own():
   assert len(tasks) == 6
   for target in tasks.values():
     assert target.id != target.source.id
+    assert target.seed != target.source.seed
     densities = [target.schedule[n - 1] for n in target.control_levels]
     assert densities == pytest.approx([0.21, 0.069, 0.035, 0.0115], abs=2e-3)
   # A search serves both directions.
@@ -27,10 +28,12 @@ def test_every_target_has_a_source_of_its_own():
 
 def test_the_data_are_changed_alike_for_all_parts():
   plain = datasets.load_data("digits", seed=1)
-  flipped = transfer_study_tasks.load_flipped("digits", seed=1)
-  shuffled = transfer_study_tasks.load_shuffled("digits", seed=1)
+  flipped = transfer_study_tasks.load_flipped_digits(seed=1)
+  shuffled = transfer_study_tasks.load_shuffled_digits(seed=1)
+  source = transfer_study_tasks.load_digits(seed=101)
   for part in ("train", "validation", "test"):
     x, y = getattr(plain, part)
+    np.testing.assert_array_equal(source[part][0], x)
     np.testing.assert_array_equal(flipped[part][0][..., ::-1], x)
     np.testing.assert_array_equal(flipped[part][1], y)
     assert not np.array_equal(shuffled[part][0], x)

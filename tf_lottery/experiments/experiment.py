@@ -107,7 +107,7 @@ class Experiment:
     source: Another experiment, whose tickets are tried here by the controls
       that begin with `transferred`: on other data, from another seed, or in a
       network of another depth. It has the same schedule. Its searches run
-      first, in the same root and without its controls.
+      before these controls, in the same root and without its own controls.
     name: The name of its directory. Defaults to the title and a hash of the
       fields that make it another experiment.
 

@@ -251,11 +251,11 @@ def _run_here(
   failed: dict[str, str] = {}
   if not replicates:
     return failed
-  if experiment.source and True in passes and running.needs_source(experiment):
-    # All at once, so that they share one compiled program.
-    failed |= _run_here(experiment.source, root, replicates, (False,))
   trainer = experiment.make_trainer()
   for with_controls in passes:
+    if with_controls and experiment.source and running.needs_source(experiment):
+      # All at once, so that they share one compiled program.
+      failed |= _run_here(experiment.source, root, replicates, (False,))
     for replicate in replicates:
       name = str(trained.run_dir(experiment, replicate, root))
       if name in failed:

@@ -102,7 +102,7 @@ def run(
   """Runs one replicate with its controls; reads back what is done.
 
   If controls take the tickets of another experiment, the search of the same
-  replicate of that experiment runs before, in the same root.
+  replicate of that experiment runs before them, in the same root.
 
   Args:
     experiment: the declaration.
@@ -119,7 +119,7 @@ def run(
   trainer = trainer or experiment.make_trainer()
   data = data or experiment.load(replicate)
   check_controls(experiment, trainer, data)
-  source = _find_source(experiment, replicate, root, trainer, with_controls)
+  source_trainer = _source_trainer(experiment, trainer)
   home = pathlib.Path(root) / experiment.id
   writes = is_chief(trainer.strategy)
   if writes and declared.may_declare(experiment, home):
@@ -140,6 +140,16 @@ def run(
       experiment.declare(home, chosen)
     _warn_of_undrawn(experiment, chosen)
     train_chosen(experiment, search, chosen)
+    source = None
+    if source_trainer and experiment.source:
+      source = run(
+        experiment.source,
+        replicate,
+        root,
+        with_controls=False,
+        trainer=source_trainer,
+        progress=False,
+      )
     train_controls(
       experiment, replicate, search, chosen, source=source, on_round=on_round
     )
@@ -151,28 +161,13 @@ def needs_source(experiment: Experiment) -> bool:
   return not controls.WITH_SOURCE.keys().isdisjoint(experiment.controls)
 
 
-def _find_source(
-  experiment: Experiment,
-  replicate: int,
-  root: str | os.PathLike,
-  trainer: Trainer,
-  with_controls: bool,
-) -> Search | None:
-  """Finds the tickets of the source; only checks them without controls."""
+def _source_trainer(experiment: Experiment, trainer: Trainer) -> Trainer | None:
+  """Returns the trainer of the source if it is needed, and its network fits."""
   if experiment.source is None or not needs_source(experiment):
     return None
   source_trainer = experiment.source.make_trainer()
   transferred.check(experiment, trainer, source_trainer)
-  if not with_controls:
-    return None
-  return run(
-    experiment.source,
-    replicate,
-    root,
-    with_controls=False,
-    trainer=source_trainer,
-    progress=False,
-  )
+  return source_trainer
 
 
 def train_chosen(
@@ -253,7 +248,14 @@ def train_controls(
     source: what `find` returned for the same replicate of the experiment's
       source. Needed for controls that take its tickets.
     on_round: called with each `Round`.
+
+  Raises:
+    ValueError: controls take the tickets of a source, and there is none.
   """
+  if source is None and needs_source(experiment):
+    raise ValueError(
+      "Some controls take the tickets of another search: give source=."
+    )
   again: dict[str, controls.Control] = {
     name: _retraining(experiment, name, replicate)
     for name in experiment.retrain
@@ -272,10 +274,6 @@ def _control(
 ) -> controls.Control:
   """Returns a control by its name, for this model and this source."""
   if name in controls.WITH_SOURCE:
-    if source is None:
-      raise ValueError(
-        f"The control {name} takes the tickets of another search: give source=."
-      )
     return functools.partial(controls.WITH_SOURCE[name], source=source)
   if name not in controls.WITH_MODEL:
     return controls.BY_NAME[name]
