@@ -235,6 +235,17 @@ def test_weights_of_the_models_own_may_be_given(keras3):
   np.testing.assert_array_equal(moved.start["1/bias"], ticket.start["1/bias"])
 
 
+def test_weights_that_the_ticket_does_not_prune_stay_dense(keras):
+  whole = ticket_of(mlp(keras))
+  mask = {key: kept for key, kept in whole.mask.items() if key != "0/kernel"}
+  ticket = tf_lottery.Ticket(tf_lottery.Mask(mask), whole.start)
+  model = mlp(keras, classes=4)
+  moved = ticket.transfer(model)
+  assert list(moved.mask) == ["1/kernel", "2/kernel"]
+  moved.apply(model)
+  assert np.all(tf_lottery.bind(model).read()["0/kernel"])
+
+
 def test_a_lottery_ready_model_gives_its_initial_weights(keras):
   ticket = ticket_of(mlp(keras))
   model = tf_lottery.lottery_prune(mlp(keras, classes=4))

@@ -272,7 +272,7 @@ def test_prove_finds_the_sources_tickets(tmp_path):
       for path in (its / "level_01", own / "level_01-transferred-0")
     )
     assert transferred.equals(ticket)
-  assert "Does the ticket travel?" in str(proof)
+  assert 'Does the ticket of "model on data" travel?' in str(proof)
   made = {path: path.stat().st_mtime for path in tmp_path.rglob("round.json")}
   tf_lottery.prove(TARGET, tmp_path)
   assert made == {p: p.stat().st_mtime for p in tmp_path.rglob("round.json")}

@@ -65,7 +65,7 @@ def test_the_page_tells_what_was_trained(tmp_path):
   transfer_study_page.write({"again": proof}, tmp_path)
   page = (tmp_path / "README.md").read_text("utf-8")
   assert "## From Two classes to Two classes again" in page
-  assert "Does the ticket travel? With 50.0 % of the weights" in page
+  assert 'Does the ticket of "Two classes" travel? With 50.0 % of' in page
   with (tmp_path / "trainings.csv").open(newline="") as file:
     rows = list(csv.DictReader(file))
   assert len(rows) == 8  # dense, ticket and two controls, of two replicates

@@ -14,7 +14,7 @@ from tf_lottery.storage import files
 from tf_lottery.storage import run_directory
 
 # What a declaration also has, for readers that do not import the functions.
-_DERIVED = ("id", "heading", "levels", "rounds", "trainings")
+_DERIVED = ("id", "heading", "levels", "rounds", "source_heading", "trainings")
 # Reads the experiments that versions before 0.2 declared, by reference:
 # experiments know nothing of the papers.
 _PAPERS = "tf_lottery.papers:experiment"

@@ -411,6 +411,8 @@ class Experiment:
       "levels": self.levels,
       "rounds": self.rounds(chosen),
     }
+    if self.source is not None:
+      derived["source_heading"] = self.source.heading
     declaration = {**derived, **self.to_json(strict=False)}
     path = pathlib.Path(directory) / run_directory.EXPERIMENT
     files.write_json(path, declaration)

@@ -137,7 +137,9 @@ def answer(evidence: Evidence) -> str:
     sentence.format(wording.listed(densities))
     for sentence, densities in said.items()
   ]
-  return f"Does the ticket travel? {' '.join(sentences)}"
+  source = evidence.runs[0].experiment_declaration.get("source_heading")
+  of = f' of "{source}"' if source else ""
+  return f"Does the ticket{of} travel? {' '.join(sentences)}"
 
 
 def _sentence_of(words: dict[str, Finding]) -> str:
