@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
+import logging
 import math
 import os
 import pathlib
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import Literal
 from typing import NotRequired
@@ -14,12 +16,15 @@ from typing import TypedDict
 import numpy as np
 
 from tf_lottery import masks
+from tf_lottery import transferring
 from tf_lottery.storage import coding
 from tf_lottery.storage import files
 from tf_lottery.storage import schemas
 from tf_lottery.storage import tensor_files
 from tf_lottery.storage.files import FileFormatError
 from tf_lottery.weights import Weight
+
+_log = logging.getLogger("tf_lottery")
 
 # The place of a ticket in a SavedModel. Servers do not look there.
 IN_SAVED_MODEL = pathlib.PurePath("assets.extra", "ticket.safetensors")
@@ -213,6 +218,96 @@ class Ticket:
       )
     )
 
+  def fingerprint(self) -> str:
+    """Returns a hash of the mask and the start weights."""
+    arrays = {f"mask/{key}": kept for key, kept in self.mask.items()}
+    arrays |= {f"start/{key}": value for key, value in self.start.items()}
+    return tensor_files.digest(arrays)
+
+  def match(
+    self, model: Any, *, anew: Sequence[str] = ()
+  ) -> transferring.Match:
+    """Returns which weight of this ticket each weight of a model comes from.
+
+    Printing it shows a table. `transfer` carries the ticket along it; see there
+    for the arguments and the errors.
+    """
+    names = self.provenance.get("weights")
+    if not isinstance(names, list) or len(names) != len(self.start):
+      names = list(self.start)
+    return transferring.match(
+      {key: value.shape for key, value in self.start.items()},
+      dict(zip(self.start, map(str, names), strict=True)),
+      _bound(model).report,
+      anew,
+    )
+
+  def transfer(
+    self,
+    model: Any,
+    *,
+    anew: Sequence[str] = (),
+    sparse: bool = False,
+    seed: int = 0,
+    start: Mapping[str, np.ndarray] | None = None,
+  ) -> "Ticket":
+    """Returns this ticket for another network: mask and start weights.
+
+    The network may have another output layer, for another number of classes, or
+    more or fewer layers of the same widths; see `transferring.match`. Weights
+    that the ticket does not have are drawn anew: they keep the values that the
+    model has now, or the initial weights of a lottery-ready model.
+
+    Args:
+      model: A built model of either Keras generation, or its `Binding`. It is
+        not changed; `apply` puts the new ticket on it.
+      anew: Layers of the model to draw anew although the ticket has a
+        counterpart, or although they are not among the last: names with the
+        wildcards of `fnmatch`, kinds, or `"output"`. Defaults to `()`.
+      sparse: Whether to prune the weights that are drawn anew, at random and to
+        the density of this ticket. Defaults to `False`: they are dense.
+      seed: Seed of that draw. Defaults to `0`.
+      start: Key -> array of the model's own start weights, such as those of a
+        later step. Defaults to `None`: those that it has.
+
+    Returns:
+      The ticket. Its provenance names this one, and says what was drawn anew.
+
+    Raises:
+      ValueError: A layer that is not among the last has no counterpart, as in a
+        wider network.
+
+    Example:
+    ```python
+    ticket = Ticket.load("ticket.safetensors")
+    other = make_model(classes=5)
+    print(ticket.match(other))  # which weight comes from which
+    ticket.transfer(other).apply(other)
+    other.fit(x, y)
+    ```
+
+    Reference: Morcos et al., arXiv 1906.02773; Chen et al., arXiv 2103.16547.
+    """
+    binding = _bound(model)
+    found = self.match(binding, anew=anew)
+    if start is None:
+      initial = binding.initial() if binding.is_ready else {}
+      start = {**binding.read(), **initial}
+    _log.info("The ticket is transferred. %s", found.sentence())
+    known = {k: self.provenance.get(k) for k in ("level", "seed", "control")}
+    return Ticket(
+      found.carry_mask(self.mask, sparse=sparse, seed=seed),
+      found.carry_values(self.start, start),
+      {
+        "level": known["level"],
+        "seed": known["seed"],
+        "source": {**known, "fingerprint": self.fingerprint()},
+        "drawn_anew": [weight.name for weight in found.anew],
+        "left_out": list(found.left_out),
+        "weights": [weight.name for weight in binding.report],
+      },
+    )
+
   def apply(self, model: Any, *, weights: bool = True) -> None:
     """Writes the start weights into a model, and holds the mask on it.
 
@@ -296,3 +391,10 @@ class Ticket:
       )
     file = TicketFile(path)
     return cls(file.mask, file.start(), file.provenance)
+
+
+def _bound(model: Any) -> Any:
+  """Returns the binding of a model; a `Binding` is returned as it is."""
+  from tf_lottery import wrappers
+
+  return model if isinstance(model, wrappers.Binding) else wrappers.bind(model)

@@ -6,6 +6,8 @@ from tf_lottery.analysis.masks import Overlap
 from tf_lottery.analysis.masks import overlap
 from tf_lottery.analysis.neighbours import Adjacency
 from tf_lottery.analysis.neighbours import adjacency
+from tf_lottery.analysis.permutations import match_units
+from tf_lottery.analysis.permutations import permute
 from tf_lottery.analysis.stability import Stability
 from tf_lottery.analysis.stability import instability
 from tf_lottery.analysis.structure import Kept
@@ -29,5 +31,7 @@ __all__ = [
   "interpolate",
   "kept",
   "level_barriers",
+  "match_units",
   "overlap",
+  "permute",
 ]

@@ -1,5 +1,6 @@
 """Checks of an experiment's fields, before anything is made of them."""
 
+import itertools
 import re
 import typing
 
@@ -8,13 +9,14 @@ from tf_lottery.experiments import damaged_data
 from tf_lottery.experiments import looks
 from tf_lottery.experiments.controls import BY_NAME
 from tf_lottery.experiments.controls import WITH_MODEL
+from tf_lottery.experiments.controls import WITH_SOURCE
 from tf_lottery.search import anytime
 from tf_lottery.search import methods
 
 if typing.TYPE_CHECKING:
   from tf_lottery.experiments.experiment import Experiment
 
-CONTROLS = (*BY_NAME, *WITH_MODEL)
+CONTROLS = (*BY_NAME, *WITH_MODEL, *WITH_SOURCE)
 CHOSEN = "chosen"
 
 # The fields of an experiment that `retrain` may replace.
@@ -97,6 +99,44 @@ def check_controls(experiment: "Experiment") -> None:
         f" {', '.join(unknown)} for {name!r}."
       )
     experiment.retrained(name)  # refuses what is out of range
+
+
+def check_source(experiment: "Experiment") -> None:
+  """Refuses a source without the Levels of its target, and a missing one."""
+  source = experiment.source
+  if source is None:
+    if asked := sorted(WITH_SOURCE.keys() & set(experiment.controls)):
+      raise ValueError(
+        f"The controls {', '.join(asked)} take the tickets of another"
+        " experiment: give source=Experiment(...), or leave them out."
+      )
+    return
+  if not hasattr(source, "trains_all"):
+    raise TypeError(
+      f"source must be an Experiment, got a {type(source).__name__}. To try one"
+      " ticket, use Ticket.transfer."
+    )
+  if not source.trains_all:
+    raise ValueError(
+      "The source must train all of its Levels, got one with"
+      f" choose={source.choose!r} and budget={source.budget}. Give it"
+      " choose='all' and no budget."
+    )
+  there = tuple(source.schedule[: experiment.levels])
+  if there != tuple(experiment.schedule):
+    pairs = itertools.zip_longest(there, experiment.schedule)
+    level = next(n for n, (one, two) in enumerate(pairs, 1) if one != two)
+    raise ValueError(
+      "The source must have the Levels of this experiment, as tickets of one"
+      f" density are compared. At Level {level}, the densities are"
+      f" {source.schedule[level - 1] if level <= len(there) else 'none'} and"
+      f" {experiment.schedule[level - 1]}. Give both the same schedule."
+    )
+  if source.id == experiment.id:
+    raise ValueError(
+      "The source must have a directory of its own, and its name is that of"
+      f" this experiment, {source.id!r}. Give it another name."
+    )
 
 
 def check_method(experiment: "Experiment") -> None:

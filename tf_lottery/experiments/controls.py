@@ -34,6 +34,11 @@ from tf_lottery.experiments.start_weights import magnitudes
 from tf_lottery.experiments.start_weights import permuted
 from tf_lottery.experiments.start_weights import signs
 from tf_lottery.experiments.start_weights import supermask
+from tf_lottery.experiments.transferred import transferred
+from tf_lottery.experiments.transferred import transferred_mask
+from tf_lottery.experiments.transferred import transferred_permuted
+from tf_lottery.experiments.transferred import transferred_reinit
+from tf_lottery.experiments.transferred import transferred_shuffled
 from tf_lottery.masks import Mask
 from tf_lottery.search import methods
 from tf_lottery.search.loop import Search
@@ -162,6 +167,18 @@ WITH_MODEL: Mapping[str, Callable[..., Round]] = {
 
 # Of these, the controls whose function must take a width.
 WITH_WIDTH = ("small_dense", "small_dense_equal_cost")
+
+# Controls that need the search of another experiment, the source.
+WITH_SOURCE: Mapping[str, Callable[..., Round]] = {
+  control.__name__: control
+  for control in (
+    transferred,
+    transferred_mask,
+    transferred_reinit,
+    transferred_shuffled,
+    transferred_permuted,
+  )
+}
 
 BY_NAME: Mapping[str, Control] = {
   control.__name__.rstrip("_"): control

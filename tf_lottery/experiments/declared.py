@@ -14,7 +14,7 @@ from tf_lottery.storage import files
 from tf_lottery.storage import run_directory
 
 # What a declaration also has, for readers that do not import the functions.
-_DERIVED = ("id", "heading", "levels", "rounds", "trainings")
+_DERIVED = ("id", "heading", "levels", "rounds", "source_heading", "trainings")
 # Reads the experiments that versions before 0.2 declared, by reference:
 # experiments know nothing of the papers.
 _PAPERS = "tf_lottery.papers:experiment"
@@ -30,18 +30,27 @@ def may_declare(experiment: Experiment, directory: str | os.PathLike) -> bool:
     found = run_directory.read_experiment(directory)
   except FileNotFoundError:
     return True
-  apart = {*GROWING, *BESIDE, *_DERIVED, "schedule"}
-  if experiment.budget is not None:
-    apart.remove("tolerance")
   mine = json.loads(json.dumps(experiment.to_json(strict=False)))
   # An earlier version did not have this field.
   found = {"method": "iterative", **found}
   if (found.get("budget") is None) != (experiment.budget is None):
     return False
-  return all(
-    found.get(name) == mine.get(name)
-    for name in (found.keys() | mine.keys()) - apart
-  )
+  return _deciding(found) == _deciding(mine)
+
+
+def _deciding(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the fields that make it another experiment, where they are set."""
+  apart = {*GROWING, *BESIDE, *_DERIVED, "schedule"}
+  if fields.get("budget") is not None:
+    apart.remove("tolerance")
+  own = {
+    name: value
+    for name, value in fields.items()
+    if name not in apart and value is not None
+  }
+  if "source" in own:
+    own["source"] = _deciding(own["source"])
+  return own
 
 
 def of_run(run_dir: str | os.PathLike) -> tuple[Experiment, int]:

@@ -93,7 +93,8 @@ class Experiment:
     control_levels: The Levels that have controls; `()` means all of them, and
       `"chosen"`, the default, the smallest Level that matches the dense network
       in the mean over replicates, and its neighbours.
-    reinits: Random reinitialisations of each ticket. The paper has three.
+    reinits: Random reinitialisations of each ticket, also of a transferred one.
+      The paper has three.
     retrain: Name -> fields that differ, of `make_model`, `load_data`, `epochs`,
       `steps`, `batch_size`, `augment` and `class_weight`, and arguments that
       are added, as `model_args` and `data_args`. At the Levels that have
@@ -110,6 +111,10 @@ class Experiment:
       `objective.default_tolerance`.
     title: What it is, for people: `"ResNet on plants"`. Defaults to the names
       of the functions.
+    source: Another experiment, whose tickets are tried here by the controls
+      that begin with `transferred`: on other data, from another seed, or in a
+      network of another depth. It has the same schedule. Its searches run
+      before these controls, in the same root and without its own controls.
     name: The name of its directory. Defaults to the title and a hash of the
       fields that make it another experiment.
 
@@ -162,6 +167,7 @@ class Experiment:
   tolerance: float | None = None
   title: str | None = None
   name: str | None = None
+  source: "Experiment | None" = None
 
   def __post_init__(self):
     checking.check_functions(self)
@@ -179,6 +185,7 @@ class Experiment:
     checking.check_controls(self)
     self._set_method()
     checking.check_method(self)
+    checking.check_source(self)
     rewinding.Step.parse(self.evaluate_every)
     rewinding.get(self.rewind)
     criteria.get(self.criterion)
@@ -246,6 +253,8 @@ class Experiment:
       own["budget"] = True  # it may grow
       if self.tolerance is not None:  # it decides which masks are drawn
         own["tolerance"] = self.tolerance
+    if self.source is not None:
+      own["source"] = self.source.id  # its controls may grow
     if self.schedule[0] != schedules.geometric(1)[0]:
       own["schedule"] = self.schedule[0]
     text = json.dumps(own, sort_keys=True).encode()
@@ -331,7 +340,8 @@ class Experiment:
       for name in self.controls:
         if name in WITH_WIDTH and not self.has_width:
           continue
-        for draw in range(self.reinits if name == "random_reinit" else 1):
+        draws = self.reinits if name.endswith("_reinit") else 1
+        for draw in range(draws):
           yield level, name, draw
     for name in self.retrain if levels else ():
       for level in (0, *levels):
@@ -373,9 +383,12 @@ class Experiment:
 
   def to_json(self, *, strict: bool = True) -> dict[str, Any]:
     """Returns its fields as JSON can hold them; see `values.to_json`."""
-    found = {}
+    found: dict[str, Any] = {}
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
+      if isinstance(value, Experiment):
+        found[field.name] = value.to_json(strict=strict)
+        continue
       # A plain text where it can be: it is what people look for in the file.
       found[field.name] = (
         callable(value) and references.reference(value)
@@ -392,7 +405,13 @@ class Experiment:
     known = {field.name for field in dataclasses.fields(cls)}
     if unknown := sorted(set(fields) - known):
       raise ValueError(f"unknown fields: {', '.join(unknown)}")
-    return cls(**{name: values.from_json(v) for name, v in fields.items()})
+    source = fields.get("source")
+    made = {
+      name: values.from_json(value)
+      for name, value in fields.items()
+      if name != "source"
+    }
+    return cls(**made, source=source and cls.from_json(source))
 
   def declare(
     self, directory: str | os.PathLike, chosen: Iterable[int] = ()
@@ -404,6 +423,8 @@ class Experiment:
       "levels": self.levels,
       "rounds": self.rounds(chosen),
     }
+    if self.source is not None:
+      derived["source_heading"] = self.source.heading
     declaration = {**derived, **self.to_json(strict=False)}
     path = pathlib.Path(directory) / run_directory.EXPERIMENT
     files.write_json(path, declaration)

@@ -151,6 +151,7 @@ class Proof:
     chosen = importlib.import_module("tf_lottery.report.chosen")
     costs = importlib.import_module("tf_lottery.report.costs")
     wording = importlib.import_module("tf_lottery.report.wording")
+    transfer = importlib.import_module("tf_lottery.report.transfer")
     try:
       evidence = self.evidence
     except FileNotFoundError:  # every replicate failed at once
@@ -160,6 +161,7 @@ class Proof:
         tables.verdicts_as_text(evidence),
         headlines.headline(evidence),
         wording.looks(evidence),
+        transfer.answer(evidence),
         self._which_is_taken(),
         chosen.sentences(evidence),
         str(costs.Price.of(evidence) or ""),
@@ -264,13 +266,23 @@ def _run_here(
   root: pathlib.Path,
   replicates: Sequence[int],
   make_trainer: Callable[[], Trainer],
+  passes: Sequence[bool] = (False, True),
 ) -> dict[str, str]:
-  """Runs replicates in this process; those that diverge stop no others."""
+  """Runs replicates in this process; those that diverge stop no others.
+
+  The passes are without controls and with them.
+  """
   failed: dict[str, str] = {}
   if not replicates:
     return failed
   trainer = make_trainer()
-  for with_controls in (False, True):
+  for with_controls in passes:
+    if with_controls and experiment.source and running.needs_source(experiment):
+      # All at once, so that they share one compiled program.
+      source = experiment.source
+      failed |= _run_here(
+        source, root, replicates, source.make_trainer, (False,)
+      )
     for replicate in replicates:
       name = str(trained.run_dir(experiment, replicate, root))
       if name in failed:

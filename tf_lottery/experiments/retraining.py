@@ -122,7 +122,8 @@ def _check_arguments(
   search: Search, level: int, name: str, steps: int | None
 ) -> None:
   search.round(level)  # refuses one that is not trained
-  taken = {"dense", "ticket", *controls.BY_NAME, *controls.WITH_MODEL}
+  taken = {"dense", "ticket", *controls.BY_NAME}
+  taken |= {*controls.WITH_MODEL, *controls.WITH_SOURCE}
   if not name.isidentifier() or name in taken:
     raise ValueError(
       "name must have letters, digits and _ alone, and must not be 'dense',"

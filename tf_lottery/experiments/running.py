@@ -20,6 +20,7 @@ from tf_lottery.experiments import controls
 from tf_lottery.experiments import damaged_data
 from tf_lottery.experiments import declared
 from tf_lottery.experiments import trained
+from tf_lottery.experiments import transferred
 from tf_lottery.experiments.experiment import Experiment
 from tf_lottery.experiments.retraining import retrain
 from tf_lottery.search.finding import find_ticket
@@ -101,6 +102,9 @@ def run(
 ) -> Search:
   """Runs one replicate with its controls; reads back what is done.
 
+  If controls take the tickets of another experiment, the search of the same
+  replicate of that experiment runs before them, in the same root.
+
   Args:
     experiment: the declaration.
     replicate: which replicate, from 0.
@@ -116,6 +120,7 @@ def run(
   trainer = trainer or experiment.make_trainer()
   data = data or experiment.load(replicate)
   check_controls(experiment, trainer, data)
+  source_trainer = _source_trainer(experiment, trainer)
   home = pathlib.Path(root) / experiment.id
   writes = is_chief(trainer.strategy)
   if writes and declared.may_declare(experiment, home):
@@ -136,8 +141,34 @@ def run(
       experiment.declare(home, chosen)
     _warn_of_undrawn(experiment, chosen)
     train_chosen(experiment, search, chosen)
-    train_controls(experiment, replicate, search, chosen, on_round=on_round)
+    source = None
+    if source_trainer and experiment.source:
+      source = run(
+        experiment.source,
+        replicate,
+        root,
+        with_controls=False,
+        trainer=source_trainer,
+        progress=False,
+      )
+    train_controls(
+      experiment, replicate, search, chosen, source=source, on_round=on_round
+    )
   return search
+
+
+def needs_source(experiment: Experiment) -> bool:
+  """Whether an experiment has controls that take the tickets of its source."""
+  return not controls.WITH_SOURCE.keys().isdisjoint(experiment.controls)
+
+
+def _source_trainer(experiment: Experiment, trainer: Trainer) -> Trainer | None:
+  """Returns the trainer of the source if it is needed, and its network fits."""
+  if experiment.source is None or not needs_source(experiment):
+    return None
+  source_trainer = experiment.source.make_trainer()
+  transferred.check(experiment, trainer, source_trainer)
+  return source_trainer
 
 
 def train_chosen(
@@ -210,6 +241,7 @@ def train_controls(
   search: Search,
   chosen: tuple[int, ...] | None = None,
   *,
+  source: Search | None = None,
   on_round: OnRound | None = None,
 ) -> list[Round]:
   """Trains the controls of a replicate, and what `retrain` declares.
@@ -219,23 +251,36 @@ def train_controls(
     replicate: which replicate, from 0.
     search: what `find` returned for it.
     chosen: what `chosen_levels` returned.
+    source: what `find` returned for the same replicate of the experiment's
+      source. Needed for controls that take its tickets.
     on_round: called with each `Round`.
+
+  Raises:
+    ValueError: controls take the tickets of a source, and there is none.
   """
+  if source is None and needs_source(experiment):
+    raise ValueError(
+      "Some controls take the tickets of another search: give source=."
+    )
   again: dict[str, controls.Control] = {
     name: _retraining(experiment, name, replicate)
     for name in experiment.retrain
   }
   made = []
   for level, name, draw in experiment.branches(chosen):
-    control = again.get(name) or _control(experiment, name)
+    control = again.get(name) or _control(experiment, name, source)
     made.append(control(search, level, draw))
     if on_round:
       on_round(made[-1])
   return made
 
 
-def _control(experiment: Experiment, name: str) -> controls.Control:
-  """Returns a control by its name, for this model."""
+def _control(
+  experiment: Experiment, name: str, source: Search | None
+) -> controls.Control:
+  """Returns a control by its name, for this model and this source."""
+  if name in controls.WITH_SOURCE:
+    return functools.partial(controls.WITH_SOURCE[name], source=source)
   if name not in controls.WITH_MODEL:
     return controls.BY_NAME[name]
   make_model: Callable[..., Any] = experiment.make

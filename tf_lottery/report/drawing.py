@@ -83,6 +83,19 @@ STYLES = {
   "other_order": Style(
     "mask of another order", "#44AA99", "$\u25d7$", (0, (2, 2))
   ),
+  "transferred": Style("transferred ticket", "#117733", "+", "-"),
+  "transferred_mask": Style(
+    "transferred mask, own weights", "#117733", "1", (0, (1, 2))
+  ),
+  "transferred_permuted": Style(
+    "transferred mask, units matched", "#44AA99", "2", (0, (3, 1))
+  ),
+  "transferred_reinit": Style(
+    "transferred mask, new weights", "#c2452d", "3", (0, (2, 2))
+  ),
+  "transferred_shuffled": Style(
+    "transferred ticket, shuffled", "#999933", "4", (0, (4, 2))
+  ),
 }
 # The looks of methods that have no style of their own.
 _OTHERS = (

@@ -13,6 +13,7 @@ from tf_lottery.report import headlines
 from tf_lottery.report import outcomes
 from tf_lottery.report import summaries
 from tf_lottery.report import tables
+from tf_lottery.report import transfer
 from tf_lottery.report import wording
 from tf_lottery.report.evidence import Evidence
 
@@ -102,6 +103,7 @@ def _tables(evidence: Evidence) -> dict[str, tables.Table]:
   every = {
     "verdicts": tables.verdicts(evidence, summaries.HEADLINE),
     "verdicts_early": tables.verdicts(evidence, summaries.EARLY),
+    "transfer": transfer.table(evidence),
     "claims": tables.claims(evidence),
     "summary": tables.summary(evidence, summaries.HEADLINE),
     "summary_early": tables.summary(evidence, summaries.EARLY),

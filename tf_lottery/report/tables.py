@@ -314,7 +314,7 @@ def declaration(evidence: Evidence) -> Table:
     **{
       f"declared {name}": _plain(item)
       for name, item in evidence.runs[0].experiment_declaration.items()
-      if name not in ("id", *_IN_METHOD)
+      if name not in ("id", "source", *_IN_METHOD)
     },
   }
   rows = tuple((name, text) for name, text in facts.items() if text)

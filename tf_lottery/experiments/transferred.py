@@ -1,0 +1,196 @@
+"""Controls with the ticket of another experiment: does a ticket travel?
+
+The experiment of the search is the *target*; its field `source` is the other
+one, which may have other data, another seed, or a network of another depth.
+"""
+
+import typing
+from collections.abc import Mapping
+
+import numpy as np
+
+from tf_lottery import patterns
+from tf_lottery import rewinding
+from tf_lottery.analysis import permutations
+from tf_lottery.experiments import seeds
+from tf_lottery.masks import Mask
+from tf_lottery.search.loop import Search
+from tf_lottery.search.rounds import Round
+from tf_lottery.tickets import Ticket
+from tf_lottery.training.trainer import Trainer
+
+if typing.TYPE_CHECKING:
+  from tf_lottery.experiments.experiment import Experiment
+
+
+def transferred(
+  search: Search, level: int, draw: int = 0, *, source: Search
+) -> Round:
+  """The source's ticket of the same Level: its mask and its start weights.
+
+  It trains on the target's data, as the target's own ticket does. What the
+  source does not have, such as another output layer, starts from the target's
+  own weights and is dense.
+
+  Args:
+    search: the search of the target.
+    level: the Level of the ticket.
+    draw: numbers the draws of a control.
+    source: the search of the source.
+
+  Raises:
+    ValueError: the source's network does not fit; see `Ticket.transfer`.
+
+  Reference: Morcos et al., "One ticket to win them all", arXiv 1906.02773.
+  """
+  ticket = _ticket(search, source, level, "transferred")
+  return search.train_control(ticket, draw)
+
+
+def transferred_mask(
+  search: Search, level: int, draw: int = 0, *, source: Search
+) -> Round:
+  """The source's mask, with the target's own start weights.
+
+  For the arguments see `transferred`.
+  """
+  own = search.dense_start()
+  ticket = _ticket(search, source, level, "transferred_mask", start=own)
+  return search.train_control(ticket, draw)
+
+
+def transferred_reinit(
+  search: Search, level: int, draw: int = 0, *, source: Search
+) -> Round:
+  """The source's mask, with weights drawn anew from the initialisers.
+
+  It differs from `transferred` in the weights alone, as `random_reinit` differs
+  from the ticket. For the arguments see `transferred`.
+  """
+  name = "transferred_reinit"
+  seed = seeds.of_control(search, name, level, draw)
+  weights = search.trainer.draw(seed)
+  ticket = _ticket(search, source, level, name, seed, start=weights)
+  # New weights need the learning rates of a whole training.
+  fresh = search.rewind.position is None
+  rewind = rewinding.to_init() if fresh else None
+  return search.train_control(ticket, draw, rewind=rewind)
+
+
+def transferred_shuffled(
+  search: Search, level: int, draw: int = 0, *, source: Search
+) -> Round:
+  """The transferred ticket, with as many weights of each layer elsewhere.
+
+  The start weights are the source's, also at the other places. For the
+  arguments see `transferred`.
+  """
+  name = "transferred_shuffled"
+  seed = seeds.of_control(search, name, level, draw)
+  whole = source.ticket(level)
+  match = whole.match(search.trainer.binding)
+  mask = patterns.shuffled(
+    match.carry_mask(whole.mask), search.prunable, search.pattern, seed
+  )
+  start = match.carry_values(source.dense_start(), search.dense_start())
+  ticket = _ticket(search, source, level, name, seed, mask=mask, start=start)
+  return search.train_control(ticket, draw)
+
+
+def transferred_permuted(
+  search: Search, level: int, draw: int = 0, *, source: Search
+) -> Round:
+  """The source's mask with its units in the order of the target's.
+
+  The order is that which brings the source's trained dense network closest to
+  the target's; see `analysis.match_units`. The start weights are the target's
+  own, so it differs from `transferred_mask` in the order of the units alone.
+  For the arguments see `transferred`.
+
+  Raises:
+    ValueError: the networks differ, or are no chain of layers.
+
+  Reference: Adnan et al., arXiv 2505.05143.
+  """
+  name = "transferred_permuted"
+  if done := search.find_control(level, name, draw):
+    return done
+  order = permutations.match_units(
+    search.trainer.binding, source.trained(0).weights, search.trained(0).weights
+  )
+  mask = permutations.permute(source.ticket(level).mask, order)
+  own = search.dense_start()
+  ticket = _ticket(search, source, level, name, mask=mask, start=own)
+  return search.train_control(ticket, draw)
+
+
+def check(
+  experiment: "Experiment", trainer: Trainer, source_trainer: Trainer
+) -> None:
+  """Refuses a source whose tickets do not fit, before anything is trained.
+
+  Args:
+    experiment: the target.
+    trainer: the trainer of the target.
+    source_trainer: the trainer of its source.
+
+  Raises:
+    ValueError: the networks do not fit, or units cannot be matched.
+  """
+  there, here = source_trainer.binding, trainer.binding
+  names = [weight.name for weight in there.report]
+  whole = Ticket(Mask.ones(there.shapes), there.read(), {"weights": names})
+  carried = whole.transfer(here).mask
+  if carried.shapes != here.shapes:
+    raise ValueError(
+      "The source must prune the same weights as its target; transferred, its"
+      f" tickets cover {sorted(carried)}, and the target prunes"
+      f" {sorted(here.shapes)}. Give both the same prunable."
+    )
+  if "transferred_permuted" not in experiment.controls:
+    return
+  permutations.chain(here)
+  shapes = {key: value.shape for key, value in whole.start.items()}
+  if shapes != {weight.key: weight.shape for weight in here.report}:
+    raise ValueError(
+      "The control transferred_permuted needs a source of the same network,"
+      " with as many outputs. Leave it out."
+    )
+  pattern = patterns.get(experiment.pattern or "unstructured")
+  if not isinstance(pattern, patterns.Unstructured | patterns.Channel):
+    raise ValueError(
+      "The control transferred_permuted moves units apart that are pruned"
+      f" together, got pattern={experiment.pattern!r}. Leave it out."
+    )
+
+
+def _ticket(
+  search: Search,
+  source: Search,
+  level: int,
+  control: str,
+  seed: int | None = None,
+  *,
+  mask: Mask | None = None,
+  start: Mapping[str, np.ndarray] | None = None,
+) -> Ticket:
+  """The source's ticket for the target, with another mask or other weights."""
+  own = search.ticket(level)
+  carried = source.ticket(level).transfer(
+    search.trainer.binding, start=search.dense_start()
+  )
+  if start is None:
+    start = carried.start
+  return Ticket(
+    carried.mask if mask is None else mask,
+    {key: start[key] for key in own.start},
+    {
+      **own.provenance,
+      **{
+        name: carried.provenance[name]
+        for name in ("source", "drawn_anew", "left_out")
+      },
+      "control": control,
+      "control_seed": seed,
+    },
+  )
