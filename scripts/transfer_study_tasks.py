@@ -13,9 +13,9 @@ from tf_lottery.experiments import Experiment
 from tf_lottery.experiments import controls
 from tf_lottery.papers import datasets
 
-# About 21, 7, 3.5 and 1.2 % of the weights.
-LEVELS = (7, 12, 15, 20)
-SCHEDULE = tf_lottery.geometric(20)
+# About 21, 7 and 3.5 % of the weights.
+LEVELS = (7, 12, 15)
+SCHEDULE = tf_lottery.geometric(15)
 CONTROLS = ("random_reinit", "shuffled_mask", *controls.WITH_SOURCE)
 REPLICATES = 3
 # The seed of the first replicate of a source: its initial weights are others
@@ -71,7 +71,7 @@ def tasks(data_dir: str | os.PathLike | None) -> dict[str, Experiment]:
   Args:
     data_dir: Where Fashion-MNIST lies.
   """
-  fashion = _lenet("fashion_mnist", 10_000, data_dir, seed=_SEED_OF_SOURCE)
+  fashion = _lenet("fashion_mnist", 5000, data_dir, seed=_SEED_OF_SOURCE)
   mnist = _lenet("mnist_5k", 3000)
   digits = dataclasses.replace(
     _lenet("digits", 800, seed=_SEED_OF_SOURCE),
