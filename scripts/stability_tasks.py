@@ -137,7 +137,7 @@ def tasks(
       resnet,
       levels=(0, 5),
       steps=_steps(length),
-      replicates=5,
+      replicates=3,
       both=True,
     ),
   }

@@ -86,7 +86,7 @@ def declare(data_dir: str | None) -> dict[str, tf_lottery.Experiment]:
     controls=CONTROLS,
     control_levels=(7, 12, 15),
     reinits=1,
-    replicates=5,
+    replicates=3,
   )
   return {
     "lenet": papers.experiment(**lenet),
@@ -95,6 +95,7 @@ def declare(data_dir: str | None) -> dict[str, tf_lottery.Experiment]:
       schedule=tf_lottery.geometric(16),
       controls=CONTROLS,
       control_levels=(9, 13),
+      replicates=3,
     ),
   }
 
