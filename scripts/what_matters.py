@@ -38,6 +38,8 @@ _DATA = flags.DEFINE_string("data_dir", None, "Where Fashion-MNIST lies.")
 _SIZE = flags.DEFINE_enum("size", "full", ["full", "smoke"], "How much.")
 _PROCESSES = flags.DEFINE_integer("processes", 1, "Replicates at a time.")
 
+# The shapes of the inputs, without channels.
+SHAPES = {"lenet": (28, 28), "mnist_1d": (40,)}
 CONTROLS = (
   *("random_reinit", "signs", "magnitudes", "permuted"),
   *("shuffled_mask", "shuffled_labels", "half_data", "other_order"),
@@ -63,7 +65,7 @@ def main(argv: list[str]) -> None:
       experiment, _RUNS.value, processes=_PROCESSES.value
     )
     (found[name],) = report.gather([proof.directory])
-  what_matters_page.write(found, pathlib.Path(_OUT.value))
+  what_matters_page.write(found, SHAPES, pathlib.Path(_OUT.value))
 
 
 def declare(data_dir: str | None) -> dict[str, tf_lottery.Experiment]:

@@ -5,7 +5,9 @@ import pathlib
 import statistics
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 
+from scripts import what_matters_masks
 from tf_lottery.report import drawing
 from tf_lottery.report import gallery
 from tf_lottery.report import summaries
@@ -37,7 +39,7 @@ CONTROLS = {
 _NAMES = {"untrained": "the untrained dense network", "ticket": "the ticket"}
 _FIELDS = (
   *("experiment", "method", "level", "density", "replicate", "steps"),
-  *("val_end", "test_end", "val_early", "test_early"),
+  *("val_end", "test_end", "val_early", "test_early", "early_stop_step"),
 )
 _HEAD = """\
 # What of a ticket matters
@@ -54,11 +56,16 @@ either direction.
 """
 
 
-def write(found: Mapping[str, Evidence], out: pathlib.Path) -> None:
+def write(
+  found: Mapping[str, Evidence],
+  shapes: Mapping[str, Sequence[int]],
+  out: pathlib.Path,
+) -> None:
   """Writes the page, its figures and the values.
 
   Args:
     found: The evidence by the name of its figure.
+    shapes: The shape of the inputs, without channels, by the same name.
     out: The folder to write into.
   """
   out.mkdir(parents=True, exist_ok=True)
@@ -70,6 +77,7 @@ def write(found: Mapping[str, Evidence], out: pathlib.Path) -> None:
     parts.append(f"![{alt}]({name}.svg)\n\n*{caption}*\n")
     parts.append("\n".join(f"- {line}" for line in sentences(evidence)) + "\n")
     parts += [table(evidence, when) for when in summaries.MOMENTS]
+    parts.append(what_matters_masks.table(evidence, shapes[name]))
   (out / "README.md").write_text("\n".join(parts), "utf-8")
   with (out / "values.csv").open("w", newline="") as file:
     writer = csv.DictWriter(file, _FIELDS, lineterminator="\n")

@@ -79,9 +79,10 @@ def test_sentences_follow_the_values(evidence):
 
 
 def test_the_page_and_the_values(evidence, tmp_path):
-  what_matters_page.write({"small": evidence}, tmp_path)
+  what_matters_page.write({"small": evidence}, {"small": (6,)}, tmp_path)
   page = (tmp_path / "README.md").read_text("utf-8")
   assert "## Two classes" in page
+  assert "| 12.5 % | " in page.split("What the tickets keep")[1]
   assert "](small.svg)" in page
   assert (tmp_path / "small.svg").is_file()
   rows = csv_rows.read(tmp_path / "values.csv")

@@ -1,0 +1,66 @@
+"""What tickets keep and share: tables of `what_matters.py`, from the masks."""
+
+import itertools
+import statistics
+from collections.abc import Sequence
+
+from tf_lottery import analysis
+from tf_lottery import tickets
+from tf_lottery.masks import Mask
+from tf_lottery.report import summaries
+from tf_lottery.report import wording
+from tf_lottery.report.evidence import Evidence
+
+
+def table(evidence: Evidence, shape: Sequence[int]) -> str:
+  """Returns a row for each Level that has controls, as Markdown.
+
+  Args:
+    evidence: The runs of an experiment.
+    shape: The shape of the inputs, without channels.
+  """
+  densities = summaries.level_densities(evidence.compared)
+  levels = evidence.declared_levels or tuple(densities)
+  lines = [
+    "What the tickets keep, as means over the replicates. *Shared* is how many"
+    " weights of the first layer the tickets of two seeds both keep, divided by"
+    " what chance gives. *Neighbours* is how many pairs of neighbouring inputs"
+    " are kept for the same unit, divided by what chance gives: with each"
+    " unit's inputs shuffled, and with each input as popular as it is. In"
+    " parentheses are the least and the greatest z, the distance from chance in"
+    " standard deviations.",
+    "",
+    "| weights | shared | neighbours, inputs shuffled | neighbours, inputs as"
+    " popular |",
+    "| --- | --- | --- | --- |",
+  ]
+  for level in levels:
+    masks = _masks(evidence, level)
+    first = next(iter(masks[0]))
+    shared = [
+      analysis.overlap(*pair).weights[first]
+      for pair in itertools.combinations(masks, 2)
+    ]
+    found = [analysis.adjacency(mask, shape) for mask in masks]
+    lines.append(
+      f"| {wording.density(densities[level])} | {_cell(shared)} |"
+      f" {_cell([one.inputs_shuffled for one in found])} |"
+      f" {_cell([one.counts_fixed for one in found])} |"
+    )
+  return "\n".join(lines) + "\n"
+
+
+def _masks(evidence: Evidence, level: int) -> list[Mask]:
+  """Returns the masks of the tickets of a Level, one for each replicate."""
+  return [
+    tickets.TicketFile(run.directory.level(level).ticket).mask
+    for run in evidence.runs
+  ]
+
+
+def _cell(found: Sequence[analysis.AgainstChance]) -> str:
+  if not found:
+    return ""
+  ratio = statistics.mean(one.ratio for one in found)
+  scores = [one.z for one in found]
+  return f"{ratio:.2f} ({min(scores):+.1f} to {max(scores):+.1f})"
