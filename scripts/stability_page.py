@@ -96,6 +96,8 @@ def _orders(rows: Sequence[Row]) -> str:
   for level in _sorted(orders, "level"):
     for step in _sorted(orders, "step"):
       here = _select(orders, level=level, step=step)
+      if not here:
+        continue
       values = _by_replicate(here)
       limits = _by_replicate(here, "threshold")
       stable = sum(values[n] < limits[n] for n in values)
@@ -120,9 +122,8 @@ def _tickets(rows: Sequence[Row]) -> str:
     " a one-sided paired test that the first are better; it is not corrected"
     " for the number of rows.",
     "",
-    "| weights | rewound to the step | to initialisation | p, step is better |"
-    " reinitialised, trained from the step | reinitialised |",
-    "| --- | ---: | ---: | ---: | ---: | ---: |",
+    "| weights | rewound to the step | to initialisation | p, step is better |",
+    "| --- | ---: | ---: | ---: |",
   ]
   for level in _sorted(_select(auto, what="ticket"), "level"):
     first, second = (
@@ -132,15 +133,10 @@ def _tickets(rows: Sequence[Row]) -> str:
     if not all(values):
       continue
     p = Comparison.of(*values).p_greater()
-    reinits = [
-      _by_replicate(_select(own, what="random_reinit", level=level))
-      for own in (auto, init)
-    ]
-    cells = [_spread(reinit.values()) if reinit else "" for reinit in reinits]
     lines.append(
       f"| {float(first[0]['density']):.1%} | {_spread(values[0].values())} |"
       f" {_spread(values[1].values())} |"
-      f" {'' if p is None else f'{p:.3f}'} | {cells[0]} | {cells[1]} |"
+      f" {'' if p is None else f'{p:.3f}'} |"
     )
   return "\n".join(lines) + "\n"
 
@@ -181,14 +177,15 @@ def _draw(rows: Sequence[Row], path: pathlib.Path) -> None:
     colours = drawing.ramp(len(levels))
     for level, colour in zip(levels, colours, strict=True):
       means, label = [], "dense network"
-      for step in steps:
+      own = [int(row["step"]) for row in _select(orders, level=level)]
+      for step in sorted(set(own)):
         here = _select(orders, level=level, step=str(step))
         values = list(_by_replicate(here).values())
         means.append(statistics.mean(values))
         axes.plot([step] * len(values), values, ".", color=colour, alpha=0.5)
         if int(level):
           label = f"{float(here[0]['density']):.1%} of the weights"
-      axes.plot(steps, means, color=colour, marker="o", label=label)
+      axes.plot(sorted(set(own)), means, color=colour, marker="o", label=label)
     axes.set_xscale("symlog", linthresh=steps[1], linscale=0.4)
     axes.set_xticks(steps, [str(step) for step in steps])
     axes.minorticks_off()

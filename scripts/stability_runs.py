@@ -85,9 +85,13 @@ def _between_levels(search: Search) -> Iterator[dict[str, Any]]:
 def _between_orders(search: Search, task: Task) -> Iterator[dict[str, Any]]:
   """The barriers between two orders of the data on the test data."""
   plain, recomputed = (
-    analysis.instability(
-      search, task.steps, task.levels, statistics_data=statistics
-    )
+    [
+      one
+      for steps, levels in ((task.steps, (0,)), (task.steps[:1], task.tickets))
+      for one in analysis.instability(
+        search, steps, levels, statistics_data=statistics
+      )
+    ]
     for statistics in (None, _statistics(search))
   )
   for one, again in zip(plain, recomputed, strict=True):

@@ -22,8 +22,8 @@ class Task:
   Attributes:
     says: The model and its data in words.
     base: The experiment that rewinds to initialisation.
-    levels: The Levels whose instability is measured; 0 is the dense network.
-    steps: The steps from which it is measured.
+    tickets: The Levels whose instability from initialisation is measured.
+    steps: The steps from which that of the dense network is measured.
     replicates: The number of seeds.
     both: Whether tickets that rewind to init are compared with those that
       rewind to the step that is found.
@@ -31,7 +31,7 @@ class Task:
 
   says: str
   base: Experiment
-  levels: tuple[int, ...]
+  tickets: tuple[int, ...]
   steps: tuple[int, ...]
   replicates: int
   both: bool = False
@@ -52,7 +52,7 @@ class Task:
     }
 
 
-def make_resnet(learning_rate: float = 0.1, steps: int = 1000) -> keras.Model:
+def make_resnet(learning_rate: float = 0.1, steps: int = 600) -> keras.Model:
   """A residual network on signals, with batch normalisation.
 
   SGD with a momentum of 0.9 divides the learning rate by 10 after half and
@@ -106,40 +106,45 @@ def tasks(
       data_dir=data_dir,
       recipe="lenet_300_100",
       steps=length,
-      levels=9,
+      levels=3,
       evaluate_every=f"{length // 10 or 1}it",
     )
     return Task(
       f"LeNet-300-100 on {data.replace('_', ' ')}",
       base,
-      levels=(0, 3, 9),
+      tickets=(3,),
       steps=_steps(length),
       replicates=3,
     )
 
-  length = steps or 1000
-  resnet = Experiment(
-    make_model=make_resnet,
-    model_args={"steps": length},
-    load_data=load_signals,
-    steps=length,
-    batch_size=100,
-    schedule=tf_lottery.geometric(7, rate=0.4),
-    evaluate_every=f"{length // 5}it",
-    controls=("random_reinit",),
-    control_levels=(3, 5, 6, 7),
-  )
-  return {
-    "lenet_mnist_5k": lenet("mnist_5k", 3000),
-    "lenet_fashion_mnist": lenet("fashion_mnist", 10_000),
-    "resnet": Task(
-      "a residual network with batch normalisation on MNIST-1D",
-      resnet,
-      levels=(0, 5),
+  def resnet(rate: float) -> Task:
+    length = steps or 600
+    base = Experiment(
+      make_model=make_resnet,
+      model_args={"steps": length, "learning_rate": rate},
+      load_data=load_signals,
+      steps=length,
+      batch_size=100,
+      schedule=tf_lottery.geometric(5, rate=0.5),
+      evaluate_every=f"{length // 5}it",
+      controls=(),
+      control_levels=(),
+    )
+    return Task(
+      "a residual network with batch normalisation on MNIST-1D, learning rate"
+      f" {rate:g}",
+      base,
+      tickets=(4,),
       steps=_steps(length),
       replicates=3,
       both=True,
-    ),
+    )
+
+  return {
+    "lenet_mnist_5k": lenet("mnist_5k", 3000),
+    "lenet_fashion_mnist": lenet("fashion_mnist", 10_000),
+    "resnet": resnet(0.1),
+    "resnet_high_rate": resnet(1.0),
   }
 
 

@@ -51,8 +51,8 @@ typed by hand. Each control changes one thing in the ticket, or in the search
 that drew its mask, as [the guide](../../prove.md#the-controls) says. A
 comparison pairs the trainings of one seed; its tests are one-sided, in each
 direction, at 5 %. No p value is corrected for the number of comparisons on this
-page, so one in twenty of those where nothing differs says the wrong thing in
-either direction.
+page: where nothing differs, one in twenty says "better" wrongly, and one in
+twenty "worse".
 """
 
 

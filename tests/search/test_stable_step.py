@@ -40,7 +40,7 @@ def search(run_dir=None, make_model=make_linear, data=LINE, **arguments):
 def test_it_rewinds_to_init_where_training_is_stable(tmp_path):
   result = search(tmp_path)
   assert result.rewind == tf_lottery.to_init()
-  found = result.directory.read_stability()
+  found = result.directory.read_stable_step()
   assert (found["step"], found["is_stable"]) == (0, True)
   assert [step for step, _ in found["barriers"]] == [0]
   # One more training of the dense network, which counts.
@@ -54,7 +54,7 @@ def test_it_rewinds_to_init_where_training_is_stable(tmp_path):
 def test_it_rewinds_later_where_training_is_not_stable(name, tmp_path):
   library = importlib.import_module(name)
   result = spirals.search(tmp_path, library, rewind="auto")
-  found = result.directory.read_stability()
+  found = result.directory.read_stable_step()
   barriers = dict(found["barriers"])
   step, threshold = found["step"], found["threshold"]
   assert 0 < step <= 300
@@ -69,16 +69,18 @@ def test_it_rewinds_later_where_training_is_not_stable(name, tmp_path):
 
 def test_a_killed_search_finds_the_same(tmp_path, monkeypatch):
   whole = spirals.search(tmp_path / "whole", rewind="auto")
-  tried = [step for step, _ in whole.directory.read_stability()["barriers"]]
+  tried = [step for step, _ in whole.directory.read_stable_step()["barriers"]]
   with monkeypatch.context() as patch:
-    patch.setattr(run_directory.RunDirectory, "write_stability", kill)
+    patch.setattr(run_directory.RunDirectory, "write_stable_step", kill)
     with pytest.raises(KeyboardInterrupt):
       spirals.search(tmp_path / "killed", rewind="auto")
   killed = run_directory.RunDirectory(tmp_path / "killed")
   ends = [killed.stability(0, step, 1).ended for step in tried]
   again = spirals.search(tmp_path / "killed", rewind="auto")
   assert [killed.stability(0, step, 1).ended for step in tried] == ends
-  assert again.directory.read_stability() == whole.directory.read_stability()
+  assert (
+    again.directory.read_stable_step() == whole.directory.read_stable_step()
+  )
   assert again.round(1).ticket.equals(whole.round(1).ticket)
 
 

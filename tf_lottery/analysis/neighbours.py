@@ -33,8 +33,8 @@ class Adjacency:
     inputs_shuffled: The number of pairs, against masks in which each unit keeps
       as many inputs, at random places. Mean and deviation are exact.
     counts_fixed: The number of pairs, against masks in which each unit keeps as
-      many inputs, and each input is kept for as many units. Mean and deviation
-      are those of 50 random masks.
+      many inputs of each channel, and each input is kept for as many units.
+      Mean and deviation are those of 50 random masks.
   """
 
   inputs_shuffled: chance.AgainstChance
@@ -106,9 +106,8 @@ def by_place(
     key: See `adjacency`.
 
   Returns:
-    A boolean array with a row for each place, in the order of the flattened
-    input, and a column for each unit; if the input has several channels, for
-    each pair of a channel and a unit.
+    A boolean array of shape `(places, channels, units)`. Places are in the
+    order of the flattened input.
 
   Raises:
     ValueError: See `adjacency`.
@@ -126,7 +125,7 @@ def by_place(
       f" {tuple(shape)}: the first axis must have a multiple of {places}"
       " entries. Give the key of the weight that takes the input."
     )
-  return kept.reshape(places, -1)
+  return kept.reshape(places, -1, kept.shape[-1])
 
 
 def _neighbours(grid: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -186,7 +185,7 @@ def _counts_fixed(
   shape: Sequence[int],
   rng: np.random.Generator,
 ) -> chance.AgainstChance:
-  """Compares with random masks that have the same sums of rows and columns."""
+  """Compares with random masks that have the same counts in each channel."""
   for _ in range(_TRADES_BEFORE):
     kept = _traded(kept, rng)
   drawn = []
@@ -201,8 +200,9 @@ def _counts_fixed(
 def _traded(kept: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   """Draws partners, which share out anew the units that only one of them has.
 
-  The sums of rows and columns stay, and many trades lead to each mask that has
-  them with equal probability.
+  They do so in each channel. How many units keep an input stays, and how many
+  inputs of a channel a unit keeps. Many trades lead to each mask that has these
+  counts with equal probability.
 
   Reference: Strona et al., Nature Communications 5:4114, 2014 ("curveball").
   """
@@ -210,11 +210,12 @@ def _traded(kept: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   order = rng.permutation(len(kept))
   first, second = order[:half], order[half : 2 * half]
   differ = kept[first] ^ kept[second]
-  own = (kept[first] & differ).sum(axis=1, keepdims=True)
+  own = (kept[first] & differ).sum(axis=-1, keepdims=True)
   # As many of these units as it had go to the first, those of lowest draws.
   draws = np.where(differ, rng.random(differ.shape), np.inf)
-  ordered = np.pad(np.sort(draws), ((0, 0), (0, 1)), constant_values=np.inf)
-  taken = draws < np.take_along_axis(ordered, own, axis=1)
+  ends = np.full((*draws.shape[:-1], 1), np.inf)
+  ordered = np.concatenate([np.sort(draws), ends], axis=-1)
+  taken = draws < np.take_along_axis(ordered, own, axis=-1)
   both = kept[first] & kept[second]
   kept = kept.copy()
   kept[first], kept[second] = both | taken, both | (differ & ~taken)

@@ -8,13 +8,16 @@ from typing import Any
 from tf_lottery import text_table
 from tf_lottery.rewinding import Step
 from tf_lottery.search.instability import Instability
+from tf_lottery.search.instability import check
+from tf_lottery.search.instability import in_order
 from tf_lottery.search.instability import measure
 from tf_lottery.search.loop import Search
 from tf_lottery.training.data import as_data
+from tf_lottery.training.lines import check_points
 
 
 @dataclasses.dataclass(frozen=True)
-class Stability:
+class InstabilityTable:
   """The instability of some networks at some steps. Printing it shows a table.
 
   Attributes:
@@ -59,7 +62,7 @@ def instability(
   *,
   points: int = 30,
   statistics_data: Any = None,
-) -> Stability:
+) -> InstabilityTable:
   """Trains networks twice from a step, in two orders of the data, and compares.
 
   Both trainings start from the dense network's weights of the step, under the
@@ -88,7 +91,7 @@ def instability(
       `None`: they are interpolated, as in the paper.
 
   Returns:
-    The `Stability`, a sequence of one `Instability` for each Level and step.
+    The `InstabilityTable`, with one `Instability` for each Level and step.
 
   Raises:
     ValueError: A Level is not trained, a step is not before the end of
@@ -107,9 +110,14 @@ def instability(
   """
   per_epoch = search.protocol.steps_per_epoch
   numbers = [Step.parse(step).iterations(per_epoch) for step in steps]
+  check_points(points)
+  for level in levels:
+    for step in numbers:
+      check(search, level, step)
+  in_order(search.protocol.train, 1)  # refuses data of one order only
   if data is None:
     data = search.protocol.test or search.protocol.validation
-  return Stability(
+  return InstabilityTable(
     tuple(
       measure(
         search,

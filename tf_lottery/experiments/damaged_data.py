@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tf_lottery import rewinding
 from tf_lottery.experiments import changed
 from tf_lottery.experiments import seeds
 from tf_lottery.masks import Mask
@@ -151,7 +150,8 @@ def _train(
   _log.info("%s: a search on damaged data draws the mask.", directory.path)
   protocol = damage(search.protocol, train, seed)
   try:
-    mask = _drawn(_on(search, protocol, directory), level)
+    with directory.locked():
+      mask = _drawn(_on(search, protocol, directory), level)
   except DivergedError as error:
     raise DivergedError(
       f"The search of the control {name} diverged, so that there is no mask to"
@@ -170,8 +170,7 @@ def _on(search: Search, protocol: Protocol, directory: RunDirectory) -> Search:
   other = dataclasses.replace(
     search, protocol=unseen, directory=directory, rounds=()
   )
-  with directory.locked():
-    declarations.declare(directory, declarations.of_search(other))
+  declarations.declare(directory, declarations.of_search(other))
   other.read_back()
   return other
 
@@ -191,7 +190,7 @@ def _levels_before(search: Search, level: int) -> int:
   if search.method == methods.iterative() or not own:
     return level
   # The dense network has the weights of the step to which the others rewind.
-  return int(search.rewind != rewinding.to_init())
+  return int(search.rewind.weights is None or search.rewind.weights.count > 0)
 
 
 def _shuffle_labels(protocol: Protocol, data: ArrayData, seed: int) -> Protocol:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tf_lottery import analysis
 from tf_lottery import masks
+from tf_lottery.analysis.masks import overlap
 from tf_lottery.report import drawing
 from tf_lottery.report import figures
 from tf_lottery.report import mask_figures
@@ -238,7 +238,7 @@ def _overlap(evidence: Evidence) -> list[Sketch]:
   """Returns the figure of the overlap between the replicates' tickets."""
   first = evidence.masks
   overlaps = [
-    analysis.overlap(first[level][0], file.mask)
+    overlap(first[level][0], file.mask)
     for run in evidence.runs[1:]
     for level, control, _, round_ in run.directory.rounds()
     if level in first and level and not control

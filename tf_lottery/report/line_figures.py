@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import typing
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterable
@@ -11,12 +12,14 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from tf_lottery.report import drawing
-from tf_lottery.search.instability import Instability
-from tf_lottery.training.lines import Line
+
+if typing.TYPE_CHECKING:
+  from tf_lottery.search.instability import Instability
+  from tf_lottery.training.lines import Line
 
 
 def draw_lines(
-  lines: Mapping[str, Line], metric: str, path: str | os.PathLike
+  lines: Mapping[str, "Line"], metric: str, path: str | os.PathLike
 ) -> list[pathlib.Path]:
   """Draws a metric on lines between two networks, as SVG and as PNG.
 
@@ -46,7 +49,7 @@ def draw_lines(
 
 
 def draw_instability(
-  measured: Iterable[Instability], path: str | os.PathLike
+  measured: Iterable["Instability"], path: str | os.PathLike
 ) -> list[pathlib.Path]:
   """Draws the barrier between two orders of the data against the step.
 
@@ -78,7 +81,7 @@ def _written(
   return [base.with_name(f"{base.name}.{kind}") for kind in ("svg", "png")]
 
 
-def _lines(lines: Mapping[str, Line], metric: str) -> Figure:
+def _lines(lines: Mapping[str, "Line"], metric: str) -> Figure:
   words = metric.replace("_", " ")
   figure, axes = drawing.axes("place between the two networks", words)
   colours = drawing.ramp(len(lines))
@@ -88,7 +91,7 @@ def _lines(lines: Mapping[str, Line], metric: str) -> Figure:
   return figure
 
 
-def _instability(measured: tuple[Instability, ...]) -> Figure:
+def _instability(measured: tuple["Instability", ...]) -> Figure:
   objective = measured[0].objective
   figure, axes = drawing.axes(
     "step from which the order of the data differs",

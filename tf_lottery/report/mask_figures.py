@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import typing
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,12 +15,14 @@ from tf_lottery.analysis.masks import Masked
 from tf_lottery.analysis.masks import Overlap
 from tf_lottery.analysis.masks import mask_of
 from tf_lottery.analysis.neighbours import by_place
-from tf_lottery.analysis.structure import Kept
 from tf_lottery.report import drawing
 from tf_lottery.report import figures
 from tf_lottery.report import wording
 from tf_lottery.report.drawing import Picture
 from tf_lottery.report.drawing import Sketch
+
+if typing.TYPE_CHECKING:
+  from tf_lottery.analysis.structure import Kept
 
 
 def draw_overlap(
@@ -73,14 +76,14 @@ def draw_kept_inputs(
   by_ticket = [
     (
       mask_of(ticket).density,
-      by_place(ticket, shape, key).sum(axis=1).reshape(shape),
+      by_place(ticket, shape, key).sum(axis=(1, 2)).reshape(shape),
     )
     for ticket in tickets
   ]
   return _drawn(_inputs(by_ticket), path)
 
 
-def draw_kept(kept: Kept, path: str | os.PathLike) -> Picture | None:
+def draw_kept(kept: "Kept", path: str | os.PathLike) -> Picture | None:
   """Draws which part of each axis a ticket keeps, and writes SVG and PNG.
 
   Args:
@@ -111,10 +114,11 @@ def overlap(overlaps: Sequence[Overlap]) -> Sketch:
     "overlap",
     "Number of weights that two tickets both keep, divided by its mean for"
     " random masks that keep as many entries of each weight: mean over pairs,"
-    " with bars from minimum to maximum. The band holds 95 % of random pairs."
-    " Masks that keep few whole units leave it in both directions, as hidden"
-    " units have no order that seeds share. The inputs of the first weight have"
-    " one.",
+    " with bars from minimum to maximum. The band holds 95 % of random pairs,"
+    " counted over all weights; the first weight alone is smaller and varies"
+    " more. Masks that keep few whole units leave it in both directions, as"
+    " hidden units have no order that seeds share. The inputs of the first"
+    " weight have one.",
     "Line chart of the overlap between tickets, against chance. Of the smaller"
     f" ticket's weights the other keeps {ends}.",
     functools.partial(_draw_overlap, groups),
@@ -210,7 +214,7 @@ def _lines(by_ticket: Sequence[tuple[float, np.ndarray]]) -> Figure | None:
   return figure
 
 
-def _kept(kept: Kept) -> Sketch:
+def _kept(kept: "Kept") -> Sketch:
   """Returns the figure of the axes that a ticket keeps before it is drawn."""
   rows = [
     (f"{axis.weight}, {axis.axis}", axis.alive / axis.size)

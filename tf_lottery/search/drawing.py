@@ -17,10 +17,12 @@ from tf_lottery.criteria import Criterion
 from tf_lottery.masks import Mask
 from tf_lottery.masks import nearly_empty
 from tf_lottery.patterns import Pattern
+from tf_lottery.rewinding import Auto
 from tf_lottery.rewinding import Rewind
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.schedules import Schedule
 from tf_lottery.search import declarations
+from tf_lottery.search import instability
 from tf_lottery.search import methods
 from tf_lottery.search import scoring
 from tf_lottery.search import stable_step
@@ -31,6 +33,7 @@ from tf_lottery.search.protocol import Protocol
 from tf_lottery.search.rounds import Round
 from tf_lottery.search.starts import Starts
 from tf_lottery.storage.run_directory import RunDirectory
+from tf_lottery.storage.schemas import StableStep
 from tf_lottery.tickets import Ticket
 from tf_lottery.tickets import TicketFile
 from tf_lottery.training.trainer import Trainer
@@ -59,6 +62,7 @@ class Drawing:
     method: draws the masks of the Levels.
     directory: the run directory, where every Round is kept.
     rounds: one `Round` for each Level that is trained, the dense one first.
+    stable_step: the step to rewind to, if the search has found it.
   """
 
   trainer: Trainer
@@ -74,6 +78,7 @@ class Drawing:
   directory: RunDirectory
   method: Method = dataclasses.field(default_factory=methods.iterative)
   rounds: Sequence[Round] = ()
+  stable_step: StableStep | None = None
 
   def __post_init__(self):
     self._starts = Starts(
@@ -97,6 +102,8 @@ class Drawing:
     scopes.select(flat, full, density, self.scope, self.prunable, self.pattern)
     self._starts.span(1, self.search_steps, self.rewind)
     self.method.check(self)
+    if isinstance(self.rewind, Auto):
+      instability.in_order(self.protocol.train, 1)  # refuses one order only
 
   @property
   def prunable(self) -> tuple[Weight, ...]:
@@ -105,7 +112,13 @@ class Drawing:
 
   @property
   def ticket_steps(self) -> int:
-    """Optimizer updates of a ticket's final training, from the rewind on."""
+    """Optimizer updates of a ticket's final training, from the rewind on.
+
+    As long as the search has not found the step, it is the last one that it may
+    find.
+    """
+    if isinstance(self.rewind, Auto):
+      return self.steps - max(stable_step.candidates(self.steps), default=0)
     return len(self._starts.span(1, self.steps, self.rewind))
 
   def draw(self, level: int) -> Ticket:
@@ -217,7 +230,8 @@ class Drawing:
     For the dense network it is what it took to find the step to rewind to.
     """
     if not level:
-      return stable_step.cost(self.directory)
+      found = self.stable_step
+      return Cost.from_json(found["cost"]) if found else Cost()
     if level in self._held:
       provenance: Mapping[str, Any] = self._held[level][1]
     else:

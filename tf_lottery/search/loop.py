@@ -14,6 +14,7 @@ from tf_lottery.rewinding import Rewind
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.search import choosing
 from tf_lottery.search import declarations
+from tf_lottery.search import instability
 from tf_lottery.search import methods
 from tf_lottery.search import prices
 from tf_lottery.search import stable_step
@@ -83,9 +84,12 @@ class Search(Drawing):
 
   def _settle_rewind(self) -> None:
     """Finds the step to rewind to, where the search is to find it."""
-    if isinstance(self.rewind, Auto):
-      self.rewind = stable_step.find(self)
-      self._starts.settle(self.rewind, self.search_steps)
+    if not isinstance(self.rewind, Auto):
+      return
+    self.stable_step = found = stable_step.find(self)
+    snapshot, _ = instability.dense_at(self, found["step"])
+    self.rewind = stable_step.rewind_to(found)
+    self._starts.settle(self.rewind, snapshot, self.search_steps)
 
   def _keep_outcome(self) -> None:
     """Writes what was found, once.
@@ -222,7 +226,7 @@ class Search(Drawing):
   def notes(self) -> list[str]:
     """Sentences: what was not trained, why a budget ended, what it cost."""
     notes = [
-      stable_step.in_words(self),
+      self.stable_step and stable_step.in_words(self, self.stable_step),
       choosing.untrained(self),
       choosing.ended(self, self._outcome_before().get("budget")),
       prices.in_words(self.price()),

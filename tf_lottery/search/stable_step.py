@@ -1,5 +1,6 @@
 """The earliest step from which training is stable: where to rewind to."""
 
+import math
 import typing
 
 from tf_lottery.cost import Cost
@@ -8,7 +9,7 @@ from tf_lottery.rewinding import to_init
 from tf_lottery.rewinding import to_step
 from tf_lottery.search import instability
 from tf_lottery.search.choosing import bisection
-from tf_lottery.storage.run_directory import RunDirectory
+from tf_lottery.storage.schemas import StableStep
 
 if typing.TYPE_CHECKING:
   from tf_lottery.search.loop import Search
@@ -29,7 +30,7 @@ def candidates(steps: int) -> list[int]:
   return sorted({round(steps * fraction) for fraction in _FRACTIONS} - {0})
 
 
-def find(search: "Search") -> Rewind:
+def find(search: "Search") -> StableStep:
   """Finds the earliest step from which the dense network's training is stable.
 
   The first one tried is initialisation. If it is not stable, `candidates` are
@@ -43,26 +44,30 @@ def find(search: "Search") -> Rewind:
       candidates.
 
   Returns:
-    The rewind to that step; if none is stable, to the last candidate.
+    The step; if none is stable, the last candidate.
 
   Reference: Frankle et al., arXiv 1912.05671, section 4.
   """
   try:
-    found = search.directory.read_stability()
+    return search.directory.read_stable_step()
   except FileNotFoundError:
     found = _find(search)
-    search.directory.write_stability(found)
-  return to_step(found["step"]) if found["step"] else to_init()
+    search.directory.write_stable_step(found)
+    return found
 
 
-def _find(search: "Search") -> dict[str, typing.Any]:
-  barriers: dict[int, float] = {}
+def _find(search: "Search") -> StableStep:
+  barriers: dict[int, float | None] = {}
+  spent = Cost()
 
   def is_stable(step: int) -> bool:
+    nonlocal spent
     measured = instability.measure(
       search, 0, step, search.protocol.validation, points=_POINTS
     )
-    barriers[step] = measured.barrier
+    spent += measured.cost
+    finite = math.isfinite(measured.barrier)
+    barriers[step] = measured.barrier if finite else None
     return measured.is_stable
 
   steps = candidates(search.search_steps)[::-1]
@@ -77,31 +82,31 @@ def _find(search: "Search") -> dict[str, typing.Any]:
     "is_stable": stable,
     "threshold": instability.threshold(search),
     "barriers": sorted(barriers.items()),
+    "cost": spent.to_json(),
   }
 
 
-def cost(directory: RunDirectory) -> Cost:
-  """Returns what it took to find the step; nothing if it was given."""
-  trainings = directory.stability_searches()
-  return sum((Cost.of_record(d.read_record()) for d in trainings), Cost())
+def rewind_to(found: StableStep) -> Rewind:
+  """Returns the rewind to the step that was found."""
+  return to_step(found["step"]) if found["step"] else to_init()
 
 
-def in_words(search: "Search") -> str:
-  """Says where the tickets rewind to, and why; empty if it was given."""
-  try:
-    found = search.directory.read_stability()
-  except FileNotFoundError:
-    return ""
+def in_words(search: "Search", found: StableStep) -> str:
+  """Says where the tickets rewind to, why, and what it cost to find."""
   step, name = found["step"], search.objective.name
-  barriers = dict(found["barriers"])
   where = f"step {step} of {search.search_steps}" if step else "initialisation"
-  tried = ", ".join(f"{barriers[at]:.3g} from step {at}" for at in barriers)
-  limit = f"{found['threshold']:.3g}"
+  tried = ", ".join(
+    f"{'no number' if barrier is None else f'{barrier:.3g}'} from step {at}"
+    for at, barrier in found["barriers"]
+  )
+  limit = f"a barrier of {name} below {found['threshold']:.3g}"
   if found["is_stable"]:
-    why = f"the earliest that is stable, with a barrier of {name} below {limit}"
+    why = f"the earliest that is stable: it has {limit}"
   else:
-    why = f"the last one tried: none is stable, with barriers below {limit}"
+    why = f"the last one tried, as none is stable: no step has {limit}"
+  trainings = Cost.from_json(found["cost"]).trainings(search.round(0).cost)
   return (
     f"The tickets rewind to {where}, {why} between two orders of the data"
-    f" ({tried})."
+    f" ({tried}). To find it cost {trainings:.2f} trainings, which count as"
+    " drawing masks."
   )

@@ -113,16 +113,17 @@ class Starts:
       return Snapshot.load(path)
     return self._captured.get(step)
 
-  def settle(self, rewind: Rewind, steps: int) -> None:
+  def settle(self, rewind: Rewind, snapshot: Snapshot, steps: int) -> None:
     """Sets the rewind that was found, and drops the snapshots of others.
 
     Args:
       rewind: Where the Rounds after Level 0 start.
+      snapshot: The dense network there.
       steps: Optimizer updates in the training of Level 0.
     """
     self._rewind = rewind
     step = self._step_of(rewind)
-    if step and (snapshot := self.captured(step)):
+    if step and not self._directory.rewind.is_file():
       self._keep_rewind(snapshot)
     if self._directory.writes:
       for candidate in set(stable_step.candidates(steps)) - {step}:

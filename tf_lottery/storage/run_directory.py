@@ -4,17 +4,19 @@
 RUN/
   declaration.json        the settings of the run
   outcome.json            what the search found; it is written last
+  stable_step.json        the step to rewind to, where the search finds it
   lock                    the lock of the process that works here
   rewind.safetensors      the snapshot to which Rounds rewind
   level_00/ level_01/ ... one directory for each Round: Levels,
   level_03-one_shot-0/    and controls by Level, name and draw
   search_01/              the trainings of the search itself
   stability_00-500-1/     trainings from a step in an order of the data, by
-                          Level, step and order, to see whether they agree
-  dense_500/              the dense network's training up to that step, again
-  stability.json          the step to rewind to, where the search finds it
+                          Level, step and order, to see whether they agree; of a
+                          ticket, with the hash of its mask
+  stability_dense-500/    the dense network's training up to that step, again
     ticket.safetensors      mask and start weights
     checkpoint.safetensors  the snapshot to resume from, during training
+    step_500.safetensors    of Level 0: snapshots of steps to rewind to
     metrics.jsonl           one line for each evaluation
     final.safetensors       weights at the end
     round.json              the record; it is written last, so the Round is done
@@ -48,7 +50,7 @@ from tf_lottery.storage import schemas
 
 DECLARATION = "declaration.json"
 OUTCOME = "outcome.json"
-STABILITY = "stability.json"
+STABLE_STEP = "stable_step.json"
 EXPERIMENT = "experiment.json"
 TUNED_DENSE = "tuned_dense"
 LOOKS = "looks.json"
@@ -56,8 +58,8 @@ LOOKS = "looks.json"
 # Every number of up to 18 digits fits in 64 bits.
 _ROUND = re.compile(r"level_(\d{1,18})(?:-(\w+?)(?:-(\d{1,18}))?)?")
 _SEARCH = re.compile(r"search_(\d{1,18})")
-_STABILITY = re.compile(r"stability_(\d{1,18})-(\d{1,18})-(\d{1,18})")
-_DENSE = re.compile(r"dense_(\d{1,18})")
+_STABILITY = re.compile(r"stability_\d{1,18}(_\w+)?-\d{1,18}-\d{1,18}")
+_DENSE = re.compile(r"stability_dense-(\d{1,18})")
 _SEARCH_ON = re.compile(r"search_on-(\w+?)-(\d{1,18})")
 _REPLICATE = re.compile(r"replicate_(\d{1,18})")
 
@@ -233,7 +235,7 @@ class RunDirectory:
       raise ValueError(
         "name must have letters, digits and .-_ alone, and must not look like"
         " level_03, level_03-NAME-0, search_01, search_on-NAME-0,"
-        f" stability_00-500-1 or dense_500, got {name!r}."
+        f" stability_00-500-1 or stability_dense-500, got {name!r}."
       )
     return self.round(name)
 
@@ -265,30 +267,34 @@ class RunDirectory:
   def stability_searches(self) -> list[RoundDirectory]:
     """Returns the directories of the trainings that found where to rewind."""
     try:
-      barriers = self.read_stability()["barriers"]
+      barriers = self.read_stable_step()["barriers"]
     except (FileNotFoundError, files.FileFormatError):
       return []
     return [self.stability(0, step, 1) for step, _ in barriers]
 
-  def stability(self, level: int, step: int, order: int) -> RoundDirectory:
+  def stability(
+    self, level: int, step: int, order: int, ticket: str = ""
+  ) -> RoundDirectory:
     """Returns the directory of a training that shows whether a step is stable.
 
     Args:
       level: The Level of the ticket.
       step: The step from which it is trained.
       order: The number of the order of the data; 0 is the search's.
+      ticket: Tells tickets of one Level apart. Defaults to `""`.
     """
-    return self.round(f"stability_{level:02d}-{step}-{order}")
+    name = f"{level:02d}_{ticket}" if ticket else f"{level:02d}"
+    return self.round(f"stability_{name}-{step}-{order}")
 
   def dense(self, step: int) -> RoundDirectory:
     """Returns the directory of a training of the dense network up to a step."""
-    return self.round(f"dense_{step}")
+    return self.round(f"stability_dense-{step}")
 
   def denses(self) -> dict[int, RoundDirectory]:
     """Returns the directories of such trainings that are done, by step."""
     found = {
       int(match[1]): self.round(path.name)
-      for path in self.path.glob("dense_*")
+      for path in self.path.glob("stability_dense-*")
       if (match := _DENSE.fullmatch(path.name))
     }
     return {step: found[step] for step in sorted(found) if found[step].is_done}
@@ -381,19 +387,19 @@ class RunDirectory:
     """
     return files.read_json(self.path / OUTCOME, schemas.Outcome)
 
-  def read_stability(self) -> dict[str, Any]:
-    """Reads what `write_stability` wrote.
+  def read_stable_step(self) -> schemas.StableStep:
+    """Reads what `write_stable_step` wrote.
 
     Raises:
       FileNotFoundError: The search has not found the step to rewind to.
       FileFormatError: The file is damaged.
     """
-    return files.read_json(self.path / STABILITY, schemas.Stability)
+    return files.read_json(self.path / STABLE_STEP, schemas.StableStep)
 
-  def write_stability(self, found: Mapping[str, Any]) -> None:
+  def write_stable_step(self, found: schemas.StableStep) -> None:
     """Writes the step to rewind to, and what it was found by, as JSON."""
     if self.writes:
-      files.write_json(self.path / STABILITY, dict(found))
+      files.write_json(self.path / STABLE_STEP, dict(found))
 
   def write_outcome(self, outcome: Mapping[str, Any]) -> None:
     """Writes what a search found, as JSON."""

@@ -147,20 +147,23 @@ class Outcome(TypedDict, total=False):
   price: dict[str, dict[str, float]]
 
 
-class Stability(TypedDict):
-  """The content of `stability.json`: the step that a search rewinds to.
+class StableStep(TypedDict):
+  """The content of `stable_step.json`: the step that a search rewinds to.
 
   Attributes:
     step: The earliest step that is stable; else the latest one tested.
     is_stable: Whether that step is stable.
     threshold: The barrier below which a step is stable.
-    barriers: The steps that were tested, each with its barrier.
+    barriers: The steps that were tested, each with its barrier; `None` for one
+      that is no number, because a training diverged.
+    cost: What it took to find the step.
   """
 
   step: Count
   is_stable: bool
   threshold: Amount
-  barriers: list[tuple[Count, Amount]]
+  barriers: list[tuple[Count, Amount | None]]
+  cost: dict[str, float]
 
 
 class Experiment(TypedDict, total=False):

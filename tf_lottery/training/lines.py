@@ -101,8 +101,7 @@ def interpolate(
 
   Reference: Frankle et al., arXiv 1912.05671.
   """
-  if points < 2:
-    raise ValueError(f"points must be at least 2, got {points}.")
+  check_points(points)
   start, end = _weights(first), _weights(second)
   if start.keys() != end.keys():
     differing = sorted(start.keys() ^ end.keys())
@@ -124,6 +123,16 @@ def interpolate(
       found.append(trainer.evaluate(data))
   values = {name: np.array([row[name] for row in found]) for name in found[0]}
   return Line(places, values)
+
+
+def check_points(points: int) -> None:
+  """Refuses a number of places without both ends.
+
+  Raises:
+    ValueError: It is less than 2.
+  """
+  if points < 2:
+    raise ValueError(f"points must be at least 2, got {points}.")
 
 
 def _weights(network: Network) -> dict[str, np.ndarray]:
@@ -160,7 +169,7 @@ def between(
   """
   return {
     key: ((1 - place) * value + place * second[key]).astype(value.dtype)
-    if np.issubdtype(value.dtype, np.floating)
+    if value.dtype.kind not in "biu"
     else value
     for key, value in first.items()
   }
