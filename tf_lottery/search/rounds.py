@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from tf_lottery import wrappers
 from tf_lottery.cost import Cost
 from tf_lottery.objective import Objective
 from tf_lottery.objective import default_tolerance
@@ -132,6 +131,9 @@ class Round:
     Returns:
       The model.
     """
+    # Imported here, because a report reads Rounds without TensorFlow.
+    from tf_lottery import wrappers
+
     self.ticket.apply(model)
     binding = wrappers.bind(model)
     final = self.final.weights
