@@ -181,6 +181,13 @@ class Rewind:
   position: Step | None
   keep_optimizer: bool = False
 
+  def __str__(self) -> str:
+    if self.weights is None:
+      words = "finetune" if self.position is None else "learning rate"
+      at = "" if self.position is None else f" of step {self.position}"
+      return f"{words}{at}"
+    return f"step {self.weights}" if self.weights.count else "init"
+
   def span(self, steps: int, steps_per_epoch: int) -> range:
     """Returns the optimizer updates of a Round after Level 0.
 
@@ -206,6 +213,9 @@ class Rewind:
 class Auto(Rewind):
   """See `auto`."""
 
+  def __str__(self) -> str:
+    return "auto"
+
 
 def auto() -> Auto:
   """Rewinds to the earliest step from which training is stable.
@@ -216,7 +226,9 @@ def auto() -> Auto:
   and only where, training is stable from the step to which they rewind. A small
   network is stable from initialisation on; a deep one with a high learning rate
   is not. It costs one more training of the dense network if that is stable from
-  initialisation on, and up to about four otherwise.
+  initialisation on, and up to about four otherwise. If no step that is tried is
+  stable, tickets rewind to the last one, the half of the training, and the
+  printed search says so.
 
   Reference: Frankle et al., arXiv 1912.05671.
   """

@@ -101,6 +101,7 @@ def test_figures_are_drawn(found, tmp_path):
     ({"levels": (2,)}, "Levels 0, 1 are trained; got Level 2"),
     ({"points": 1}, "points must be at least 2, got 1"),
     ({"steps": ("soon",)}, "A step must be like"),
+    ({"steps": ()}, "at least one step and one Level"),
   ],
 )
 def test_bad_arguments_are_refused(result, arguments, message):

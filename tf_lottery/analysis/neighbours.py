@@ -123,7 +123,8 @@ def by_place(
     raise ValueError(
       f"The weight {key!r} of shape {kept.shape} takes no inputs of shape"
       f" {tuple(shape)}: the first axis must have a multiple of {places}"
-      " entries. Give the key of the weight that takes the input."
+      " entries, or, of a convolution, the first axes must be its window, as in"
+      " (3, 3). Give the key of the weight that takes the input."
     )
   return kept.reshape(places, -1, kept.shape[-1])
 

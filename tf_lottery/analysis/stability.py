@@ -111,6 +111,11 @@ def instability(
   per_epoch = search.protocol.steps_per_epoch
   numbers = [Step.parse(step).iterations(per_epoch) for step in steps]
   check_points(points)
+  if not (numbers and levels):
+    raise ValueError(
+      f"Give at least one step and one Level, got steps={tuple(steps)} and"
+      f" levels={tuple(levels)}."
+    )
   for level in levels:
     for step in numbers:
       check(search, level, step)

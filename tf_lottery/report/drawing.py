@@ -126,7 +126,7 @@ class Picture:
   name: str
   caption: str
   alt: str
-  svg: str
+  svg: str = dataclasses.field(repr=False)
   wide: bool = False
 
 
