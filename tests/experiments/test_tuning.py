@@ -189,6 +189,28 @@ def test_experiments_of_two_metrics_are_refused(proofs, tmp_path):
     report.against_tuned(proofs[0].directory, proof.directory)
 
 
+def test_values_of_two_losses_are_not_compared(tmp_path):
+  squared, absolute = (
+    experiments.prove(
+      experiments.Experiment(
+        make_model=make_regression,
+        model_args={"loss": loss},
+        load_data=mine.load_targets,
+        steps=2,
+        schedule=(0.5,),
+        controls=(),
+        replicates=1,
+        jit=False,
+      ),
+      tmp_path,
+      progress=False,
+    ).directory
+    for loss in ("mse", "mae")
+  )
+  with pytest.raises(ValueError, match=r"one loss;.* has mse and .* mae"):
+    report.against_tuned(squared, absolute)
+
+
 def test_an_error_is_chosen_where_it_is_smallest(tmp_path):
   experiment = experiments.Experiment(
     make_model=make_regression,
