@@ -18,6 +18,13 @@ def read(path: pathlib.Path) -> list[dict[str, str]]:
     return list(csv.DictReader(file))
 
 
+def cell(value: Any) -> Any:
+  """Writes a number with as many digits as tell anything; None as nothing."""
+  if value is None:
+    return ""
+  return f"{value:.6g}" if isinstance(value, float) else value
+
+
 def append(
   path: pathlib.Path, fields: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> None:

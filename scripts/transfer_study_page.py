@@ -1,12 +1,11 @@
 """The page and the CSV of `transfer_study.py`, from the run directories."""
 
-import csv
-import io
 import pathlib
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
+from scripts import csv_rows
 from tf_lottery.experiments import Proof
 from tf_lottery.report import drawing
 from tf_lottery.report import summaries
@@ -47,11 +46,7 @@ def write(proofs: Mapping[str, Proof], out: pathlib.Path) -> None:
     out: The folder to write into.
   """
   rows = [row for name, proof in proofs.items() for row in _rows(name, proof)]
-  text = io.StringIO()
-  writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-  writer.writeheader()
-  writer.writerows(rows)
-  files.write_bytes(out / "trainings.csv", text.getvalue().encode())
+  csv_rows.write(out / "trainings.csv", FIELDS, rows)
   parts = [_HEAD.format(trainings=len(rows)), "## All tasks", _overview(proofs)]
   for proof in proofs.values():
     parts += [f"## {_title(proof)}", *_task(proof)]
@@ -75,9 +70,9 @@ def _rows(name: str, proof: Proof) -> Iterator[dict[str, Any]]:
         "method": one.method,
         "level": one.level,
         "draw": one.draw,
-        "density": f"{one.density:.6g}",
-        "validation": f"{one.val_end:.6g}",
-        "test": f"{one.test_end:.6g}",
+        "density": csv_rows.cell(one.density),
+        "validation": csv_rows.cell(one.val_end),
+        "test": csv_rows.cell(one.test_end),
       }
 
 

@@ -24,6 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from absl import app
 from absl import flags
 
+from scripts import csv_rows
 from scripts import startup
 
 if typing.TYPE_CHECKING:
@@ -92,7 +93,6 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {argv[1:]}.")
   startup.import_tensorflow()
-  from scripts import csv_rows
   from scripts import tuned_dense_page
   from tf_lottery import experiments
   from tf_lottery import papers
@@ -136,13 +136,13 @@ def candidate_rows(tuning: experiments.Tuning) -> list[dict[str, Any]]:
   """Returns a row for each candidate."""
   return [
     {
-      **{name: _written(one.arguments.get(name)) for name in ARGUMENTS},
-      "early": _written(one.values["early"]),
-      "end": _written(one.values["end"]),
+      **{name: csv_rows.cell(one.arguments.get(name)) for name in ARGUMENTS},
+      "early": csv_rows.cell(one.values["early"]),
+      "end": csv_rows.cell(one.values["end"]),
       "chosen": tuning.when if one is tuning.chosen else "",
       "steps": one.rounds[0].steps,
       "replicates": len(one.rounds),
-      "trainings": _written(tuning.trainings),
+      "trainings": csv_rows.cell(tuning.trainings),
     }
     for one in tuning.candidates
   ]
@@ -153,26 +153,19 @@ def level_rows(compared: tuned.AgainstTuned) -> list[dict[str, Any]]:
   return [
     {
       "level": row.level,
-      "density": _written(row.density),
+      "density": csv_rows.cell(row.density),
       "replicates": compared.plain.replicates,
-      "tolerance": _written(compared.tuned.tolerance_at()),
-      "dense": _written(row.dense),
-      "tuned_dense": _written(row.tuned_dense),
+      "tolerance": csv_rows.cell(compared.tuned.tolerance_at()),
+      "dense": csv_rows.cell(row.dense),
+      "tuned_dense": csv_rows.cell(row.tuned_dense),
       **{
-        f"{recipe}_{name}": _written(getattr(judged, name, None))
+        f"{recipe}_{name}": csv_rows.cell(getattr(judged, name, None))
         for recipe, judged in (("original", row.original), ("tuned", row.tuned))
         for name in _JUDGED
       },
     }
     for row in compared.rows
   ]
-
-
-def _written(value: Any) -> Any:
-  """Writes a number with as many digits as tell anything; None as nothing."""
-  if value is None:
-    return ""
-  return f"{value:.6g}" if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 from scripts import csv_rows
+from tf_lottery.report import wording
 
 Row = Mapping[str, str]
 
@@ -110,13 +111,13 @@ def _of_recipe(levels: Sequence[Row], recipe: str) -> str:
   who = f"tickets of the {recipe} recipe"
   if winning := at("winning"):
     return (
-      f"There are winning {who} against it, with {_listed(winning)} of the"
-      " weights."
+      f"There are winning {who} against it, with {wording.listed(winning)} of"
+      " the weights."
     )
   if matching := at("matching"):
     return (
-      f"No {who} are shown to win against it; those with {_listed(matching)} of"
-      " the weights match it."
+      f"No {who} are shown to win against it; those with"
+      f" {wording.listed(matching)} of the weights match it."
     )
   return f"No {who} are shown to match it."
 
@@ -182,19 +183,12 @@ def _levels_table(rows: Iterable[Row]) -> str:
   )
 
 
-def _listed(words: Sequence[str]) -> str:
-  *others, last = words
-  return f"{', '.join(others)} and {last}" if others else last
-
-
 def _percent(text: str) -> str:
   return f"{100 * float(text):.2f}" if text else "-"
 
 
 def _p_value(text: str) -> str:
-  if not text:
-    return "-"
-  return "< 0.001" if float(text) < 0.001 else f"{float(text):.3f}"
+  return wording.p_value(float(text)) if text else "-"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -205,6 +205,16 @@ def sequence(keras, *layers, shape=(4, 4, 2)):
       "has its channels first",
     ),
     (lambda k: sequence(k, k.layers.Flatten()), "no layer with units"),
+    (
+      lambda k: sequence(
+        k,
+        k.layers.Conv2D(4, 1),
+        k.layers.Flatten(),
+        k.layers.BatchNormalization(),
+        k.layers.Dense(2),
+      ),
+      "each position by itself, after flattening",
+    ),
   ],
 )
 def test_other_models_are_refused(keras, make, why):

@@ -107,6 +107,10 @@ def test_a_name_and_a_title_are_taken():
     ({"scope": "widthwise"}, "scope must be .* got 'widthwise'"),
     ({"schedule": (0.5, 0.6)}, "must fall from Level to Level"),
     ({"controls": ("rewind_to_init",)}, "needs a rewind to a later step"),
+    (
+      {"controls": ("rewind_to_init",), "rewind": "auto"},
+      "a later step that is declared.*'auto'",
+    ),
     ({"retrain": {"Slow!": {}}}, "got 'Slow!'"),
     ({"retrain": {"one_shot": {}}}, "not that of a control"),
     ({"retrain": {"a": {"scope": "global"}}}, "got scope for 'a'"),

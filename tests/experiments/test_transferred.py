@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 
 import keras
 import numpy as np
@@ -45,7 +46,7 @@ def trained(target, source, tmp_path):
   for name in ("level_00", "level_01", "level_02", "rewind.safetensors"):
     (tmp_path / name).symlink_to(target.directory.path / name)
 
-  def train(name, draw=0):
+  def train(name, draw=0, source=source):
     return controls.WITH_SOURCE[name](again, LEVEL, draw, source=source)
 
   return train
@@ -97,6 +98,13 @@ def test_each_changes_what_it_says(
   for who, search in (("source", source), ("target", target)):
     weights = search.dense_start()
     assert same(ticket.start, weights, ticket.mask) == (who == whose)
+
+
+@pytest.mark.parametrize("name", ["transferred", "transferred_permuted"])
+def test_the_ticket_of_another_source_is_not_read_back(trained, target, name):
+  trained(name)
+  with pytest.raises(ValueError, match=r"another source.*another name"):
+    trained(name, source=target)
 
 
 @pytest.mark.parametrize("name", ["transferred_reinit", "transferred_shuffled"])
@@ -281,6 +289,31 @@ def test_prove_finds_the_sources_tickets(tmp_path):
   other = change(source=dataclasses.replace(SOURCE, steps=9))
   assert declared.may_declare(grown, proof.directory)
   assert not declared.may_declare(other, proof.directory)
+
+
+def test_a_directory_keeps_its_source(tmp_path):
+  named = change(name="here", replicates=1, controls=("transferred",))
+  proof = tf_lottery.prove(named, tmp_path)
+  path = proof.directory / "experiment.json"
+  before = path.read_bytes()
+  other = dataclasses.replace(SOURCE, seed=90)
+  with pytest.raises(ValueError, match=r"another source.*another name"):
+    tf_lottery.prove(dataclasses.replace(named, source=other), tmp_path)
+  assert path.read_bytes() == before
+  assert not (tmp_path / other.id).exists()
+  # Nothing is lost as long as no ticket was transferred.
+  (level,) = proof.directory.glob("replicate_00/level_*-transferred-0")
+  shutil.rmtree(level)
+  declared.check_source(dataclasses.replace(named, source=other), path.parent)
+
+
+def test_a_source_that_rewinds_to_another_step_is_warned_of(tmp_path, caplog):
+  source = dataclasses.replace(SOURCE, rewind="2it")
+  one = change(source=source, replicates=1, controls=("transferred",))
+  tf_lottery.prove(one, tmp_path)
+  assert "have the weights of step 2, and its target's those of step 0" in (
+    caplog.text
+  )
 
 
 @pytest.mark.slow

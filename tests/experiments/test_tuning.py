@@ -189,6 +189,28 @@ def test_experiments_of_two_metrics_are_refused(proofs, tmp_path):
     report.against_tuned(proofs[0].directory, proof.directory)
 
 
+def test_values_of_two_losses_are_not_compared(tmp_path):
+  squared, absolute = (
+    experiments.prove(
+      experiments.Experiment(
+        make_model=make_regression,
+        model_args={"loss": loss},
+        load_data=mine.load_targets,
+        steps=2,
+        schedule=(0.5,),
+        controls=(),
+        replicates=1,
+        jit=False,
+      ),
+      tmp_path,
+      progress=False,
+    ).directory
+    for loss in ("mse", "mae")
+  )
+  with pytest.raises(ValueError, match=r"one loss;.* has mse and .* mae"):
+    report.against_tuned(squared, absolute)
+
+
 def test_an_error_is_chosen_where_it_is_smallest(tmp_path):
   experiment = experiments.Experiment(
     make_model=make_regression,
@@ -224,6 +246,29 @@ def test_a_recipe_may_diverge_and_loses(tmp_path):
   found = tune(experiment, {"learning_rate": [1e18, 1e-3]}, tmp_path)
   assert found.chosen.arguments == {"learning_rate": 1e-3}
   assert math.isnan(found.candidates[0].values["end"])
+
+
+def make_late(late=1e-3):
+  """Its learning rate changes after the first of two epochs."""
+  import keras
+
+  rates = keras.optimizers.schedules.PiecewiseConstantDecay([8], [1e-2, late])
+  model = mine.make_model()
+  model.compile(
+    keras.optimizers.SGD(rates),
+    keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    metrics=["accuracy"],
+  )
+  return model
+
+
+def test_a_recipe_that_diverges_late_loses_at_both_moments(tmp_path):
+  late = dataclasses.replace(MINE, make_model=make_late)
+  found = tune(late, {"late": [1e30, 1e-3]}, tmp_path)
+  wild, tame = found.candidates
+  assert lowest(wild.rounds[0].history[1:2])["val_loss"] < math.inf
+  assert all(math.isnan(value) for value in wild.values.values())
+  assert found.chosen is tame
 
 
 def make_two_headed(learning_rate=0.05):
@@ -289,6 +334,11 @@ def test_an_experiment_whose_own_recipe_is_best_stays_as_it_is():
   assert chosen_by(declared).experiment is declared
 
 
+def test_an_experiment_whose_defaults_are_best_stays_as_it_is():
+  one = candidate({"learning_rate": 0.02, "units": 8}, end=0.9, early=0.8)
+  assert experiments.Tuning(MINE, ACCURACY, (one,)).experiment is MINE
+
+
 def test_a_named_experiment_is_tuned_under_another_name():
   named = dataclasses.replace(MINE, name="plants")
   tuned = chosen_by(named).experiment
@@ -321,13 +371,15 @@ def test_bad_grids_are_refused_before_any_training(grid, message, tmp_path):
 
 
 def test_replicates_must_be_positive(tmp_path):
-  with pytest.raises(ValueError, match="at least 1, got 0"):
-    tune(MINE, RATES, tmp_path, replicates=0)
+  for number in (0, "auto"):
+    with pytest.raises(ValueError, match=f"at least 1, got {number!r}"):
+      tune(MINE, RATES, tmp_path, replicates=number)
 
 
 def test_losses_of_two_kinds_are_no_objective(tmp_path):
   experiment = experiments.Experiment(
     make_model=make_regression, load_data=mine.load_targets, steps=1
   )
-  with pytest.raises(ValueError, match=r'several losses.*"mae", "mse"'):
-    tune(experiment, {"loss": ["mse", "mae"]}, tmp_path)
+  for losses in (["mse", "mae"], ["mae"]):
+    with pytest.raises(ValueError, match=r'several losses.*"mae", "mse"'):
+      tune(experiment, {"loss": losses}, tmp_path)

@@ -60,6 +60,27 @@ def test_the_answer_depends_on_dense_and_reinit(tmp_path, methods, said):
   assert said in text
 
 
+@pytest.mark.parametrize(
+  ("value", "said"),
+  [
+    (0.9, "its mask travels alone"),
+    (0.8, "its mask does not travel alone"),
+    (0.895, "one cannot tell whether its mask travels alone"),
+  ],
+)
+def test_a_mask_alone_has_an_answer(tmp_path, value, said):
+  methods = {"transferred_mask": value, "transferred_permuted": 0.9}
+  text = transfer.answer(evidence(tmp_path, {**BASE, **methods}))
+  assert text.startswith("Does the ticket travel? With 20.0 % of the weights ")
+  assert said in text
+
+
+def test_without_reinits_it_says_what_is_missing(tmp_path):
+  text = transfer.answer(evidence(tmp_path, {**BASE, "transferred": 0.9}))
+  assert "Only the control transferred_reinit can tell" in text
+  assert "not shown to be better" not in text
+
+
 def test_one_replicate_cannot_tell(tmp_path):
   methods = {**BASE, "transferred": 0.9, "transferred_reinit": 0.7}
   found = evidence(tmp_path, methods, replicates=1)
@@ -87,6 +108,12 @@ def test_every_comparison_is_a_row(tmp_path):
     ("transferred ticket", "transferred mask, new weights", "better"),
     ("transferred ticket", "transferred ticket, shuffled", "better"),
     ("transferred ticket", "ticket", "worse"),
+    ("transferred mask, own weights", "dense", "below"),
+    (
+      "transferred mask, own weights",
+      "transferred mask, new weights",
+      "better",
+    ),
     (
       "transferred mask, units matched",
       "transferred mask, own weights",

@@ -9,7 +9,7 @@ from tf_lottery import report
 NOISE = (0.0, 0.001, -0.001, 0.0005)
 
 
-def write(root, name, dense, tickets, reinits, replicates=4):
+def write(root, name, dense, tickets, reinits, replicates=4, seed=0):
   home = runs.write_experiment(root, name, replicates=0)
   home.mkdir(parents=True, exist_ok=True)
   for number, noise in enumerate(NOISE[:replicates]):
@@ -18,7 +18,9 @@ def write(root, name, dense, tickets, reinits, replicates=4):
       "ticket": [value + 0.5 * noise for value in tickets],
       "random_reinit": [value - noise for value in reinits],
     }
-    runs.write_run(home / f"replicate_{number:02d}", methods, seed=number)
+    runs.write_run(
+      home / f"replicate_{number:02d}", methods, seed=seed + number
+    )
   return home
 
 
@@ -84,9 +86,12 @@ def test_replicates_are_paired_by_their_seeds(original, tmp_path):
 
 def test_bad_arguments_are_refused(original, tmp_path):
   write(tmp_path, "tuned", 0.9, (0.9, 0.9), (0.9, 0.9))
+  other = write(tmp_path / "other", "tuned", 0.9, (0.9,), (0.9,), seed=7)
+  with pytest.raises(ValueError, match=r"one seed; of replicate 0.* has 0 and"):
+    report.against_tuned(original, other)
   with pytest.raises(ValueError, match="'early' or 'end', got 'late'"):
     report.against_tuned(original, original, when="late")
-  with pytest.raises(ValueError, match="must have one experiment, got 2"):
+  with pytest.raises(ValueError, match="must have one experiment, got 3"):
     report.against_tuned(original, tmp_path)
   with pytest.raises(FileNotFoundError):
     report.against_tuned(original, tmp_path / "nothing")

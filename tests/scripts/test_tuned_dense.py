@@ -17,7 +17,7 @@ from tf_lottery import report
 @pytest.fixture
 def tuning():
   made = Round(0, 1.0, {}, 1.0, 300, None, cost=Cost(300))
-  first, second = tuned_dense.GRID[0], tuned_dense.GRID[5]
+  first, second = tuned_dense.GRID[0], tuned_dense.GRID[4]
   candidates = (
     experiments.Candidate(first, (made,), {"end": 0.91, "early": 0.92}),
     experiments.Candidate(second, (made,), {"end": 0.94, "early": 0.93}),

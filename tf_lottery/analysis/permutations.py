@@ -147,8 +147,10 @@ def chain(model: Any) -> tuple[_Layer, ...]:
   """
   binding = model if isinstance(model, Binding) else wrappers.bind(model)
   keys: dict[str, dict[str, str]] = {}
+  sizes: dict[str, int] = {}  # how many entries the last axis has
   for weight in binding.report:
     keys.setdefault(weight.layer, {})[weight.role] = weight.key
+    sizes[weight.key] = weight.shape[-1] if weight.shape else 1
   layers: list[_Layer] = []
   for layer in _in_order(binding.model):
     own = dict(keys.get(layer.name, {}))
@@ -157,6 +159,12 @@ def chain(model: Any) -> tuple[_Layer, ...]:
       kernel = own.pop("kernel")
       layers.append(_Layer(kernel, tuple(own.values())))
     elif kind == _NORMALISATION and layers:
+      units = sizes[layers[-1].kernel]
+      if any(sizes[key] != units for key in own.values()):
+        raise _refusal(
+          f"{layer.name} normalises each position by itself, after flattening:"
+          f" its weights do not have one entry for each of the {units} units"
+        )
       vectors = (*layers[-1].vectors, *own.values())
       layers[-1] = dataclasses.replace(layers[-1], vectors=vectors)
     elif (own or layers) and kind not in (*_PASSING, _NORMALISATION):

@@ -80,11 +80,14 @@ def check_controls(experiment: "Experiment") -> None:
       f"control_levels must be from 1 to the {experiment.levels} Levels of the"
       f" schedule, or {CHOSEN!r}; got {outside}."
     )
-  to_init = rewinding.get(experiment.rewind) == rewinding.to_init()
-  if to_init and "rewind_to_init" in experiment.controls:
+  rewind = rewinding.get(experiment.rewind)
+  # A replicate whose training is stable from step 0 on would repeat its ticket.
+  may_be_init = rewind in (rewinding.to_init(), rewinding.auto())
+  if may_be_init and "rewind_to_init" in experiment.controls:
     raise ValueError(
-      "The control rewind_to_init needs a rewind to a later step, got"
-      f" rewind={experiment.rewind!r}."
+      "The control rewind_to_init needs a rewind to a later step that is"
+      f" declared, such as '500it', got rewind={experiment.rewind!r}. Declare"
+      " the step, or leave the control out."
     )
   for name, changes in experiment.retrain.items():
     if not re.fullmatch(r"[a-z]\w*", name) or name in CONTROLS:

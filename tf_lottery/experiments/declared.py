@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_lottery.experiments import references
+from tf_lottery.experiments.controls import WITH_SOURCE
 from tf_lottery.experiments.experiment import BESIDE
 from tf_lottery.experiments.experiment import GROWING
 from tf_lottery.experiments.experiment import Experiment
@@ -36,6 +37,45 @@ def may_declare(experiment: Experiment, directory: str | os.PathLike) -> bool:
   if (found.get("budget") is None) != (experiment.budget is None):
     return False
   return _deciding(found) == _deciding(mine)
+
+
+def check_source(experiment: Experiment, directory: str | os.PathLike) -> None:
+  """Refuses another source than that whose tickets are trained there.
+
+  Args:
+    experiment: The target.
+    directory: The directory of the target.
+
+  Raises:
+    ValueError: The directory declares another source, and has its tickets.
+  """
+  if experiment.source is None:
+    return
+  try:
+    before = run_directory.read_experiment(directory).get("source")
+  except FileNotFoundError:
+    return
+  mine = json.loads(json.dumps(experiment.source.to_json(strict=False)))
+  if before is None or _deciding(before) == _deciding(mine):
+    return
+  if _has_transferred(pathlib.Path(directory)):
+    raise ValueError(
+      f"{directory} holds tickets that were transferred from another source"
+      f" than {experiment.source.heading!r}. Give the experiment another name,"
+      " or the source that it had."
+    )
+
+
+def _has_transferred(home: pathlib.Path) -> bool:
+  """Whether a replicate has a control with the ticket of a source."""
+  return any(
+    control in WITH_SOURCE
+    for path in home.iterdir()
+    if run_directory.replicate_of(path) is not None
+    for _, control, _, _ in run_directory.RunDirectory(
+      path, writes=False
+    ).rounds()
+  )
 
 
 def _deciding(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,6 +82,20 @@ def by_recipe(
   )
 
 
+def all_arguments(experiment: Experiment) -> dict[str, Any]:
+  """Returns the arguments of `make_model`, with the defaults that it has.
+
+  They are written as JSON holds them, so that two of them can be compared.
+  """
+  function = references.resolve(experiment.make_model)
+  defaults = {
+    name: parameter.default
+    for name, parameter in inspect.signature(function).parameters.items()
+    if parameter.default is not parameter.empty
+  }
+  return values.to_json({**defaults, **experiment.model_args}, strict=False)
+
+
 def check(
   experiment: Experiment, tried: Sequence[Mapping[str, Any]]
 ) -> list[str]:
@@ -92,16 +106,17 @@ def check(
     tried: The arguments of each candidate.
 
   Returns:
-    The loss of each candidate, as text.
+    The loss of the experiment, and that of each candidate, as text.
 
   Raises:
     ValueError: `make_model` does not take an argument, or fails; a candidate
       is there twice, or is another network than that of the experiment.
   """
   _check_names(experiment, tried)
-  own = _shapes(experiment, experiment.make())
+  original = experiment.make()
+  own = _shapes(experiment, original)
   seen: set[str] = set()
-  losses = []
+  losses = [_loss(original)]
   for arguments in tried:
     recipe = by_recipe(experiment, arguments)
     if recipe.id in seen:
@@ -121,7 +136,7 @@ def check(
         f" {dict(arguments)} has {shapes}. Make another experiment for another"
         " network."
       )
-    losses.append(json.dumps(declarations.plain(getattr(model, "loss", None))))
+    losses.append(_loss(model))
   return losses
 
 
@@ -140,6 +155,10 @@ def _check_names(
         f"grid names {name!r}, which make_model does not take: {instead}It"
         f" takes {', '.join(parameters) or 'no arguments'}."
       )
+
+
+def _loss(model: Any) -> str:
+  return json.dumps(declarations.plain(getattr(model, "loss", None)))
 
 
 def _shapes(experiment: Experiment, model: Any) -> list[tuple[int, ...]]:

@@ -120,8 +120,9 @@ def run(
   trainer = trainer or experiment.make_trainer()
   data = data or experiment.load(replicate)
   check_controls(experiment, trainer, data)
-  source_trainer = _source_trainer(experiment, trainer)
   home = pathlib.Path(root) / experiment.id
+  declared.check_source(experiment, home)
+  source_trainer = _source_trainer(experiment, trainer)
   writes = is_chief(trainer.strategy)
   if writes and declared.may_declare(experiment, home):
     # Before the search, so that a report knows what is going on.
@@ -262,6 +263,8 @@ def train_controls(
     raise ValueError(
       "Some controls take the tickets of another search: give source=."
     )
+  if source is not None:
+    transferred.warn_of_steps(search, source)
   again: dict[str, controls.Control] = {
     name: _retraining(experiment, name, replicate)
     for name in experiment.retrain

@@ -4,8 +4,10 @@ The experiment of the search is the *target*; its field `source` is the other
 one, which may have other data, another seed, or a network of another depth.
 """
 
+import logging
 import typing
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from tf_lottery import rewinding
 from tf_lottery.analysis import permutations
 from tf_lottery.experiments import seeds
 from tf_lottery.masks import Mask
+from tf_lottery.rewinding import Rewind
 from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
 from tf_lottery.tickets import Ticket
@@ -21,6 +24,8 @@ from tf_lottery.training.trainer import Trainer
 
 if typing.TYPE_CHECKING:
   from tf_lottery.experiments.experiment import Experiment
+
+_log = logging.getLogger("tf_lottery")
 
 
 def transferred(
@@ -39,12 +44,13 @@ def transferred(
     source: the search of the source.
 
   Raises:
-    ValueError: the source's network does not fit; see `Ticket.transfer`.
+    ValueError: the source's network does not fit, see `Ticket.transfer`; or the
+      control was trained with the ticket of another source.
 
   Reference: Morcos et al., "One ticket to win them all", arXiv 1906.02773.
   """
   ticket = _ticket(search, source, level, "transferred")
-  return search.train_control(ticket, draw)
+  return _train(search, ticket, draw)
 
 
 def transferred_mask(
@@ -56,7 +62,7 @@ def transferred_mask(
   """
   own = search.dense_start()
   ticket = _ticket(search, source, level, "transferred_mask", start=own)
-  return search.train_control(ticket, draw)
+  return _train(search, ticket, draw)
 
 
 def transferred_reinit(
@@ -74,7 +80,7 @@ def transferred_reinit(
   # New weights need the learning rates of a whole training.
   fresh = search.rewind.position is None
   rewind = rewinding.to_init() if fresh else None
-  return search.train_control(ticket, draw, rewind=rewind)
+  return _train(search, ticket, draw, rewind)
 
 
 def transferred_shuffled(
@@ -94,7 +100,7 @@ def transferred_shuffled(
   )
   start = match.carry_values(source.dense_start(), search.dense_start())
   ticket = _ticket(search, source, level, name, seed, mask=mask, start=start)
-  return search.train_control(ticket, draw)
+  return _train(search, ticket, draw)
 
 
 def transferred_permuted(
@@ -114,6 +120,7 @@ def transferred_permuted(
   """
   name = "transferred_permuted"
   if done := search.find_control(level, name, draw):
+    _check_read_back(done, source.ticket(level).fingerprint())
     return done
   order = permutations.match_units(
     search.trainer.binding, source.trained(0).weights, search.trained(0).weights
@@ -121,7 +128,7 @@ def transferred_permuted(
   mask = permutations.permute(source.ticket(level).mask, order)
   own = search.dense_start()
   ticket = _ticket(search, source, level, name, mask=mask, start=own)
-  return search.train_control(ticket, draw)
+  return _train(search, ticket, draw)
 
 
 def check(
@@ -161,6 +168,58 @@ def check(
     raise ValueError(
       "The control transferred_permuted moves units apart that are pruned"
       f" together, got pattern={experiment.pattern!r}. Leave it out."
+    )
+
+
+def warn_of_steps(search: Search, source: Search) -> None:
+  """Warns if the source's tickets start from another step than the target's.
+
+  With `rewind="auto"` it is known only once both are found.
+
+  Args:
+    search: the search of the target.
+    source: the search of the source.
+  """
+  here, there = _start_of_tickets(search), _start_of_tickets(source)
+  if here != there:
+    _log.warning(
+      "The source's tickets have the weights of %s, and its target's those of"
+      " %s. A transferred ticket keeps the source's weights, and is trained by"
+      " the learning rates of the target's ticket. Give both one rewind.",
+      there,
+      here,
+    )
+
+
+def _start_of_tickets(search: Search) -> str:
+  """Says at which step of training tickets have their weights."""
+  if search.rewind.weights is None:
+    return "the end of training"
+  per_epoch = search.protocol.steps_per_epoch
+  return f"step {search.rewind.weights.iterations(per_epoch)}"
+
+
+def _train(
+  search: Search, ticket: Ticket, draw: int, rewind: Rewind | None = None
+) -> Round:
+  """Trains a ticket of the source, or reads it back."""
+  told: Mapping[str, Any] = ticket.provenance
+  if done := search.find_control(told["level"], told["control"], draw):
+    _check_read_back(done, told["source"]["fingerprint"])
+  return search.train_control(ticket, draw, rewind=rewind)
+
+
+def _check_read_back(done: Round, fingerprint: str) -> None:
+  """Refuses a Round that was trained with a ticket of another source.
+
+  Args:
+    done: the Round.
+    fingerprint: that of the ticket in the source.
+  """
+  if done.ticket.provenance["source"]["fingerprint"] != fingerprint:
+    raise ValueError(
+      f"{done.directory.path} was trained with a ticket of another source. Give"
+      " the target another name, or the source that it had."
     )
 
 

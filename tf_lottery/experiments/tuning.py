@@ -32,12 +32,12 @@ from tf_lottery.objective import Objective
 from tf_lottery.search import arguments
 from tf_lottery.search.divergence import DivergedError
 from tf_lottery.search.protocol import Protocol
+from tf_lottery.search.rounds import EARLY
+from tf_lottery.search.rounds import END
 from tf_lottery.search.rounds import Round
 from tf_lottery.search.rounds import early_stop
 from tf_lottery.storage import run_directory
 
-# The moments at which a recipe may stop; of equal values, the first is chosen.
-END, EARLY = "end", "early"
 _WHEN = {END: "at the end", EARLY: "at the early stop"}
 
 
@@ -49,7 +49,7 @@ class Candidate:
     arguments: The arguments of `make_model` that make the recipe.
     rounds: The dense network's training by it, one for each replicate.
     values: Moment -> the mean over replicates of the objective on the
-      validation data; not a number where a training has diverged.
+      validation data; not a number, at both moments, if a training diverged.
   """
 
   arguments: Mapping[str, Any]
@@ -65,14 +65,16 @@ class Candidate:
   ) -> "Candidate":
     """Reads the values of a candidate from its Rounds."""
     name = f"val_{objective.name}"
-    ends = [round_.metrics.get(name, math.nan) for round_ in rounds]
+    if not all(_converged(round_, name) for round_ in rounds):
+      return cls(changed, tuple(rounds), {END: math.nan, EARLY: math.nan})
+    ends = [round_.metrics[name] for round_ in rounds]
     stops = [
       early_stop(row for row in round_.history if "loss" in row)
       for round_ in rounds
     ]
     reached = {
       END: statistics.fmean(ends),
-      EARLY: statistics.fmean(row.get(name, math.nan) for row in stops),
+      EARLY: statistics.fmean(row[name] for row in stops),
     }
     return cls(changed, tuple(rounds), reached)
 
@@ -114,7 +116,7 @@ class Tuning:
     directory of its own. It is the original one if its arguments are chosen.
     """
     tuned = grids.by_recipe(self.original, self.chosen.arguments)
-    if tuned.model_args == self.original.model_args:
+    if grids.all_arguments(tuned) == grids.all_arguments(self.original):
       return self.original
     name = self.original.name
     return dataclasses.replace(
@@ -142,6 +144,7 @@ class Tuning:
       value = self.objective.sign * one[0].values[one[1]]
       return -math.inf if math.isnan(value) else value
 
+    # Of equal values, the first is chosen.
     found = max(itertools.product(self.candidates, (END, EARLY)), key=score)
     if score(found) == -math.inf:
       raise DivergedError(
@@ -216,8 +219,9 @@ def tune(
   Raises:
     ValueError: The grid is empty, names an argument that `make_model` does not
       take, has a value that JSON cannot hold or of which `make_model` fails, or
-      has candidates that are another network. Or they have several losses,
-      which is no objective to compare them by.
+      has candidates that are another network; or the objective is the loss,
+      and a candidate has another loss than the experiment; or `replicates` is
+      no number, or less than 1.
     DivergedError: All candidates diverged. One that does loses.
 
   Example:
@@ -233,8 +237,11 @@ def tune(
 
   Reference: Ma et al., arXiv 2107.00166.
   """
-  if replicates < 1:
-    raise ValueError(f"replicates must be at least 1, got {replicates}.")
+  if not isinstance(replicates, int) or replicates < 1:
+    raise ValueError(
+      "tune() takes replicates as a whole number, at least 1, got"
+      f" {replicates!r}."
+    )
   tried = grids.candidates(grid)
   losses = grids.check(experiment, tried)
   protocols = [
@@ -258,6 +265,14 @@ def tune(
   return Tuning(experiment, objective, tuple(found))
 
 
+def _converged(round_: Round, name: str) -> bool:
+  """Whether the losses and a metric are finite at the end of a training."""
+  return all(
+    math.isfinite(round_.metrics.get(key, math.nan))
+    for key in ("loss", "val_loss", name)
+  )
+
+
 def _objective(
   recipe: Experiment, protocol: Protocol, losses: Sequence[str]
 ) -> Objective:
@@ -267,9 +282,10 @@ def _objective(
   )
   if found.name == "loss" and len(set(losses)) > 1:
     raise ValueError(
-      "The objective is the loss, and the candidates have several losses, whose"
-      f" values cannot be compared: {', '.join(sorted(set(losses)))}. Compile"
-      " the model with a metric, and give the experiment objective='its name'."
+      "The objective is the loss, and the experiment and its candidates have"
+      " several losses, whose values cannot be compared:"
+      f" {', '.join(sorted(set(losses)))}. Compile the model with a metric, and"
+      " give the experiment objective='its name'."
     )
   return found
 

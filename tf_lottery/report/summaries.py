@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from tf_lottery.report.records import RoundRecord
+from tf_lottery.search.rounds import EARLY
+from tf_lottery.search.rounds import END
 
 STEP = "early_stop_step"
-EARLY = "early"
-END = "end"
 # The moment that headline, verdicts and the main figure are about: the weights
 # at the end of training are those that are chosen, exported and taken.
 HEADLINE = END

@@ -11,13 +11,16 @@ from tf_lottery.report.evidence import Evidence
 from tf_lottery.report.tables import Table
 
 _DENSE, _REINIT = "dense", "transferred_reinit"
+_WHOLE, _MASK = "transferred", "transferred_mask"
 # Which method is compared with which.
 _PAIRS = (
-  ("transferred", _DENSE),
-  ("transferred", _REINIT),
-  ("transferred", "transferred_shuffled"),
-  ("transferred", "ticket"),
-  ("transferred_permuted", "transferred_mask"),
+  (_WHOLE, _DENSE),
+  (_WHOLE, _REINIT),
+  (_WHOLE, "transferred_shuffled"),
+  (_WHOLE, "ticket"),
+  (_MASK, _DENSE),
+  (_MASK, _REINIT),
+  ("transferred_permuted", _MASK),
 )
 _CANNOT_TELL = "cannot tell"
 
@@ -114,23 +117,28 @@ def answer(evidence: Evidence) -> str:
   """Says in a few sentences whether the tickets of the source travel.
 
   They travel at a Level if they are shown to match the target's dense network,
-  and to be better than their mask with new weights. The text is empty without
-  transferred tickets.
+  and to be better than their mask with new weights. The mask travels alone if
+  it is shown to match with the target's own start weights. The text is empty
+  without transferred tickets.
 
   Args:
     evidence: The runs of the target of the transfer.
   """
   found = findings(evidence)
   said: dict[str, list[str]] = {}
-  for level in dict.fromkeys(one.level for one in found):
-    words = {
-      one.against: one
-      for one in found
-      if one.level == level and one.method == "transferred"
-    }
-    if _DENSE in words:
-      text = wording.density(words[_DENSE].density)
-      said.setdefault(_sentence_of(words), []).append(text)
+  for method, sentence_of in (
+    (_WHOLE, _sentence_of_ticket),
+    (_MASK, _sentence_of_mask),
+  ):
+    for level in dict.fromkeys(one.level for one in found):
+      words = {
+        one.against: one
+        for one in found
+        if one.level == level and one.method == method
+      }
+      if _DENSE in words:
+        text = wording.density(words[_DENSE].density)
+        said.setdefault(sentence_of(words), []).append(text)
   if not said:
     return ""
   sentences = [
@@ -142,10 +150,30 @@ def answer(evidence: Evidence) -> str:
   return f"Does the ticket{of} travel? {' '.join(sentences)}"
 
 
-def _sentence_of(words: dict[str, Finding]) -> str:
-  """Returns the sentence about a Level, with {} for densities."""
+def _sentence_of_mask(words: dict[str, Finding]) -> str:
+  """Returns the sentence about the mask at a Level, with {} for densities."""
+  if words[_DENSE].word == "matching":
+    return (
+      "With {} of the weights its mask travels alone: with the target's own"
+      " start weights it matches the dense network."
+    )
+  if words[_DENSE].word == "below":
+    return (
+      "With {} of the weights its mask does not travel alone: with the target's"
+      " own start weights it is below the dense network by more than the"
+      " tolerance."
+    )
+  return (
+    "With {} of the weights one cannot tell whether its mask travels alone: it"
+    " is not shown that the mask with the target's own start weights matches"
+    " the dense network, nor that it is below it."
+  )
+
+
+def _sentence_of_ticket(words: dict[str, Finding]) -> str:
+  """Returns the sentence about the ticket at a Level, with {} for densities."""
   dense = words[_DENSE].word
-  reinit = words[_REINIT].word if _REINIT in words else ""
+  reinit = words[_REINIT].word if _REINIT in words else None
   if dense == "below":
     return (
       "With {} of the weights it does not: the transferred ticket is below the"
@@ -155,6 +183,12 @@ def _sentence_of(words: dict[str, Finding]) -> str:
     return (
       "With {} of the weights one cannot tell: it is not shown that the"
       " transferred ticket matches the dense network, nor that it is below it."
+    )
+  if reinit is None:
+    return (
+      "With {} of the weights the transferred ticket matches the dense network."
+      " Only the control transferred_reinit can tell whether its weights"
+      " matter, and it is not trained."
     )
   if reinit == "better":
     return (

@@ -161,9 +161,9 @@ def against_tuned(
   """Judges tickets against the tuned dense network.
 
   The verdicts on the tickets of the original recipe are made again with the
-  tuned dense network in place of their own. Replicates are paired by their
-  seeds. A ticket wins if it matches the tuned network and is better than its
-  own random reinits.
+  tuned dense network in place of their own. Replicates of one number are
+  compared, and must have one seed. A ticket wins if it matches the tuned
+  network and is better than its own random reinits.
 
   Args:
     original: The directory of the original experiment, once it is proved.
@@ -174,7 +174,7 @@ def against_tuned(
   Raises:
     FileNotFoundError: A path has no run.
     ValueError: `when` is neither, a path has several experiments, or their
-      metrics differ.
+      metrics, or the losses that are compared, or their seeds differ.
 
   Example:
   ```python
@@ -194,6 +194,7 @@ def against_tuned(
       f"Experiments must have one metric, got {plain.metric} and"
       f" {by_tuned.metric}."
     )
+  _check_declarations(plain, by_tuned)
   if when == summaries.EARLY:
     stopped = tuple(map(_stopped_early, by_tuned.rounds))
     by_tuned = dataclasses.replace(by_tuned, rounds=stopped)
@@ -208,6 +209,25 @@ def _one(path: str | os.PathLike) -> Evidence:
       " of one."
     )
   return found[0]
+
+
+def _check_declarations(plain: Evidence, by_tuned: Evidence) -> None:
+  """Refuses replicates of one number whose values cannot be compared."""
+  ways_out = {"seed": "Give both experiments the same seed."}
+  if plain.monitor == "loss":
+    ways_out["loss"] = "Give both an objective that is not the loss."
+  runs = {run.replicate: run.declaration for run in plain.runs}
+  for run in by_tuned.runs:
+    before = runs.get(run.replicate, {})
+    for field, way_out in ways_out.items():
+      one, other = before.get(field), run.declaration.get(field)
+      # A declaration that cannot be read has neither.
+      if None not in (one, other) and one != other:
+        raise ValueError(
+          f"Replicates are compared by their number, and must have one {field};"
+          f" of replicate {run.replicate}, the original one has {one} and the"
+          f" tuned one {other}. {way_out}"
+        )
 
 
 def _stopped_early(round_: RoundRecord) -> RoundRecord:

@@ -141,6 +141,11 @@ class Round:
     return model
 
 
+# The moments at which a training is compared: its end, and its early stop.
+END = "end"
+EARLY = "early"
+
+
 def early_stop(rows: Iterable[Mapping[str, float]]) -> Mapping[str, float]:
   """Returns the evaluation at the early stop: of the lowest validation loss.
 
