@@ -293,7 +293,10 @@ class Ticket:
     if start is None:
       initial = binding.initial() if binding.is_ready else {}
       start = {**binding.read(), **initial}
-    _log.info("The ticket is transferred. %s", found.sentence())
+    layers = {w.layer for w in found.anew if w.prunable}
+    # An output layer of its own is what one expects.
+    level = logging.WARNING if len(layers) > 1 else logging.INFO
+    _log.log(level, "The ticket is transferred. %s", found.sentence())
     known = {k: self.provenance.get(k) for k in ("level", "seed", "control")}
     return Ticket(
       found.carry_mask(self.mask, sparse=sparse, seed=seed),

@@ -1,5 +1,6 @@
 """Checks of an experiment's fields, before anything is made of them."""
 
+import difflib
 import itertools
 import re
 import typing
@@ -66,8 +67,11 @@ def check_controls(experiment: "Experiment") -> None:
   """Refuses controls and retrainings that there cannot be."""
   unknown = sorted(set(experiment.controls) - set(CONTROLS))
   if unknown:
+    close = difflib.get_close_matches(unknown[0], CONTROLS, 1)
+    hint = f" Did you mean {close[0]}?" if close else ""
     raise ValueError(
       f"controls may name {', '.join(CONTROLS)}; got {', '.join(unknown)}."
+      f"{hint}"
     )
   named = (
     ()

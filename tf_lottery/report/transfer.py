@@ -31,7 +31,9 @@ class Finding:
 
   Attributes:
     level: The Level.
-    density: The mean density of its tickets.
+    density: The mean density of the first method's tickets. Layers that a
+      source does not have are dense, so it may be above that of the Level.
+    own: The mean density of the target's own tickets.
     method: The name of the first method.
     against: The name of the second one.
     mean: The mean of the first method over the replicates that have both.
@@ -45,6 +47,7 @@ class Finding:
 
   level: int
   density: float
+  own: float
   method: str
   against: str
   mean: float
@@ -100,6 +103,7 @@ def findings(evidence: Evidence) -> list[Finding]:
       found.append(
         Finding(
           level,
+          _density(evidence, method, level) or density,
           density,
           method,
           against,
@@ -111,6 +115,16 @@ def findings(evidence: Evidence) -> list[Finding]:
         )
       )
   return found
+
+
+def _density(evidence: Evidence, method: str, level: int) -> float | None:
+  """Returns the mean density of a method's Rounds; None if it is not known."""
+  found = [
+    r.density
+    for r in evidence.compared
+    if (r.method, r.level) == (method, level) and r.density is not None
+  ]
+  return sum(found) / len(found) if found else None
 
 
 def answer(evidence: Evidence) -> str:
@@ -145,6 +159,14 @@ def answer(evidence: Evidence) -> str:
     sentence.format(wording.listed(densities))
     for sentence, densities in said.items()
   ]
+  denser = {one.level: one for one in found if one.density > 1.1 * one.own}
+  if denser:
+    own = wording.listed([wording.density(one.own) for one in denser.values()])
+    sentences.append(
+      f"The target's own tickets have {own} of the weights; transferred tickets"
+      " have more, as layers that the source does not have are drawn anew and"
+      " stay dense."
+    )
   source = evidence.runs[0].experiment_declaration.get("source_heading")
   of = f' of "{source}"' if source else ""
   return f"Does the ticket{of} travel? {' '.join(sentences)}"
@@ -160,13 +182,13 @@ def _sentence_of_mask(words: dict[str, Finding]) -> str:
   if words[_DENSE].word == "below":
     return (
       "With {} of the weights its mask does not travel alone: with the target's"
-      " own start weights it is below the dense network by more than the"
+      " own start weights it is worse than the dense network by more than the"
       " tolerance."
     )
   return (
     "With {} of the weights one cannot tell whether its mask travels alone: it"
     " is not shown that the mask with the target's own start weights matches"
-    " the dense network, nor that it is below it."
+    " the dense network, nor that it is worse."
   )
 
 
@@ -176,13 +198,13 @@ def _sentence_of_ticket(words: dict[str, Finding]) -> str:
   reinit = words[_REINIT].word if _REINIT in words else None
   if dense == "below":
     return (
-      "With {} of the weights it does not: the transferred ticket is below the"
-      " dense network by more than the tolerance."
+      "With {} of the weights it does not: the transferred ticket is worse than"
+      " the dense network by more than the tolerance."
     )
   if dense == _CANNOT_TELL:
     return (
       "With {} of the weights one cannot tell: it is not shown that the"
-      " transferred ticket matches the dense network, nor that it is below it."
+      " transferred ticket matches the dense network, nor that it is worse."
     )
   if reinit is None:
     return (
