@@ -283,6 +283,26 @@ def test_the_first_look_chooses_the_levels_that_have_controls(tmp_path):
   assert experiments.chosen_levels(fixed, tmp_path) == (1, 2)
 
 
+def test_with_a_budget_the_first_look_chooses_among_named_levels(tmp_path):
+  within = dataclasses.replace(AUTO, budget=2.5, control_levels=(1, 2))
+
+  def write(replicate, values):
+    path = experiments.run_dir(within, replicate, tmp_path)
+    directory = runs.write_run(
+      path, {"dense": [0.8], "ticket": values}, seed=replicate
+    )
+    outcome = {"budget": 2.5, "choose": "all", "trained": [0, 1, 2]}
+    directory.write_outcome(outcome)
+
+  for replicate in range(4):
+    write(replicate, [0.8, 0.8])
+  assert experiments.chosen_levels(within, tmp_path) == (1, 2)
+  write(4, [0.8])  # This replicate has drawn no second ticket yet.
+  assert experiments.chosen_levels(within, tmp_path) == (1, 2)
+  fixed = dataclasses.replace(within, replicates=8)
+  assert experiments.chosen_levels(fixed, tmp_path) == (1,)
+
+
 def test_a_sweep_needs_a_fixed_number(tmp_path):
   with pytest.raises(ValueError, match=r"tf_lottery\.prove\(experiment, root"):
     sweeps.tasks([AUTO], tmp_path)
