@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
@@ -11,6 +12,8 @@ from tf_lottery import experiments
 from tf_lottery.experiments import looks
 from tf_lottery.experiments import sequential
 from tf_lottery.experiments import sweeps
+from tf_lottery.experiments import trained
+from tf_lottery.report import evidence
 from tf_lottery.report import wording
 from tf_lottery.storage import run_directory
 
@@ -34,21 +37,24 @@ UNSURE = (0.1, -0.1, 0.1, -0.1, 0.1, -0.1, 0.1, -0.1)
 class Written:
   """Writes the runs that it should train, and notes what was asked of it."""
 
-  def __init__(self, root, ticket, failures=()):
+  def __init__(self, root, ticket, failures=(), experiment=AUTO):
     self.root = root
+    self.experiment = experiment
     self.ticket = ticket
     self.failures = list(failures)
     self.asked = []
 
-  def __call__(self, part, replicates):
-    self.asked.append((part.controls, list(replicates)))
-    home = self.root / part.id
-    part.declare(home)
+  def __call__(self, replicates, only):
+    names = self.experiment.controls
+    controls = tuple(n for n in names if only is None or n in only)
+    self.asked.append((controls, list(replicates)))
+    home = self.root / self.experiment.id
+    self.experiment.declare(home, self.experiment.controlled(()))
     for n in replicates:
       methods = {
         "dense": [0.8 + NOISE[n]],
         "ticket": [0.8 + self.ticket[n], 0.3 + NOISE[n]],
-        **{name: [0.6 - NOISE[n]] for name in part.controls},
+        **{name: [0.6 - NOISE[n]] for name in controls},
       }
       path = home / f"replicate_{n:02d}"
       runs.write_run(path, methods, seed=n)
@@ -107,10 +113,10 @@ def test_it_goes_on_while_a_ticket_may_match(tmp_path):
 
 
 def test_it_goes_on_where_it_stopped(tmp_path):
-  def killed(part, replicates):
+  def killed(replicates, only):
     if replicates[0]:
       raise KeyboardInterrupt
-    return Written(tmp_path, UNSURE)(part, replicates)
+    return Written(tmp_path, UNSURE)(replicates, only)
 
   with pytest.raises(KeyboardInterrupt):
     sequential.train_in_looks(AUTO, tmp_path, killed)
@@ -123,7 +129,10 @@ def test_it_goes_on_where_it_stopped(tmp_path):
     [4, 5],
   ]
   after = run_directory.read_looks(tmp_path / AUTO.id)
-  assert after == {**before, "taken": [4, 6, 8]}
+  assert after["shown"] == [[], [], []]
+  changed = ("taken", "shown", "settled")
+  assert after == {**before, **{name: after[name] for name in changed}}
+  assert after["taken"] == [4, 6, 8]
   again = Written(tmp_path, UNSURE)
   sequential.train_in_looks(AUTO, tmp_path, again)
   assert {tuple(replicates) for _, replicates in again.asked} == {
@@ -137,6 +146,11 @@ def test_no_look_is_taken_at_what_failed(tmp_path):
   failed = sequential.train_in_looks(AUTO, tmp_path, train)
   assert failed == {"one": "OSError: the disk is gone"}
   assert (len(train.asked), taken(tmp_path)) == (1, [])
+  other = Written(
+    tmp_path, NOISE, [{"one": "OSError: after a DivergedError: nan"}]
+  )
+  sequential.train_in_looks(AUTO, tmp_path, other)
+  assert taken(tmp_path) == []
   diverged = Written(tmp_path, NOISE, [{"one": "DivergedError: nan"}])
   sequential.train_in_looks(AUTO, tmp_path, diverged)
   assert taken(tmp_path) == [4]
@@ -151,6 +165,67 @@ def test_the_plan_cannot_change_after_the_first_look(tmp_path):
       ValueError, match="after 4, 6, 8 replicates, of at most 8"
     ):
       experiments.prove(other, tmp_path, progress=False)
+
+
+def test_what_verdicts_depend_on_cannot_change_after_the_first_look(tmp_path):
+  sequential.train_in_looks(AUTO, tmp_path, Written(tmp_path, NOISE))
+  for changes, text in (
+    ({"schedule": (0.5, 0.2, 0.1)}, r"schedule was \[0.5, 0.2\] then"),
+    ({"reinits": 2}, "reinits was 1 then.* got 2"),
+    ({"control_levels": (1, 2)}, r"control_levels was \[1\] then"),
+    ({"tolerance": 0.1}, "tolerance was 0.05 then"),
+    ({"controls": ()}, "random_reinit was one of the controls then"),
+  ):
+    other = dataclasses.replace(AUTO, **changes)
+    with pytest.raises(ValueError, match=text):
+      experiments.prove(other, tmp_path, progress=False)
+  more = dataclasses.replace(AUTO, controls=("random_reinit", "random_mask"))
+  sequential.check_looks(more, tmp_path)
+
+
+def test_what_a_look_has_shown_does_not_depend_on_later_rounds(tmp_path):
+  train = Written(tmp_path, NOISE[::-1])
+  sequential.train_in_looks(AUTO, tmp_path, train)
+  found = run_directory.read_looks(tmp_path / AUTO.id)
+  assert found["shown"] == [[[1, "winning"]]]
+  # Reinits that are as good as the ticket, and a Level that matches now.
+  for n in range(4):
+    values = {
+      "dense": [0.8 + NOISE[n]],
+      "ticket": [0.8 + NOISE[3 - n], 0.8 + NOISE[n]],
+      "random_reinit": [[0.8 - NOISE[n], 1.0]],
+    }
+    runs.write_run(tmp_path / AUTO.id / f"replicate_{n:02d}", values, seed=n)
+  levels = dataclasses.replace(AUTO, control_levels=(1, 2))
+  levels.declare(tmp_path / AUTO.id, (1, 2))
+  proof = experiments.Proof(AUTO, tmp_path)
+  assert [v.word for v in proof.verdicts] == ["winning", "cannot tell"]
+  assert proof.verdicts[0].p_reinit > 0.05
+  # Without the words, as early versions wrote no others, it is judged again.
+  early = {name: found[name] for name in found if name != "shown"}
+  run_directory.write_looks(tmp_path / AUTO.id, early)
+  assert [v.word for v in proof.verdicts] == ["matching", "matching"]
+
+
+def test_a_ticket_that_diverged_cannot_match(tmp_path):
+  class Diverges(Written):
+    def __call__(self, replicates, only):
+      super().__call__(replicates, only)
+      if 2 not in replicates:
+        return {}
+      path = self.root / self.experiment.id / "replicate_02"
+      for level in (1, 2):
+        shutil.rmtree(path / f"level_{level:02d}")
+      text = "Traceback:\n  ...\ntf_lottery.search.DivergedError: Level 1: nan"
+      return {str(path): text}
+
+  sequential.train_in_looks(AUTO, tmp_path, Diverges(tmp_path, NOISE))
+  (first, _) = experiments.Proof(AUTO, tmp_path).verdicts
+  assert (first.word, first.reason) == (
+    "cannot tell",
+    "1 ticket has no finite value",
+  )
+  assert first.p_matching < 0.01
 
 
 def test_the_directory_of_another_experiment_stays_as_it_is(tmp_path):
@@ -180,7 +255,7 @@ def test_the_plan_may_change_before_the_first_look(tmp_path):
 
 def test_a_fixed_number_before_is_told(tmp_path):
   fixed = dataclasses.replace(AUTO, replicates=3)
-  Written(tmp_path, NOISE)(fixed, range(3))
+  Written(tmp_path, NOISE, experiment=fixed)(range(3), None)
   sequential.train_in_looks(AUTO, tmp_path, Written(tmp_path, NOISE))
   proof = experiments.Proof(AUTO, tmp_path)
   assert "Before, 3 replicates had been declared" in str(proof)
@@ -208,6 +283,26 @@ def test_the_first_look_chooses_the_levels_that_have_controls(tmp_path):
   assert experiments.chosen_levels(fixed, tmp_path) == (1, 2)
 
 
+def test_with_a_budget_the_first_look_chooses_among_named_levels(tmp_path):
+  within = dataclasses.replace(AUTO, budget=2.5, control_levels=(1, 2))
+
+  def write(replicate, values):
+    path = experiments.run_dir(within, replicate, tmp_path)
+    directory = runs.write_run(
+      path, {"dense": [0.8], "ticket": values}, seed=replicate
+    )
+    outcome = {"budget": 2.5, "choose": "all", "trained": [0, 1, 2]}
+    directory.write_outcome(outcome)
+
+  for replicate in range(4):
+    write(replicate, [0.8, 0.8])
+  assert experiments.chosen_levels(within, tmp_path) == (1, 2)
+  write(4, [0.8])  # This replicate has drawn no second ticket yet.
+  assert experiments.chosen_levels(within, tmp_path) == (1, 2)
+  fixed = dataclasses.replace(within, replicates=8)
+  assert experiments.chosen_levels(fixed, tmp_path) == (1,)
+
+
 def test_a_sweep_needs_a_fixed_number(tmp_path):
   with pytest.raises(ValueError, match=r"tf_lottery\.prove\(experiment, root"):
     sweeps.tasks([AUTO], tmp_path)
@@ -224,9 +319,41 @@ def test_prove_judges_in_looks(tmp_path):
   assert declared["controls"] == ["shuffled_mask"]
   assert not proof.evidence.unfinished
   assert proof.evidence.replicates == 4
+  # A fifth replicate that a fixed number once asked for is not waited for.
+  experiments.run_dir(small, 4, tmp_path).mkdir()
+  done, every = trained.count_done(small, tmp_path)
+  assert done == every
   assert wording.looks(proof.evidence) in str(proof)
   for replicate in range(4):
     assert experiments.is_done(small, replicate, tmp_path)
+
+
+def test_other_controls_are_checked_and_declared_before_a_look(tmp_path):
+  bad = dataclasses.replace(AUTO, controls=("gradual_tfmot",))
+  with pytest.raises(ValueError, match="gradual_tfmot needs a model"):
+    experiments.prove(
+      dataclasses.replace(
+        bad, make_model=mine.make_without_width, schedule=(0.5,)
+      ),
+      tmp_path,
+      progress=False,
+    )
+  assert not list(tmp_path.rglob("replicate_*"))
+  small = dataclasses.replace(AUTO, schedule=(0.5,))
+  experiments.run(small, 0, tmp_path, only=("random_reinit",))
+  (found,) = evidence.gather([tmp_path])
+  names = {
+    control for _, control, _ in found.runs[0].experiment_declaration["rounds"]
+  }
+  assert names == {"", "shuffled_mask", "random_reinit"}
+  assert {r.method for r in found.rounds if r.done} == {
+    "dense",
+    "ticket",
+    "random_reinit",
+  }
+  assert found.unfinished
+  assert experiments.is_done(small, 0, tmp_path, only=("random_reinit",))
+  assert not experiments.is_done(small, 0, tmp_path)
 
 
 @pytest.mark.slow

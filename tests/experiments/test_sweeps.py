@@ -97,6 +97,22 @@ def test_it_tries_again_and_what_is_done_costs_nothing(tmp_path, monkeypatch):
   assert len(started) == 2
 
 
+def test_the_error_of_an_earlier_attempt_is_not_that_of_the_last(
+  tmp_path, monkeypatch
+):
+  outputs = [b"DivergedError: nan\n", b""]
+
+  def run(command, *, stdout, **options):
+    stdout.write(outputs.pop(0))
+    return subprocess.CompletedProcess(command, -9)
+
+  monkeypatch.setattr(subprocess, "run", run)
+  (task,) = sweeps.tasks([TINY], tmp_path, retries=1)
+  failed = sweeps.run_local([task])
+  assert failed == {str(task): "The process wrote nothing, and ended with -9."}
+  assert "DivergedError" in task.log.read_text()
+
+
 def test_controls_wait_until_all_replicates_are_found(tmp_path):
   chosen = dataclasses.replace(TINY, controls=("one_shot",), replicates=2)
   passes = []

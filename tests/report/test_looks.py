@@ -1,6 +1,7 @@
 """Looks: what they show, whether they are settled, and what a report says."""
 
 import json
+import shutil
 
 import pytest
 
@@ -114,6 +115,7 @@ def test_a_report_judges_what_the_last_look_has_seen(tmp_path):
   assert "linear spending function: the last one tested at 3 %, or at" in text
   assert "leave out 2 replicates that the last look did not see" in text
   assert "more replicate" not in headlines.headline(found)
+  assert "at a significance of about 5 %" in headlines.headline(found)
   made = report.write([home], tmp_path / "report")
   for path in made.paths[:2]:
     assert "looked at after 4" in path.read_text().replace(
@@ -122,12 +124,24 @@ def test_a_report_judges_what_the_last_look_has_seen(tmp_path):
   assert "was fixed before" not in wording.how_tested(found)
 
 
+def test_replicates_after_the_last_look_are_not_waited_for(tmp_path):
+  home = write(tmp_path, taken=[4], settled=True)
+  path = home / run_directory.EXPERIMENT
+  wanted = [(level, "", 0) for level in (0, 1, 2)]
+  declared = {**json.loads(path.read_text()), "rounds": wanted}
+  path.write_text(json.dumps(declared))
+  shutil.rmtree(home / "replicate_05" / "level_02")
+  (found,) = evidence.gather([home])
+  assert found.unfinished == 0
+  assert not headlines.headline(found).startswith("So far")
+
+
 def test_a_report_before_the_first_look_shows_nothing(tmp_path):
   for number, taken in enumerate([None, []]):
     home = write(tmp_path / str(number), taken=taken, replicates=3)
     (found,) = evidence.gather([home])
     assert {v.word for v in found.verdicts()} == {"cannot tell"}
-    assert "wait for the first look" in headlines.headline(found)
+    assert "There is no verdict yet: the first" in headlines.headline(found)
 
 
 def test_a_fixed_number_before_is_told(tmp_path):

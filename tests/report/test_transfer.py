@@ -31,6 +31,25 @@ def evidence(root, methods, monitor="accuracy", replicates=3):
 BASE = {"dense": 0.9, "ticket": 0.91}
 
 
+def test_only_replicates_that_a_look_has_seen_are_compared(tmp_path):
+  found = evidence(tmp_path, {**BASE, "transferred": 0.9})
+  assert "not corrected for the looks" not in transfer.answer(found)
+  plan = {
+    "planned": [2, 3],
+    "significances": [(0.03, 0.015), (0.03, 0.014)],
+    "spending": "linear",
+    "fixed_before": 0,
+    "taken": [2],
+  }
+  seen = found.with_looks(plan)
+  assert {one.n for one in transfer.findings(found)} == {3}
+  assert {one.n for one in transfer.findings(seen)} == {2}
+  assert transfer.answer(seen).endswith(
+    "These tests are at 5 % each, and are not corrected for the looks at the"
+    " verdicts."
+  )
+
+
 @pytest.mark.parametrize(
   ("methods", "said"),
   [

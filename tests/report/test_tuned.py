@@ -4,6 +4,8 @@ import pytest
 
 from tests import runs
 from tf_lottery import report
+from tf_lottery.storage import files
+from tf_lottery.storage import run_directory
 
 # Around the means of the dense network, and of its two tickets.
 NOISE = (0.0, 0.001, -0.001, 0.0005)
@@ -71,6 +73,26 @@ def test_the_tuned_recipe_may_stop_early(original, tmp_path):
   assert rows["early"].original.mean == rows["end"].original.mean
   gain = rows["early"].tuned.mean - rows["end"].tuned.mean
   assert gain == pytest.approx(0.01)
+
+
+def test_looks_judge_the_tuned_network_anew(original, tmp_path):
+  plan = {
+    "planned": [4, 6],
+    "significances": [(0.03, 0.015), (0.03, 0.014)],
+    "spending": "linear",
+    "fixed_before": 0,
+    "taken": [4],
+    "declared": {"tolerance": None},
+    "shown": [[(1, "winning"), (2, "winning")]],
+  }
+  run_directory.write_looks(original, plan)
+  path = original / run_directory.EXPERIMENT
+  files.write_json(path, {"id": "original", "replicates": "auto:6"})
+  tuned = write(tmp_path, "tuned", 0.94, (0.95, 0.945), (0.9, 0.89))
+  compared = report.against_tuned(original, tuned)
+  assert [v.word for v in compared.plain.verdicts()] == ["winning"] * 2
+  assert words(compared, "original") == ["below"] * 2
+  assert "are not corrected for the looks" in str(compared)
 
 
 def test_replicates_are_paired_by_their_seeds(original, tmp_path):

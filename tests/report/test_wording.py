@@ -8,6 +8,7 @@ import pytest
 from tests import runs
 from tf_lottery.report import evidence
 from tf_lottery.report import headlines
+from tf_lottery.report import rivals
 from tf_lottery.report import wording
 from tf_lottery.storage import run_directory
 
@@ -288,6 +289,33 @@ def test_rivals_that_a_ticket_does_not_beat_are_named(tmp_path):
     " (80.0 %); it is not shown to be better than RigL at equal cost (89.5 %);"
     " it is worse than gradual pruning at equal cost (94.0 %)."
   ) in text
+
+
+def test_rivals_are_compared_as_far_as_a_look_has_seen(tmp_path):
+  methods = {
+    "dense": [0.9],
+    "ticket": [0.91, 0.905, 0.8],
+    "random_erk": [0.84, 0.81, 0.6],
+  }
+  (found,) = evidence.gather([experiment(tmp_path, methods)])
+  plan = {
+    "planned": [2, 3],
+    "significances": [(0.03, 0.015), (0.03, 0.014)],
+    "spending": "linear",
+    "fixed_before": 0,
+    "taken": [2],
+  }
+  text = rivals.sentence(found.with_looks(plan), 1, "{:.3f}".format)
+  assert text.endswith("are not corrected for the looks at the verdicts.")
+  assert text != rivals.sentence(found, 1, "{:.3f}".format)
+  mean = sum(
+    r.test_end for r in found.rounds if is_rival(r) and r.replicate < 2
+  )
+  assert f"random ERK mask ({mean / 2:.3f})" in text
+
+
+def is_rival(round_):
+  return round_.method == "random_erk" and round_.level == 1
 
 
 def test_rivals_of_a_metric_of_which_less_is_better(tmp_path):

@@ -10,6 +10,7 @@ import pathlib
 import sys
 import threading
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -205,7 +206,7 @@ def prove(
     ImportError: `replicates="auto"` needs the extra `report`.
     RuntimeError: a process that `prove` started calls it again.
     ValueError: the model, its data or a field cannot be used, or looks were
-      taken that another number of replicates had planned.
+      taken, and a field that their verdicts depend on has changed since.
 
   Example:
   ```python
@@ -230,14 +231,19 @@ def prove(
   here = (processes == 1 and not ray) or not _is_portable(experiment)
   make_trainer = functools.cache(experiment.make_trainer)
 
-  def train(part: Experiment, replicates: Sequence[int]) -> dict[str, str]:
+  def train(
+    replicates: Sequence[int], only: Collection[str] | None = None
+  ) -> dict[str, str]:
     if here:
-      return _run_here(part, root, replicates, make_trainer)
+      return _run_here(experiment, root, replicates, make_trainer, only)
     threads = _threads(processes)
-    todo = [sweeps.Task(part, n, str(root), threads) for n in replicates]
+    todo = [
+      sweeps.Task(experiment, n, str(root), threads, only=only)
+      for n in replicates
+    ]
     # What is done is compared with the declaration, and read back, here.
     done = [task.replicate for task in todo if task.is_done]
-    failed = _run_here(part, root, done, make_trainer)
+    failed = _run_here(experiment, root, done, make_trainer, only)
     return failed | sweeps.run_all(todo, runner)
 
   sequential.check_looks(experiment, root)
@@ -245,7 +251,7 @@ def prove(
     if len(experiment.looks) > 1:
       failed = sequential.train_in_looks(experiment, root, train)
     else:
-      failed = train(experiment, range(experiment.looks[0]))
+      failed = train(range(experiment.looks[0]))
   for run, text in failed.items():
     _log.warning("%s failed:\n%s", run, text)
   return Proof(experiment, root, failed)
@@ -266,22 +272,24 @@ def _run_here(
   root: pathlib.Path,
   replicates: Sequence[int],
   make_trainer: Callable[[], Trainer],
+  only: Collection[str] | None = None,
   passes: Sequence[bool] = (False, True),
 ) -> dict[str, str]:
   """Runs replicates in this process; those that diverge stop no others.
 
-  The passes are without controls and with them.
+  The passes are without controls and with them; `only` names the controls.
   """
   failed: dict[str, str] = {}
   if not replicates:
     return failed
   trainer = make_trainer()
+  part = trained.with_some_controls(experiment, only)
   for with_controls in passes:
-    if with_controls and experiment.source and running.needs_source(experiment):
+    if with_controls and experiment.source and running.needs_source(part):
       # All at once, so that they share one compiled program.
       source = experiment.source
       failed |= _run_here(
-        source, root, replicates, source.make_trainer, (False,)
+        source, root, replicates, source.make_trainer, passes=(False,)
       )
     for replicate in replicates:
       name = str(trained.run_dir(experiment, replicate, root))
@@ -293,6 +301,7 @@ def _run_here(
           replicate,
           root,
           with_controls=with_controls,
+          only=only,
           trainer=trainer,
           progress=False,
         )

@@ -13,6 +13,7 @@ import logging
 import os
 import pathlib
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,6 +96,7 @@ def run(
   root: str | os.PathLike,
   *,
   with_controls: bool = True,
+  only: Collection[str] | None = None,
   trainer: Trainer | None = None,
   data: Mapping[str, Any] | None = None,
   progress: bool | None = None,
@@ -112,6 +114,8 @@ def run(
     with_controls: whether to train the controls too. With
       `control_levels="chosen"` the Levels are chosen by the replicates that
       are found so far, so find all of them before. Defaults to `True`.
+    only: the controls to train now; the others come in a later call. Defaults
+      to `None`: all, and what `retrain` declares.
     trainer: a trainer of the experiment, to share its compiled program.
     data: what `experiment.load(replicate)` returned, if it is at hand.
     progress: see `find_ticket`.
@@ -142,8 +146,9 @@ def run(
       experiment.declare(home, chosen)
     _warn_of_undrawn(experiment, chosen)
     train_chosen(experiment, search, chosen)
+    part = trained.with_some_controls(experiment, only)
     source = None
-    if source_trainer and experiment.source:
+    if source_trainer and experiment.source and needs_source(part):
       source = run(
         experiment.source,
         replicate,
@@ -153,7 +158,7 @@ def run(
         progress=False,
       )
     train_controls(
-      experiment, replicate, search, chosen, source=source, on_round=on_round
+      part, replicate, search, chosen, source=source, on_round=on_round
     )
   return search
 

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -50,6 +51,7 @@ class Task:
     threads: Number of threads that the process may use.
     retries: How often to try again.
     with_controls: Whether to train the controls too.
+    only: The controls to train now; None for all, and `retrain`.
   """
 
   experiment: Experiment
@@ -58,6 +60,7 @@ class Task:
   threads: int = 1
   retries: int = 1
   with_controls: bool = True
+  only: Collection[str] | None = None
 
   def __str__(self) -> str:
     return str(self.run_dir.relative_to(self.root))
@@ -70,6 +73,7 @@ class Task:
       self.replicate,
       self.root,
       with_controls=self.with_controls,
+      only=self.only,
     )
 
   @property
@@ -262,13 +266,18 @@ def _run_text(text: str, path: list[str]) -> str | None:
 
 
 def run_task(task: Task) -> str | None:
-  """Runs a task in a process; returns the end of its output if it fails."""
+  """Runs a task in a process; returns the end of its output if it fails.
+
+  It is the output of the last attempt alone: an error of an earlier one is not
+  its reason.
+  """
   if task.is_done:
     return None
   text = task.to_json()
   task.log.parent.mkdir(parents=True, exist_ok=True)
   for _ in range(1 + task.retries):
     with open(task.log, "ab") as log:
+      begin = log.tell()
       process = subprocess.run(
         [sys.executable, "-c", _COMMAND, text],
         env={
@@ -292,8 +301,10 @@ def run_task(task: Task) -> str | None:
       return None
     if process.returncode == -signal.SIGINT:
       break  # Ctrl-C is meant for the whole sweep.
-  lines = task.log.read_text(encoding="utf-8", errors="replace").splitlines()
-  return "\n".join(lines[-20:])
+  output = task.log.read_bytes()[begin:].decode(errors="replace")
+  return "\n".join(output.splitlines()[-20:]) or (
+    f"The process wrote nothing, and ended with {process.returncode}."
+  )
 
 
 def main(text: str) -> None:
@@ -310,4 +321,5 @@ def main(text: str) -> None:
     task.replicate,
     task.root,
     with_controls=task.with_controls,
+    only=task.only,
   )

@@ -1,9 +1,11 @@
 """What of an experiment is trained, and which Levels that chooses."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import statistics
+from collections.abc import Collection
 
 import numpy as np
 
@@ -12,6 +14,8 @@ from tf_lottery.experiments.experiment import Experiment
 from tf_lottery.objective import Objective
 from tf_lottery.search import rounds
 from tf_lottery.search.rounds import Round
+from tf_lottery.storage import files
+from tf_lottery.storage import run_directory
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.storage.run_directory import replicate_directory
 
@@ -50,14 +54,15 @@ def chosen_levels(
 def _drawn(experiment: Experiment, root: str | os.PathLike) -> list[int]:
   """Returns the Levels that have tickets, or get them, in all replicates.
 
-  A search within a budget draws no other Levels than it needs.
+  A search within a budget draws no other Levels than it needs. With
+  `replicates="auto"` these are the replicates of the first look.
   """
   every = list(range(1, experiment.levels + 1))
   if experiment.budget is None:
     return every
   directories = [
     RunDirectory(run_dir(experiment, replicate, root), writes=False)
-    for replicate in range(experiment.looks[-1])
+    for replicate in range(experiment.looks[0])
   ]
   return [
     level
@@ -100,12 +105,23 @@ def count_replicates(experiment: Experiment, root: str | os.PathLike) -> int:
   return first + sum(run_dir(experiment, n, root).is_dir() for n in further)
 
 
+def _count_to_train(experiment: Experiment, root: str | os.PathLike) -> int:
+  """Counts the replicates to train: once settled, those of the last look."""
+  number = count_replicates(experiment, root)
+  if len(experiment.looks) > 1:
+    with contextlib.suppress(FileNotFoundError, files.FileFormatError):
+      looks = run_directory.read_looks(pathlib.Path(root) / experiment.id)
+      if looks.get("settled") and looks["taken"]:
+        return min(number, looks["taken"][-1])
+  return number
+
+
 def count_done(
   experiment: Experiment, root: str | os.PathLike
 ) -> tuple[int, int]:
   """Counts the Rounds of all replicates that are done, and all of them."""
   rounds_ = experiment.rounds(chosen_levels(experiment, root))
-  replicates = count_replicates(experiment, root)
+  replicates = _count_to_train(experiment, root)
   done = 0
   for replicate in range(replicates):
     directory = RunDirectory(run_dir(experiment, replicate, root), writes=False)
@@ -123,21 +139,45 @@ def _is_whole(
   return round_.is_done and not round_.read_record().get("stopped")
 
 
+def with_some_controls(
+  experiment: Experiment, names: Collection[str] | None
+) -> Experiment:
+  """Returns an experiment with some of its controls, and without `retrain`.
+
+  Args:
+    experiment: The experiment.
+    names: The controls. `None` returns the experiment as it is.
+  """
+  if names is None:
+    return experiment
+  kept = tuple(name for name in experiment.controls if name in names)
+  return dataclasses.replace(experiment, controls=kept, retrain={})
+
+
 def is_done(
   experiment: Experiment,
   replicate: int,
   root: str | os.PathLike,
   *,
   with_controls: bool = True,
+  only: Collection[str] | None = None,
 ) -> bool:
-  """Whether every Round of a replicate is trained to its end."""
+  """Whether every Round of a replicate is trained to its end.
+
+  Args:
+    experiment: The experiment.
+    replicate: The number of the replicate.
+    root: The directory that holds the experiment's directory.
+    with_controls: Whether the controls count. Defaults to `True`.
+    only: The controls that count. Defaults to `None`: all, and `retrain`.
+  """
   directory = RunDirectory(run_dir(experiment, replicate, root), writes=False)
   chosen = chosen_levels(experiment, root) if with_controls else None
   if with_controls and experiment.control_levels == CHOSEN and not chosen:
     return False
   if not experiment.trains_all and not _has_chosen(experiment, directory):
     return False
-  wanted = experiment.rounds(chosen)
+  wanted = with_some_controls(experiment, only).rounds(chosen)
   return all(
     _is_whole(directory, *one)
     for one in wanted

@@ -20,6 +20,7 @@ from tf_lottery.report import records
 from tf_lottery.report import run_folders
 from tf_lottery.report import summaries
 from tf_lottery.report import verdicts
+from tf_lottery.storage import schemas
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,13 +214,16 @@ class Evidence:
   def declared_replicates(self) -> int:
     """The number of replicates to train, as far as it is known.
 
-    If it depends on the verdicts, these are those that have begun, and at least
-    those of the first look.
+    If it depends on the verdicts, these are those of the last look once they
+    are settled. Before, these are those that have begun, and at least those of
+    the first look.
     """
     declared = self.runs[0].experiment_declaration.get("replicates", 1)
     if isinstance(declared, int):
       return declared
     plan = self.runs[0].looks
+    if plan and plan.get("settled") and self.taken:
+      return self.taken[-1][0]
     return max(len(self.runs), plan["planned"][0] if plan else 0)
 
   @functools.cached_property
@@ -254,6 +258,11 @@ class Evidence:
       rounds=tuple(r for r in self.rounds if r.replicate < number),
       beside=tuple(r for r in self.beside if r.replicate < number),
     )
+
+  def with_looks(self, plan: schemas.Looks) -> "Evidence":
+    """Returns the evidence with other looks than those that were read."""
+    runs = tuple(dataclasses.replace(run, looks=plan) for run in self.runs)
+    return dataclasses.replace(self, runs=runs)
 
   @property
   def by_hand(self) -> bool:
@@ -311,6 +320,7 @@ class Evidence:
       None if levels is None else {*levels, *shown},
       significances,
       shown,
+      self._diverged,
     )
     if self.trains_all:
       return found
@@ -324,6 +334,42 @@ class Evidence:
       )
       for v in found
     ]
+
+  @functools.cached_property
+  def _diverged(self) -> dict[int, int]:
+    """Level -> the number of replicates whose ticket diverged.
+
+    Where replicates choose their Levels, a Level is not tested at all unless
+    every replicate has finished it.
+    """
+    if not self.trains_all:
+      return {}
+    return looks.diverged_tickets(self.runs, self.rounds)
+
+  def shown(self) -> list[dict[int, str]]:
+    """Returns Level -> the word that it has shown, for each look taken."""
+    if not self.has_direction:
+      return [{} for _ in self.taken]
+    return [looks.words(found) for found in self._at_looks(summaries.HEADLINE)]
+
+  def _at_looks(self, when: str) -> list[list[verdicts.Verdict]]:
+    """Returns the verdicts at each look taken.
+
+    The words that were written down are about the end of training, and the
+    tolerance that was declared. By anything else all looks are judged now.
+    """
+    plan = self.runs[0].looks
+    recorded: list[dict[int, str]] = []
+    if plan and when == summaries.HEADLINE:
+      declared = plan.get("declared", {}).get("tolerance")
+      if declared == self.tolerance:
+        recorded = [dict(words) for words in plan.get("shown", ())]
+    judged = looks.verdicts_at(
+      self.taken,
+      lambda number, *how: self.first(number)._judge(when, *how),
+      recorded,
+    )
+    return list(judged)
 
   def verdicts(self, when: str = summaries.HEADLINE) -> list[verdicts.Verdict]:
     """Returns one verdict for each Level; see `verdicts.verdicts`.
@@ -341,11 +387,7 @@ class Evidence:
         verdicts.untested(v, "not tested: no look was taken yet")
         for v in self._judge(when)
       ]
-    *_, last = looks.verdicts_at(
-      self.taken,
-      lambda number, *how: self.first(number)._judge(when, *how),
-    )
-    return last
+    return self._at_looks(when)[-1]
 
   def findings(self) -> list[claims.Finding]:
     """Returns the outcomes of the claims; see `claims.findings`.
@@ -355,7 +397,8 @@ class Evidence:
     if not self.has_direction:
       return []
     judged = None if self.trains_all else (0, *(self.judged_levels or ()))
-    rounds = [r for r in self.compared if judged is None or r.level in judged]
+    every = self.judged.compared
+    rounds = [r for r in every if judged is None or r.level in judged]
     return claims.findings(rounds, self.tested, self.tolerance)
 
 

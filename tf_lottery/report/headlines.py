@@ -67,10 +67,9 @@ def _whole(evidence: Evidence, matching: Sequence[verdicts.Verdict]) -> str:
     f" {'match' if several else 'matches'} the dense network within"
     f" {wording.tolerance(evidence)}"
   )
-  at = f"{100 * verdicts.SIGNIFICANCE:g} %"
   return (
     f"{text}{_winners(matching)}. This holds as a whole at a significance of"
-    f" {at}."
+    f" {wording.significance(evidence)}."
   )
 
 

@@ -27,7 +27,8 @@ def sentence(
 
   A rival is beaten if a one-sided test of pairs shows at 5 % that the ticket is
   better; see `comparisons.Comparison`. Each is tested by itself, so that the
-  ticket beats all of them holds at 5 % too.
+  ticket beats all of them holds at 5 % too. Where the number of replicates
+  depends on the verdicts, that is not so, and the sentence says it.
 
   Args:
     evidence: The runs of the experiment.
@@ -40,7 +41,7 @@ def sentence(
   """
   found: dict[str, list[str]] = {}
   measure = evidence.fields[summaries.HEADLINE]
-  values = summaries.values_by_replicate(evidence.compared, measure)
+  values = summaries.values_by_replicate(evidence.judged.compared, measure)
   for method in RIVALS:
     if rival := values.get((method, level)):
       compared = Comparison.of(values["ticket", level], rival)
@@ -53,7 +54,8 @@ def sentence(
     if outcome in found
   ]
   if said:
-    return f"Against its rivals, {'; '.join(said)}."
+    beside = wording.beside_looks(evidence)
+    return f"Against its rivals, {'; '.join(said)}.{beside}"
   levels = sorted({n for method, n in values if method in RIVALS})
   if not levels:
     return ""
@@ -69,7 +71,7 @@ def without_ticket(evidence: Evidence) -> str:
 
   It is empty if no rival was trained.
   """
-  if not any(r.method in RIVALS for r in evidence.compared):
+  if not any(r.method in RIVALS for r in evidence.judged.compared):
     return ""
   return (
     "Rivals are compared with a ticket whose mean is within the tolerance, and"

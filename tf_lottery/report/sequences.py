@@ -26,7 +26,8 @@ class LevelTests:
     dense: The tickets and the dense network.
     reinit: The tickets and their random reinits.
     n: The numbers of replicates of ticket, dense network and reinits.
-    lost: The number of finished tickets without a finite value.
+    lost: The number of tickets that diverged, or finished without a finite
+      value.
     p_matching: See `verdicts.Verdict`, as for the other p values.
     p_below: None if there is no test.
     p_reinit: None if there is no test.

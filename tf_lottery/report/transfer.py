@@ -85,8 +85,9 @@ def findings(evidence: Evidence) -> list[Finding]:
   if not evidence.has_direction:
     return []
   measure = evidence.fields[summaries.HEADLINE]
-  values = summaries.values_by_replicate(evidence.compared, measure)
-  densities = summaries.level_densities(evidence.compared)
+  judged = evidence.judged.compared
+  values = summaries.values_by_replicate(judged, measure)
+  densities = summaries.level_densities(judged)
   sign = evidence.sign or 1
   found = []
   for level, density in sorted(densities.items()):
@@ -169,7 +170,8 @@ def answer(evidence: Evidence) -> str:
     )
   source = evidence.runs[0].experiment_declaration.get("source_heading")
   of = f' of "{source}"' if source else ""
-  return f"Does the ticket{of} travel? {' '.join(sentences)}"
+  beside = wording.beside_looks(evidence)
+  return f"Does the ticket{of} travel? {' '.join(sentences)}{beside}"
 
 
 def _sentence_of_mask(words: dict[str, Finding]) -> str:

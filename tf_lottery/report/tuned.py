@@ -114,6 +114,13 @@ class AgainstTuned:
       "tuned": headlines.headline(self.tuned),
     }
 
+  @property
+  def _beside_looks(self) -> str:
+    """Says that p values beside the verdicts are not corrected for looks."""
+    said = map(wording.beside_looks, (self.original, self.tuned))
+    sentence = next(filter(None, said), "").strip()
+    return sentence and f"\n\nP better: {sentence}"
+
   def __str__(self) -> str:
     percent = self.plain.percent
 
@@ -148,7 +155,7 @@ class AgainstTuned:
       f"{wording.capital(self.plain.metric)} against the tuned dense network,"
       f" means over replicates.\n{lines}\n\nTickets of the original recipe:"
       f" {self.answers['original']}\n\nTickets of the tuned recipe:"
-      f" {self.answers['tuned']}"
+      f" {self.answers['tuned']}{self._beside_looks}"
     )
 
 
@@ -197,7 +204,7 @@ def against_tuned(
   _check_declarations(plain, by_tuned)
   if when == summaries.EARLY:
     stopped = tuple(map(_stopped_early, by_tuned.rounds))
-    by_tuned = dataclasses.replace(by_tuned, rounds=stopped)
+    by_tuned = _with_rounds(by_tuned, stopped)
   return AgainstTuned(plain, _with_dense(plain, by_tuned), by_tuned)
 
 
@@ -246,12 +253,21 @@ def _with_dense(evidence: Evidence, other: Evidence) -> Evidence:
     if r.method == "dense"
   ]
   rest = [r for r in evidence.rounds if r.method != "dense"]
-  return dataclasses.replace(evidence, rounds=(*dense, *rest))
+  return _with_rounds(evidence, (*dense, *rest))
+
+
+def _with_rounds(
+  evidence: Evidence, rounds: tuple[RoundRecord, ...]
+) -> Evidence:
+  """Returns the evidence with other Rounds, which all looks judge anew."""
+  changed = dataclasses.replace(evidence, rounds=rounds)
+  plan = evidence.runs[0].looks
+  return changed.with_looks({**plan, "shown": []}) if plan else changed
 
 
 def _values(evidence: Evidence) -> dict[tuple[str, int], dict[int, float]]:
   measure = evidence.fields[summaries.HEADLINE]
-  return summaries.values_by_replicate(evidence.compared, measure)
+  return summaries.values_by_replicate(evidence.judged.compared, measure)
 
 
 def _mean(values: Mapping[int, float]) -> float | None:

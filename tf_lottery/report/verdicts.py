@@ -97,6 +97,7 @@ def verdicts(
   levels: Collection[int] | None = None,
   significances: tuple[float, float] = ONE_LOOK,
   shown: Mapping[int, str] = types.MappingProxyType({}),
+  diverged: Mapping[int, int] = types.MappingProxyType({}),
 ) -> list[Verdict]:
   """Returns one verdict for each Level that has tickets.
 
@@ -121,11 +122,11 @@ def verdicts(
   Each sequence has half of the 5 %. The first gives its half to the second if
   all tickets match; the second gives its half to the first if all tickets that
   have reinits, also those that do not match, are better than them. If there are
-  no reinits, the first has all of it. It also stops at a ticket that finished
-  without a finite value, since that was not left out by chance. Where the
-  second sequence begins depends on the first; `scripts/simulate_verdicts.py`
-  counts how often a word is wrong all the same, see docs/results/verdicts.md
-  in the repository.
+  no reinits, the first has all of it. It also stops at a ticket that diverged,
+  or finished without a finite value, since that was not left out by chance.
+  Where the second sequence begins depends on the first;
+  `scripts/simulate_verdicts.py` counts how often a word is wrong all the same,
+  see docs/results/verdicts.md in the repository.
 
   *Below* is a warning, not a claim: each Level is tested by itself at 5 %.
 
@@ -153,6 +154,8 @@ def verdicts(
     significances: Of a sequence that has all of the 5 %, and of one that has
       half of it. Defaults to `(0.05, 0.025)`: the only look has all.
     shown: Level -> the word that an earlier look has shown. Defaults to `{}`.
+    diverged: Level -> the number of replicates whose ticket diverged, beside
+      the Rounds. Defaults to `{}`.
 
   Raises:
     ValueError: The tolerance is negative, or the Rounds do not tell whether
@@ -163,7 +166,7 @@ def verdicts(
   measure = summaries.measure_at(when, rounds)
   margin = tolerance_of(rounds, tolerance, measure)
   sign = direction(rounds)
-  found = _levels(rounds, measure, sign, margin)
+  found = _levels(rounds, measure, sign, margin, diverged)
   tested = [at for at in found if levels is None or at.level in levels]
   outcome = sequences.outcome(tested, significances, shown)
   every = [_verdict(at, outcome, measure, sign, margin) for at in found]
@@ -236,7 +239,11 @@ def check_tolerance(tolerance: float | None) -> None:
 
 
 def _levels(
-  rounds: Sequence[RoundRecord], measure: str, sign: int, margin: float
+  rounds: Sequence[RoundRecord],
+  measure: str,
+  sign: int,
+  margin: float,
+  diverged: Mapping[int, int],
 ) -> list[LevelTests]:
   """Compares the tickets of each Level, in the order of falling density."""
   values = {
@@ -251,7 +258,7 @@ def _levels(
   for level, density in summaries.level_densities(rounds).items():
     ticket = values.get(("ticket", level), {})
     reinit = values.get(("random_reinit", level), {})
-    lost = lost_tickets[level]
+    lost = lost_tickets[level] + diverged.get(level, 0)
     if not ticket and not lost:
       continue
     with_dense = Comparison.of(ticket, dense)

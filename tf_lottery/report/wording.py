@@ -127,10 +127,10 @@ def how_tested(evidence: Evidence) -> str:
     f" than the dense network by at most {tolerance(evidence)}."
     f"{_default_tolerance(evidence)} It wins if it matches, and a test shows"
     " that it is better than its random reinits. All that is said to match and"
-    f" to win holds as a whole at {at}: tickets are tested from the largest"
-    " down until one fails, and those that match against their reinits from"
-    " the smallest up"
-    f" until one fails; the two share the {at}. {_how_often(evidence)}"
+    f" to win holds as a whole at {significance(evidence)}: tickets are tested"
+    " from the largest down until one fails, and those that match against their"
+    " reinits from the smallest up until one fails; the two share the"
+    f" {at}. {_how_often(evidence)}"
     f" A ticket is below if a test of it alone{_alone_at(evidence, at)} shows"
     " that it is worse than the tolerance allows. The"
     f" tests are one-sided{by}. They compare trainings of the same replicate,"
@@ -164,7 +164,10 @@ def looks(evidence: Evidence) -> str:
   if not evidence.in_looks:
     return ""
   if plan is None or not evidence.taken:
-    return "Verdicts wait for the first look at the replicates."
+    first = f"{plan['planned'][0]} " if plan and plan["planned"] else ""
+    return (
+      f"There is no verdict yet: the first {first}replicates are not finished."
+    )
   numbers = [str(number) for number, _ in evidence.taken]
   last, (full, half) = evidence.taken[-1]
   text = (
@@ -185,6 +188,25 @@ def looks(evidence: Evidence) -> str:
       " full significance of their own."
     )
   return text
+
+
+def significance(evidence: Evidence) -> str:
+  """Writes the significance of all verdicts together."""
+  about = "about " if evidence.in_looks else ""
+  return f"{about}{100 * verdicts.SIGNIFICANCE:g} %"
+
+
+def beside_looks(evidence: Evidence) -> str:
+  """Says that tests beside the verdicts do not share the 5 % of the looks.
+
+  It is empty if the number of replicates was fixed before.
+  """
+  if not evidence.in_looks:
+    return ""
+  return (
+    f" These tests are at {100 * verdicts.SIGNIFICANCE:g} % each, and are not"
+    " corrected for the looks at the verdicts."
+  )
 
 
 def tested(evidence: Evidence) -> str:

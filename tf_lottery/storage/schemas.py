@@ -7,6 +7,7 @@ import json
 import re
 from typing import Annotated
 from typing import Any
+from typing import Literal
 from typing import NotRequired
 from typing import TypedDict
 
@@ -203,6 +204,11 @@ class Looks(TypedDict):
     taken: The numbers of replicates after which it was judged.
     fixed_before: The number of replicates that an earlier declaration had
       fixed; 0 if there was none.
+    declared: The fields of the experiment that its verdicts depend on, as they
+      were at the first look. Early versions wrote none of the fields from here.
+    shown: For each look taken, the Levels and the words that it has shown.
+    diverged: The replicates that diverged before a look.
+    settled: Whether no further look is needed.
   """
 
   planned: list[Count]
@@ -210,6 +216,10 @@ class Looks(TypedDict):
   spending: str
   taken: list[Count]
   fixed_before: Count
+  declared: NotRequired[dict[str, Any]]
+  shown: NotRequired[list[list[tuple[Count, Literal["matching", "winning"]]]]]
+  diverged: NotRequired[list[Count]]
+  settled: NotRequired[bool]
 
 
 def parse(content: str | bytes, schema: Any = Any) -> Any:
