@@ -18,6 +18,7 @@ from typing import Any
 
 import tqdm
 
+from tf_lottery.experiments import controls
 from tf_lottery.experiments import running
 from tf_lottery.experiments import sequential
 from tf_lottery.experiments import sweeps
@@ -246,6 +247,11 @@ def prove(
     failed = _run_here(experiment, root, done, make_trainer, only)
     return failed | sweeps.run_all(todo, runner)
 
+  if experiment.source and not running.needs_source(experiment):
+    _log.warning(
+      "The source is not used: name controls that take its tickets, %s.",
+      ", ".join(controls.WITH_SOURCE),
+    )
   sequential.check_looks(experiment, root)
   with _bar(experiment, root, progress):
     if len(experiment.looks) > 1:
