@@ -12,7 +12,7 @@ import tf_lottery
 from tests import small
 from tests.experiments import mine
 from tf_lottery.experiments import controls
-from tf_lottery.experiments import damaged_data
+from tf_lottery.experiments.controls import damaged_data
 from tf_lottery.report import evidence
 from tf_lottery.search import prices
 

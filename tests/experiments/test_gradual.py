@@ -11,20 +11,19 @@ import tf_lottery
 from tests import small
 from tf_lottery.cost import Cost
 from tf_lottery.experiments import controls
-from tf_lottery.experiments import gradual
 from tf_lottery.training import data
 
 
 def test_the_density_falls_by_the_cube_in_the_first_three_quarters():
-  found = gradual.densities(40, 0.2)
+  found = gradual_pruning.densities(40, 0.2)
   assert list(found) == list(range(3, 31, 3))
   left = [1 - step / 30 for step in found]
   assert list(found.values()) == [0.2 + 0.8 * part**3 for part in left]
-  assert gradual.densities(1, 0.2) == {1: 0.2}
-  long = gradual.densities(10_000, 0.5)
+  assert gradual_pruning.densities(1, 0.2) == {1: 0.2}
+  long = gradual_pruning.densities(10_000, 0.5)
   assert (min(long), max(long), len(long)) == (100, 7500, 75)
   assert long[7500] == 0.5
-  assert max(gradual.densities(40, 0.2, highest=0.5).values()) == 0.5
+  assert max(gradual_pruning.densities(40, 0.2, highest=0.5).values()) == 0.5
 
 
 def test_it_ends_at_the_tickets_density_by_the_searchs_criterion(
@@ -49,7 +48,7 @@ def test_it_ends_at_the_tickets_density_by_the_searchs_criterion(
   # 64 weights; the last mask is not scored any more.
   assert seen[0] == 64
   assert sorted(seen, reverse=True) == seen
-  assert len(seen) == len(gradual.densities(20, 0.25)) == 15
+  assert len(seen) == len(gradual_pruning.densities(20, 0.25)) == 15
   assert seen[-1] >= 16
   ticket = search.rounds[2].ticket
   assert round_.ticket.mask.table() == ticket.mask.table()
@@ -67,7 +66,7 @@ def test_it_ends_at_the_tickets_density_by_the_searchs_criterion(
 def test_it_is_evaluated_once_its_mask_is_the_last(tmp_path):
   search = small.search(tmp_path, levels=1, evaluate_every=4)
   rows = controls.gradual(search, 1).history
-  assert max(gradual.densities(20, 0.5)) == 15
+  assert max(gradual_pruning.densities(20, 0.5)) == 15
   assert [row["step"] for row in rows] == [16, 20]
   assert "test_accuracy" in rows[-1]
   assert controls.gradual(search, 1).history == rows
@@ -124,7 +123,7 @@ def test_it_resumes_bit_for_bit(keras, strategy, tmp_path, step):
 
 def test_its_cost_is_the_sum_over_its_masks(tmp_path):
   search = small.search(tmp_path, levels=2)
-  found = gradual.densities(20, 0.25)
+  found = gradual_pruning.densities(20, 0.25)
   cost = controls.gradual(search, 2).cost
   # Of Dense(8) and Dense(2) on 6 numbers; one mask for each stretch.
   steps, kept, expected = 0, 64, 0
@@ -147,7 +146,7 @@ def test_its_changes_learn_what_was_spent(tmp_path, monkeypatch):
     return mask
 
   changes = dict.fromkeys((4, 10), change)
-  monkeypatch.setattr(gradual, "_changes", lambda *_: changes)
+  monkeypatch.setattr(gradual_pruning, "_changes", lambda *_: changes)
   controls.gradual(search, 1)
   per_step = 12 * 3 * 2 * 64
   assert spent == [

@@ -13,7 +13,6 @@ import tf_lottery
 from tests import small
 from tf_lottery import scopes
 from tf_lottery.experiments import controls
-from tf_lottery.experiments import gradual
 
 MOVING = ("rigl", "set")
 LEVEL = 2
@@ -107,7 +106,7 @@ def test_weights_are_dropped_and_grown(search, monkeypatch, name):
   round_ = controls.BY_NAME[name](search, LEVEL, 1)
   first, *changes = seen
   erk = scopes.erdos_renyi()(search.prunable, 0.25)
-  *steps, end = gradual.change_steps(20)
+  *steps, end = gradual_pruning.change_steps(20)
   assert (len(changes), end) == (len(steps), 15)
   assert changes[-1][2] == round_.ticket.mask != first[2]
   for step, (mask, weights, moved, after, slots) in zip(

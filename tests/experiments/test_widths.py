@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tf_lottery import wrappers
-from tf_lottery.experiments import widths
+from tf_lottery.experiments.controls import widths
 from tf_lottery.papers import networks
 
 

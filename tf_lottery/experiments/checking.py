@@ -6,11 +6,11 @@ import re
 import typing
 
 from tf_lottery import rewinding
-from tf_lottery.experiments import damaged_data
 from tf_lottery.experiments import looks
 from tf_lottery.experiments.controls import BY_NAME
 from tf_lottery.experiments.controls import WITH_MODEL
 from tf_lottery.experiments.controls import WITH_SOURCE
+from tf_lottery.experiments.controls import damaged_data
 from tf_lottery.search import anytime
 from tf_lottery.search import methods
 

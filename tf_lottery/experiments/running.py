@@ -18,10 +18,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_lottery.experiments import controls
-from tf_lottery.experiments import damaged_data
 from tf_lottery.experiments import declared
 from tf_lottery.experiments import trained
-from tf_lottery.experiments import transferred
+from tf_lottery.experiments.controls import damaged_data
+from tf_lottery.experiments.controls import transfer
 from tf_lottery.experiments.experiment import Experiment
 from tf_lottery.experiments.retraining import retrain
 from tf_lottery.search.finding import find_ticket
@@ -173,7 +173,7 @@ def _source_trainer(experiment: Experiment, trainer: Trainer) -> Trainer | None:
   if experiment.source is None or not needs_source(experiment):
     return None
   source_trainer = experiment.source.make_trainer()
-  transferred.check(experiment, trainer, source_trainer)
+  transfer.check(experiment, trainer, source_trainer)
   return source_trainer
 
 
@@ -269,7 +269,7 @@ def train_controls(
       "Some controls take the tickets of another search: give source=."
     )
   if source is not None:
-    transferred.warn_of_steps(search, source)
+    transfer.warn_of_steps(search, source)
   again: dict[str, controls.Control] = {
     name: _retraining(experiment, name, replicate)
     for name in experiment.retrain

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tf_lottery.experiments import changed
-from tf_lottery.experiments import seeds
+from tf_lottery.experiments.controls import changed
+from tf_lottery.experiments.controls import seeds
 from tf_lottery.masks import Mask
 from tf_lottery.search import declarations
 from tf_lottery.search import methods

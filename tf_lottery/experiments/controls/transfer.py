@@ -14,7 +14,7 @@ import numpy as np
 from tf_lottery import patterns
 from tf_lottery import rewinding
 from tf_lottery.analysis import permutations
-from tf_lottery.experiments import seeds
+from tf_lottery.experiments.controls import seeds
 from tf_lottery.masks import Mask
 from tf_lottery.rewinding import Rewind
 from tf_lottery.search.loop import Search

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tf_lottery import rewinding
-from tf_lottery.experiments import seeds
-from tf_lottery.experiments import widths
+from tf_lottery.experiments.controls import seeds
+from tf_lottery.experiments.controls import widths
 from tf_lottery.masks import Mask
 from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round

@@ -1,4 +1,4 @@
-"""Controls that change what the start weights tell: signs, sizes, places."""
+"""Controls with other start weights: new ones, other signs, sizes, places."""
 
 import logging
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 
 from tf_lottery import rewinding
-from tf_lottery.experiments import changed
-from tf_lottery.experiments import seeds
+from tf_lottery.experiments.controls import changed
+from tf_lottery.experiments.controls import seeds
 from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
 
@@ -15,6 +15,23 @@ _log = logging.getLogger("tf_lottery")
 
 # The kept start weights of one tensor, in a row -> others in their places.
 _Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def random_reinit(search: Search, level: int, draw: int = 0) -> Round:
+  """Other initial weights from the same initialisers, under the same mask.
+
+  They train as the ticket does: from step k on in a search that rewinds to it,
+  and through a whole training in a search that only fine-tunes.
+
+  Reference: Frankle and Carbin, arXiv 1803.03635, section 2.
+  """
+  seed = seeds.of_control(search, "random_reinit", level, draw)
+  weights = search.trainer.draw(seed)
+  ticket = changed.ticket(search, level, "random_reinit", seed, start=weights)
+  # New weights need the learning rates of a whole training.
+  fresh = search.rewind.position is None
+  rewind = rewinding.to_init() if fresh else None
+  return search.train_control(ticket, draw, rewind=rewind)
 
 
 def signs(search: Search, level: int, draw: int = 0) -> Round:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tf_lottery import rewinding
-from tf_lottery.experiments import changed
+from tf_lottery.experiments.controls import changed
 from tf_lottery.masks import Mask
 from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round

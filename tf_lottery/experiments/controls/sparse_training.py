@@ -12,9 +12,9 @@ from tf_lottery import criteria
 from tf_lottery import patterns
 from tf_lottery import rewinding
 from tf_lottery import scopes
-from tf_lottery.experiments import changed
-from tf_lottery.experiments import gradual
-from tf_lottery.experiments import seeds
+from tf_lottery.experiments.controls import changed
+from tf_lottery.experiments.controls import gradual_pruning
+from tf_lottery.experiments.controls import seeds
 from tf_lottery.masks import Mask
 from tf_lottery.search.loop import Search
 from tf_lottery.search.rounds import Round
@@ -145,7 +145,7 @@ def _train(
   seed = seeds.of_control(search, name, level, draw)
   start = search.initial.without_random_states()
   steps = steps or search.search_steps
-  *updates, end = gradual.change_steps(steps)
+  *updates, end = gradual_pruning.change_steps(steps)
   return search.train_control(
     _sparse(search, level, name, seed, start=start),
     draw,
