@@ -11,6 +11,7 @@ import tf_lottery
 from tests import small
 from tf_lottery.cost import Cost
 from tf_lottery.experiments import controls
+from tf_lottery.experiments.controls import gradual_pruning
 from tf_lottery.training import data
 
 

@@ -13,6 +13,7 @@ import tf_lottery
 from tests import small
 from tf_lottery import scopes
 from tf_lottery.experiments import controls
+from tf_lottery.experiments.controls import gradual_pruning
 
 MOVING = ("rigl", "set")
 LEVEL = 2
