@@ -3,8 +3,8 @@
 import pytest
 
 from scripts import csv_rows
-from scripts import tuned_dense
 from scripts import tuned_dense_page
+from scripts import tuned_dense_tables
 from tests.report import test_tuned
 from tf_lottery import Cost
 from tf_lottery import Objective
@@ -17,7 +17,7 @@ from tf_lottery import report
 @pytest.fixture
 def tuning():
   made = Round(0, 1.0, {}, 1.0, 300, None, cost=Cost(300))
-  first, second = tuned_dense.GRID[0], tuned_dense.GRID[4]
+  first, second = tuned_dense_tables.GRID[0], tuned_dense_tables.GRID[4]
   candidates = (
     experiments.Candidate(first, (made,), {"end": 0.91, "early": 0.92}),
     experiments.Candidate(second, (made,), {"end": 0.94, "early": 0.93}),
@@ -34,10 +34,14 @@ def page(tuning, dense, folder):
   for name, fields, rows in (
     (
       "candidates",
-      tuned_dense.CANDIDATE_FIELDS,
-      tuned_dense.candidate_rows(tuning),
+      tuned_dense_tables.CANDIDATE_FIELDS,
+      tuned_dense_tables.candidate_rows(tuning),
     ),
-    ("levels", tuned_dense.LEVEL_FIELDS, tuned_dense.level_rows(compared)),
+    (
+      "levels",
+      tuned_dense_tables.LEVEL_FIELDS,
+      tuned_dense_tables.level_rows(compared),
+    ),
   ):
     csv_rows.write(folder / f"{name}.csv", fields, rows)
   tuned_dense_page.write(folder)
@@ -71,12 +75,12 @@ def test_it_tells_the_grid(tuning, tmp_path):
 
 
 def test_the_grid_brackets_the_rate_of_the_paper():
-  low, own, high = tuned_dense.RATES
+  low, own, high = tuned_dense_tables.RATES
   assert low < own == papers.recipes.recipe("lenet_300_100").learning_rate
   assert own < high
-  assert {"learning_rate": own, "decay": None} in tuned_dense.GRID
+  assert {"learning_rate": own, "decay": None} in tuned_dense_tables.GRID
 
 
 def test_levels_that_there_are_not_are_left_out():
-  assert tuned_dense.tested(10) == (3, 7, 9)
-  assert tuned_dense.tested(2) == (2,)
+  assert tuned_dense_tables.tested(10) == (3, 7, 9)
+  assert tuned_dense_tables.tested(2) == (2,)

@@ -4,8 +4,8 @@ import pytest
 
 import tf_lottery
 from scripts import csv_rows
-from scripts import what_matters
 from scripts import what_matters_page
+from scripts import what_matters_tasks
 from tests.experiments import mine
 from tf_lottery import report
 from tf_lottery.experiments import checking
@@ -34,15 +34,15 @@ def evidence(tmp_path_factory):
 
 
 def test_all_its_controls_are_there_and_have_sentences():
-  assert set(what_matters.CONTROLS) == set(what_matters_page.CONTROLS)
-  assert set(what_matters.CONTROLS) <= set(checking.CONTROLS)
+  assert set(what_matters_tasks.CONTROLS) == set(what_matters_page.CONTROLS)
+  assert set(what_matters_tasks.CONTROLS) <= set(checking.CONTROLS)
 
 
 def test_the_experiments_can_be_declared():
-  declared = what_matters.declare(None)
+  declared = what_matters_tasks.declare(None)
   for experiment in declared.values():
-    assert experiment.controls == what_matters.CONTROLS
-    smaller = what_matters.smaller(experiment)
+    assert experiment.controls == what_matters_tasks.CONTROLS
+    smaller = what_matters_tasks.smaller(experiment)
     assert smaller.id != experiment.id
 
 

@@ -100,7 +100,8 @@ class Protocol:
       span: the optimizer updates of the Round. The learning-rate schedule and
         the order of the data are at `span.start` when it begins.
       directory: where its files go.
-      captures: steps at which a snapshot is wanted, and what to do with it.
+      captures: steps at which a snapshot is wanted, with the variables of the
+        optimizer, and what to do with it.
       changes: steps after the start at which the mask changes, and how. A
         capture, an evaluation or a checkpoint of such a step comes after the
         change.
