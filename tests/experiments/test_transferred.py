@@ -267,6 +267,7 @@ def test_controls_with_a_source_need_its_search():
     experiments.train_controls(TARGET, 0, None, (1,))
 
 
+@pytest.mark.slow
 def test_prove_finds_the_sources_tickets(tmp_path):
   proof = tf_lottery.prove(TARGET, tmp_path)
   assert not proof.failed
@@ -307,6 +308,7 @@ def test_a_directory_keeps_its_source(tmp_path):
   declared.check_source(dataclasses.replace(named, source=other), path.parent)
 
 
+@pytest.mark.slow
 def test_a_source_that_rewinds_to_another_step_is_warned_of(tmp_path, caplog):
   source = dataclasses.replace(SOURCE, rewind="2it")
   one = change(source=source, replicates=1, controls=("transferred",))

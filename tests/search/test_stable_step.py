@@ -67,6 +67,7 @@ def test_it_rewinds_later_where_training_is_not_stable(name, tmp_path):
   assert given.round(1).metrics == result.round(1).metrics
 
 
+@pytest.mark.slow
 def test_a_killed_search_finds_the_same(tmp_path, monkeypatch):
   whole = spirals.search(tmp_path / "whole", rewind="auto")
   tried = [step for step, _ in whole.directory.read_stable_step()["barriers"]]
