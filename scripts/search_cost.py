@@ -14,7 +14,6 @@ writes. Several processes may share the work: give each its own replicates, as
 from __future__ import annotations
 
 import pathlib
-import re
 import sys
 
 # So that the script finds the library from any working directory.
@@ -23,6 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from absl import app
 from absl import flags
 
+from scripts import chosen_replicates
 from scripts import startup
 
 _RUNS = flags.DEFINE_string("runs", "runs/search_cost", "The trainings.")
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
 
   tasks = search_cost_tasks.tasks(_DATA.value)
   path = pathlib.Path(_OUT.value) / "trainings.csv"
-  for name, numbers in _wanted(_ONLY.value).items():
+  for name, numbers in chosen_replicates.parse(_ONLY.value, REPLICATES):
     for replicate in numbers:
       search_cost_runs.train(
         name,
@@ -67,22 +67,6 @@ def main(argv: list[str]) -> None:
 
     rows = csv_rows.read(path)
     search_cost_page.write(rows, tasks, path.parent)
-
-
-def _wanted(only: list[str] | None) -> dict[str, range]:
-  """Returns the replicates of each task to be trained."""
-  if only is None:
-    return {name: range(count) for name, count in REPLICATES.items()}
-  wanted = {}
-  for text in only:
-    match = re.fullmatch(r"(\w+):(\d+)-(\d+)", text)
-    if not match or match[1] not in REPLICATES:
-      raise app.UsageError(
-        f"--only takes {', '.join(REPLICATES)} with replicates, such as"
-        f" lenet:0-4; got {text!r}."
-      )
-    wanted[match[1]] = range(int(match[2]), int(match[3]) + 1)
-  return wanted
 
 
 if __name__ == "__main__":

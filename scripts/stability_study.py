@@ -14,7 +14,6 @@ replicates alone, so that processes can share the work.
 from __future__ import annotations
 
 import pathlib
-import re
 import sys
 
 # So that the script finds the library from any working directory.
@@ -23,6 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from absl import app
 from absl import flags
 
+from scripts import chosen_replicates
 from scripts import startup
 
 _RUNS = flags.DEFINE_string("runs", "runs/stability", "The trainings.")
@@ -51,33 +51,14 @@ def main(argv: list[str]) -> None:
 
   tasks = stability_tasks.tasks(_DATA.value, _STEPS.value)
   path = pathlib.Path(_OUT.value) / "results.csv"
-  every = [(name, range(task.replicates)) for name, task in tasks.items()]
-  for name, replicates in _wanted(_ONLY.value, every):
+  counts = {name: task.replicates for name, task in tasks.items()}
+  for name, replicates in chosen_replicates.parse(_ONLY.value, counts):
     for replicate in replicates:
       stability_runs.train(tasks[name], name, replicate, _RUNS.value, path)
   if _ONLY.value is None:
     from scripts import stability_page
 
     stability_page.write(csv_rows.read(path), tasks, path.parent)
-
-
-def _wanted(
-  only: list[str] | None, every: list[tuple[str, range]]
-) -> list[tuple[str, range]]:
-  """Returns tasks, each with the replicates to be trained."""
-  if only is None:
-    return every
-  names = [name for name, _ in every]
-  wanted = []
-  for text in only:
-    match = re.fullmatch(r"(\w+):(\d+)-(\d+)", text)
-    if not match or match[1] not in names:
-      raise app.UsageError(
-        f"--only takes {', '.join(names)} with replicates, such as"
-        f" resnet:0-2; got {text!r}."
-      )
-    wanted.append((match[1], range(int(match[2]), int(match[3]) + 1)))
-  return wanted
 
 
 if __name__ == "__main__":
