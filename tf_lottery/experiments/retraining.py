@@ -9,7 +9,7 @@ from tf_lottery.search import declarations
 from tf_lottery.search.loop import Search
 from tf_lottery.search.protocol import Protocol
 from tf_lottery.search.rounds import Round
-from tf_lottery.storage.run_directory import RoundDirectory
+from tf_lottery.storage.round_directory import RoundDirectory
 from tf_lottery.tickets import Ticket
 from tf_lottery.training.data import as_data
 from tf_lottery.training.trainer import Trainer

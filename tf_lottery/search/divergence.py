@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from tf_lottery.search.recorder import Recorder
-from tf_lottery.storage.run_directory import RoundDirectory
+from tf_lottery.storage.round_directory import RoundDirectory
 from tf_lottery.tickets import Ticket
 from tf_lottery.training.trainer import Trainer
 

@@ -13,7 +13,7 @@ from tf_lottery.objective import Objective
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.search.rounds import tolerance_of
 from tf_lottery.storage import tensor_files
-from tf_lottery.storage.run_directory import RoundDirectory
+from tf_lottery.storage.round_directory import RoundDirectory
 from tf_lottery.tickets import Ticket
 from tf_lottery.tickets import TicketFile
 from tf_lottery.training.data import Data

@@ -23,7 +23,7 @@ from tf_lottery.search.round_training import Until
 from tf_lottery.search.round_training import is_lowest
 from tf_lottery.search.rounds import Round
 from tf_lottery.storage.files import FileFormatError
-from tf_lottery.storage.run_directory import RoundDirectory
+from tf_lottery.storage.round_directory import RoundDirectory
 from tf_lottery.storage.schemas import SmallestLayer
 from tf_lottery.tickets import Ticket
 from tf_lottery.training.data import Data

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tf_lottery.cost import Cost
 from tf_lottery.search import declarations
-from tf_lottery.storage.run_directory import RoundDirectory
+from tf_lottery.storage.round_directory import RoundDirectory
 
 _NOTHING = Cost()
 

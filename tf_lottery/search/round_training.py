@@ -18,7 +18,7 @@ from tf_lottery.masks import Mask
 from tf_lottery.rewinding import Snapshot
 from tf_lottery.search.divergence import Watch
 from tf_lottery.search.recorder import Recorder
-from tf_lottery.storage.run_directory import RoundDirectory
+from tf_lottery.storage.round_directory import RoundDirectory
 from tf_lottery.tickets import Ticket
 from tf_lottery.training.trainer import Trainer
 

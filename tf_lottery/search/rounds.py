@@ -13,7 +13,7 @@ from tf_lottery.cost import Cost
 from tf_lottery.objective import Objective
 from tf_lottery.objective import default_tolerance
 from tf_lottery.rewinding import Snapshot
-from tf_lottery.storage.run_directory import RoundDirectory
+from tf_lottery.storage.round_directory import RoundDirectory
 from tf_lottery.storage.run_directory import RunDirectory
 from tf_lottery.storage.schemas import SmallestLayer
 from tf_lottery.tickets import Ticket
