@@ -295,8 +295,9 @@ class Ticket:
       start = {**binding.read(), **initial}
     layers = {w.layer for w in found.anew if w.prunable}
     # An output layer of its own is what one expects.
-    level = logging.WARNING if len(layers) > 1 else logging.INFO
-    _log.log(level, "The ticket is transferred. %s", found.sentence())
+    _tell(
+      found.sentence(), logging.WARNING if len(layers) > 1 else logging.INFO
+    )
     known = {k: self.provenance.get(k) for k in ("level", "seed", "control")}
     return Ticket(
       found.carry_mask(self.mask, sparse=sparse, seed=seed),
@@ -394,6 +395,12 @@ class Ticket:
       )
     file = TicketFile(path)
     return cls(file.mask, file.start(), file.provenance)
+
+
+@functools.cache
+def _tell(sentence: str, level: int) -> None:
+  """Says once what a transfer leaves out: controls transfer many times."""
+  _log.log(level, "The ticket is transferred. %s", sentence)
 
 
 def _bound(model: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import typing
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,14 +9,11 @@ import numpy as np
 from tf_lottery import text_table
 from tf_lottery.analysis import chance
 from tf_lottery.masks import Mask
+from tf_lottery.search.rounds import Round
 from tf_lottery.tickets import Ticket
 
-if typing.TYPE_CHECKING:
-  from tf_lottery.search.rounds import Round
-
-# What a mask is taken from. A report reads masks without TensorFlow, which a
-# Round would import.
-Masked = typing.Union[Mask, Ticket, "Round"]
+# What a mask is taken from.
+Masked = Mask | Ticket | Round
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +139,8 @@ def mask_of(masked: Masked) -> Mask:
   Raises:
     TypeError: The argument has no mask.
   """
-  if not isinstance(masked, Mask | Ticket):
-    masked = getattr(masked, "ticket", masked)
+  if isinstance(masked, Round):
+    masked = masked.ticket
   if isinstance(masked, Ticket):
     masked = masked.mask
   if not isinstance(masked, Mask):

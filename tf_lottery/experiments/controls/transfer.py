@@ -14,6 +14,7 @@ import numpy as np
 from tf_lottery import patterns
 from tf_lottery import rewinding
 from tf_lottery.analysis import permutations
+from tf_lottery.experiments.controls import changed
 from tf_lottery.experiments.controls import seeds
 from tf_lottery.masks import Mask
 from tf_lottery.rewinding import Rewind
@@ -234,22 +235,16 @@ def _ticket(
   start: Mapping[str, np.ndarray] | None = None,
 ) -> Ticket:
   """The source's ticket for the target, with another mask or other weights."""
-  own = search.ticket(level)
   carried = source.ticket(level).transfer(
     search.trainer.binding, start=search.dense_start()
   )
-  if start is None:
-    start = carried.start
-  return Ticket(
-    carried.mask if mask is None else mask,
-    {key: start[key] for key in own.start},
-    {
-      **own.provenance,
-      **{
-        name: carried.provenance[name]
-        for name in ("source", "drawn_anew", "left_out")
-      },
-      "control": control,
-      "control_seed": seed,
-    },
+  told = ("source", "drawn_anew", "left_out")
+  return changed.ticket(
+    search,
+    level,
+    control,
+    seed,
+    mask=carried.mask if mask is None else mask,
+    start=carried.start if start is None else start,
+    **{name: carried.provenance[name] for name in told},
   )
