@@ -105,15 +105,15 @@ def claims(folder: pathlib.Path) -> list[Claim]:
     Claim(
       "The initial weights are vital",
       f"{_FRANKLE} The ticket is better than its mask with new weights.",
-      "what_matters/README.md",
-      tuple(_of_controls(matters, "ticket", "random_reinit")),
+      "search_cost/README.md",
+      tuple(_of_rivals(costs, "random_reinit")),
     ),
     Claim(
       "The places of the weights are vital",
       f"{_FRANKLE} The ticket is better than with as many weights at other"
       " places of each layer.",
-      "what_matters/README.md",
-      tuple(_of_controls(matters, "ticket", "shuffled_mask")),
+      "search_cost/README.md",
+      tuple(_of_rivals(costs, "shuffled_mask")),
     ),
     Claim(
       "The signs of the initial weights carry the ticket",
@@ -239,6 +239,26 @@ def _against_dense(
         margin,
         "of the error" if less_is_better else _POINTS,
       )
+
+
+def _of_rivals(rows: Rows, control: str) -> Iterator[Test]:
+  """Tests the tickets of searches that rewind against one of their controls."""
+  for task, words in _TASKS.items():
+    for method in ("iterative", "cycles_8x0.25"):
+      own = [r for r in rows if (r["task"], r["method"]) == (task, method)]
+      levels = {
+        row["level"]: float(row["density"])
+        for row in own
+        if row["what"] == control
+      }
+      for level, density in levels.items():
+        values = (
+          _by_replicate(own, "test", what=what, level=level)
+          for what in ("ticket", control)
+        )
+        name = method.replace("_", " ")
+        where = f"{words}, {name}, {wording.density(density)}"
+        yield _test(where, _pair("ticket", control), *values)
 
 
 def _near(
