@@ -149,8 +149,16 @@ CASES = {
 
 @pytest.fixture(
   scope="module",
-  params=[(name, keras) for name in CASES for keras in ("keras", "tf_keras")],
-  ids="-".join,
+  params=[
+    pytest.param(
+      (name, keras),
+      id=f"{name}-{keras}",
+      # One model of tf_keras is enough where tests must be quick.
+      marks=[pytest.mark.slow] * (keras == "tf_keras" and name != "outputs"),
+    )
+    for name in CASES
+    for keras in ("keras", "tf_keras")
+  ],
 )
 def search(request, tmp_path_factory):
   """Two Levels on 8 steps an epoch, rewound to step 4."""
