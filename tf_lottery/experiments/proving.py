@@ -9,7 +9,6 @@ import os
 import pathlib
 import sys
 import threading
-from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -230,13 +229,13 @@ def prove(
   if not ray:
     runner = functools.partial(sweeps.run_local, processes=processes)
   here = (processes == 1 and not ray) or not _is_portable(experiment)
-  make_trainer = functools.cache(experiment.make_trainer)
+  trainers: dict[str, Trainer] = {}
 
   def train(
     replicates: Sequence[int], only: Collection[str] | None = None
   ) -> dict[str, str]:
     if here:
-      return _run_here(experiment, root, replicates, make_trainer, only)
+      return _run_here(experiment, root, replicates, trainers, only)
     threads = _threads(processes)
     todo = [
       sweeps.Task(experiment, n, str(root), threads, only=only)
@@ -244,7 +243,7 @@ def prove(
     ]
     # What is done is compared with the declaration, and read back, here.
     done = [task.replicate for task in todo if task.is_done]
-    failed = _run_here(experiment, root, done, make_trainer, only)
+    failed = _run_here(experiment, root, done, trainers, only)
     return failed | sweeps.run_all(todo, runner)
 
   if experiment.source and not running.needs_source(experiment):
@@ -277,26 +276,24 @@ def _run_here(
   experiment: Experiment,
   root: pathlib.Path,
   replicates: Sequence[int],
-  make_trainer: Callable[[], Trainer],
+  trainers: dict[str, Trainer],
   only: Collection[str] | None = None,
   passes: Sequence[bool] = (False, True),
 ) -> dict[str, str]:
   """Runs replicates in this process; those that diverge stop no others.
 
   The passes are without controls and with them; `only` names the controls.
+  `trainers` holds the trainers that are made so far, by the ids of their
+  experiments: all replicates share one compiled program.
   """
   failed: dict[str, str] = {}
   if not replicates:
     return failed
-  trainer = make_trainer()
+  source = experiment.source if running.needs_source(experiment) else None
   part = trained.with_some_controls(experiment, only)
   for with_controls in passes:
-    if with_controls and experiment.source and running.needs_source(part):
-      # All at once, so that they share one compiled program.
-      source = experiment.source
-      failed |= _run_here(
-        source, root, replicates, source.make_trainer, passes=(False,)
-      )
+    if with_controls and source and running.needs_source(part):
+      failed |= _run_here(source, root, replicates, trainers, passes=(False,))
     for replicate in replicates:
       name = str(trained.run_dir(experiment, replicate, root))
       if name in failed:
@@ -308,12 +305,20 @@ def _run_here(
           root,
           with_controls=with_controls,
           only=only,
-          trainer=trainer,
+          trainer=_trainer(experiment, trainers),
+          source_trainer=_trainer(source, trainers) if source else None,
           progress=False,
         )
       except DivergedError as error:
         failed[name] = f"{type(error).__name__}: {error}"
   return failed
+
+
+def _trainer(experiment: Experiment, trainers: dict[str, Trainer]) -> Trainer:
+  """Returns the trainer of an experiment, which is made once."""
+  if experiment.id not in trainers:
+    trainers[experiment.id] = experiment.make_trainer()
+  return trainers[experiment.id]
 
 
 def _threads(processes: int) -> int:

@@ -98,6 +98,7 @@ def run(
   with_controls: bool = True,
   only: Collection[str] | None = None,
   trainer: Trainer | None = None,
+  source_trainer: Trainer | None = None,
   data: Mapping[str, Any] | None = None,
   progress: bool | None = None,
   on_round: OnRound | None = None,
@@ -117,6 +118,7 @@ def run(
     only: the controls to train now; the others come in a later call. Defaults
       to `None`: all, and what `retrain` declares.
     trainer: a trainer of the experiment, to share its compiled program.
+    source_trainer: a trainer of the experiment's source, likewise.
     data: what `experiment.load(replicate)` returned, if it is at hand.
     progress: see `find_ticket`.
     on_round: called with each `Round`, also with those of controls.
@@ -126,7 +128,9 @@ def run(
   check_controls(experiment, trainer, data)
   home = pathlib.Path(root) / experiment.id
   declared.check_source(experiment, home)
-  source_trainer = _source_trainer(experiment, trainer)
+  if experiment.source and needs_source(experiment):
+    source_trainer = source_trainer or experiment.source.make_trainer()
+    transfer.check(experiment, trainer, source_trainer)
   writes = is_chief(trainer.strategy)
   if writes and declared.may_declare(experiment, home):
     # Before the search, so that a report knows what is going on.
@@ -148,7 +152,7 @@ def run(
     train_chosen(experiment, search, chosen)
     part = trained.with_some_controls(experiment, only)
     source = None
-    if source_trainer and experiment.source and needs_source(part):
+    if experiment.source and needs_source(part):
       source = run(
         experiment.source,
         replicate,
@@ -166,15 +170,6 @@ def run(
 def needs_source(experiment: Experiment) -> bool:
   """Whether an experiment has controls that take the tickets of its source."""
   return not controls.WITH_SOURCE.keys().isdisjoint(experiment.controls)
-
-
-def _source_trainer(experiment: Experiment, trainer: Trainer) -> Trainer | None:
-  """Returns the trainer of the source if it is needed, and its network fits."""
-  if experiment.source is None or not needs_source(experiment):
-    return None
-  source_trainer = experiment.source.make_trainer()
-  transfer.check(experiment, trainer, source_trainer)
-  return source_trainer
 
 
 def train_chosen(
