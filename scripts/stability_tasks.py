@@ -117,7 +117,7 @@ def tasks(
       replicates=3,
     )
 
-  def resnet(rate: float) -> Task:
+  def resnet(rate: float, replicates: int = 3) -> Task:
     length = steps or 600
     base = Experiment(
       make_model=make_resnet,
@@ -136,7 +136,7 @@ def tasks(
       base,
       tickets=(4,),
       steps=_steps(length),
-      replicates=3,
+      replicates=replicates,
       both=True,
     )
 
@@ -144,6 +144,7 @@ def tasks(
     "lenet_mnist_5k": lenet("mnist_5k", 3000),
     "lenet_fashion_mnist": lenet("fashion_mnist", 10_000),
     "resnet": resnet(0.1),
+    "resnet_middle_rate": resnet(0.3, replicates=5),
     "resnet_high_rate": resnet(1.0),
   }
 

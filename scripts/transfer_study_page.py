@@ -103,6 +103,11 @@ def _overview(proofs: Mapping[str, Proof]) -> str:
 
 
 def _task(proof: Proof) -> Iterator[str]:
+  evidence = proof.evidence
+  yield (
+    f"The {len(evidence.trainings):,} Rounds of the target took"
+    f" {wording.duration(evidence.seconds)}."
+  )
   yield transfer.table(proof.evidence).markdown()
   yield _values(proof)
 

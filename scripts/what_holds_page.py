@@ -17,7 +17,20 @@ replicates, which are seeds, on test data at the end of training. A claim
 opposite, and otherwise one *cannot tell*. The p values are not corrected for
 the number of lines. These are small networks on small data: what holds here
 may not hold elsewhere.
+
+The first table counts the lines below. Its commands train each study anew; then
+the command above writes this page.
 """
+
+_WORDS = ("holds", "does not hold", "cannot tell")
+# Study -> its command, without `--data_dir=~/data`.
+_COMMANDS = {
+  "search_cost": "search_cost.py",
+  "stability": "stability_study.py",
+  "transfer": "transfer_study.py",
+  "tuned_dense": "tuned_dense.py --replicates=3",
+  "what_matters": "what_matters.py",
+}
 
 
 def write(claims: Sequence[Claim], folder: pathlib.Path) -> None:
@@ -27,7 +40,7 @@ def write(claims: Sequence[Claim], folder: pathlib.Path) -> None:
     claims: The claims, with their tests.
     folder: The folder to write into.
   """
-  parts = [_HEAD]
+  parts = [_HEAD, _overview(claims)]
   for claim in claims:
     lines = [
       f"## {claim.says}",
@@ -48,3 +61,20 @@ def write(claims: Sequence[Claim], folder: pathlib.Path) -> None:
     parts.append("\n".join(lines))
   text = "\n".join(parts)
   files.write_bytes(folder / "what_holds.md", text.encode())
+
+
+def _overview(claims: Sequence[Claim]) -> str:
+  """Returns the table with one row for each claim."""
+  lines = [
+    f"| claim | {' | '.join(_WORDS)} | command |",
+    "| --- | ---: | ---: | ---: | --- |",
+  ]
+  for claim in claims:
+    found = [test.word for test in claim.tests]
+    counts = " | ".join(str(found.count(word)) for word in _WORDS)
+    command = _COMMANDS[pathlib.PurePosixPath(claim.page).parts[0]]
+    lines.append(
+      f"| {claim.says} | {counts} |"
+      f" `python scripts/{command} --data_dir=~/data` |"
+    )
+  return "\n".join(lines) + "\n"
