@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from tf_lottery import analysis
 from tf_lottery import tickets
 from tf_lottery.masks import Mask
+from tf_lottery.report import drawing
 from tf_lottery.report import summaries
 from tf_lottery.report import wording
 from tf_lottery.report.evidence import Evidence
+
+# Controls whose masks come from a search of their own, and a yardstick.
+_SEARCHED = ("other_order", "half_data", "shuffled_labels", "shuffled_mask")
 
 
 def table(evidence: Evidence, shape: Sequence[int]) -> str:
@@ -50,12 +54,61 @@ def table(evidence: Evidence, shape: Sequence[int]) -> str:
   return "\n".join(lines) + "\n"
 
 
-def _masks(evidence: Evidence, level: int) -> list[Mask]:
-  """Returns the masks of the tickets of a Level, one for each replicate."""
-  return [
-    tickets.TicketFile(run.directory.level(level).ticket).mask
-    for run in evidence.runs
+def searched(evidence: Evidence) -> str:
+  """Returns how much the masks of other searches share with the tickets'.
+
+  Args:
+    evidence: The runs of an experiment.
+
+  Returns:
+    A row for each Level that has controls, as Markdown; `""` if no mask comes
+    from another search.
+  """
+  trained = {one.method for one in evidence.trainings}
+  names = [name for name in _SEARCHED if name in trained]
+  if not {*names} - {"shuffled_mask"}:
+    return ""
+  densities = summaries.level_densities(evidence.compared)
+  lines = [
+    "How many of the ticket's weights the masks of other searches keep too, as"
+    " means over the replicates, and in parentheses how many random masks with"
+    " as many weights in each layer would. All start from the same initial"
+    " weights.",
+    "",
+    f"| weights | {' | '.join(drawing.style(n).label for n in names)} |",
+    f"| --- |{' --- |' * len(names)}",
   ]
+  for level in evidence.declared_levels or tuple(densities):
+    masks = _masks(evidence, level)
+    cells = []
+    for name in names:
+      both = [
+        analysis.overlap(*pair)
+        for pair in zip(masks, _masks(evidence, level, name), strict=True)
+      ]
+      share, chance = (
+        statistics.mean(values)
+        for values in (
+          [one.share for one in both],
+          [one.expected_share for one in both],
+        )
+      )
+      cells.append(f"{share:.1%} ({chance:.1%})")
+    lines.append(
+      f"| {wording.density(densities[level])} | {' | '.join(cells)} |"
+    )
+  return "\n".join(lines) + "\n"
+
+
+def _masks(evidence: Evidence, level: int, control: str = "") -> list[Mask]:
+  """Returns the masks of the tickets of a Level, or of a control of it."""
+  found = []
+  for run in evidence.runs:
+    directory = run.directory.level(level)
+    if control:
+      directory = run.directory.control(level, control)
+    found.append(tickets.TicketFile(directory.ticket).mask)
+  return found
 
 
 def _cell(found: Sequence[analysis.AgainstChance]) -> str:

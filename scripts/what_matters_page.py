@@ -40,6 +40,7 @@ _NAMES = {"untrained": "the untrained dense network", "ticket": "the ticket"}
 _FIELDS = (
   *("experiment", "method", "level", "density", "replicate", "steps"),
   *("val_end", "test_end", "val_early", "test_early", "early_stop_step"),
+  "tolerance",
 )
 _HEAD = """\
 # What of a ticket matters
@@ -78,6 +79,7 @@ def write(
     parts.append("\n".join(f"- {line}" for line in sentences(evidence)) + "\n")
     parts += [table(evidence, when) for when in summaries.MOMENTS]
     parts.append(what_matters_masks.table(evidence, shapes[name]))
+    parts.append(what_matters_masks.searched(evidence))
   (out / "README.md").write_text("\n".join(parts), "utf-8")
   with (out / "values.csv").open("w", newline="") as file:
     writer = csv.DictWriter(file, _FIELDS, lineterminator="\n")
@@ -103,10 +105,14 @@ def _extent(evidence: Evidence) -> str:
 
 def rows(evidence: Evidence) -> Iterator[dict[str, object]]:
   """Yields a line of the CSV for each Round that is trained to its end."""
+  same = {
+    "experiment": heading(evidence),
+    "tolerance": evidence.tolerance_at(),
+  }
   for round_ in evidence.compared:
     if round_.done:
-      values = {name: getattr(round_, name) for name in _FIELDS}
-      yield values | {"experiment": heading(evidence)}
+      own = (name for name in _FIELDS if name not in same)
+      yield same | {name: getattr(round_, name) for name in own}
 
 
 def sentences(evidence: Evidence) -> Iterator[str]:
