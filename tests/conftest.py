@@ -36,3 +36,22 @@ def tf_keras():
 def strategy(request):
   """One device, and two replicas; one object each in a process."""
   return distribution.resolve_strategy(request.param)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+  """Marks combinations slow that the README's command need not try.
+
+  Of a test of both generations and both strategies it takes two combinations,
+  which have each of them once. Of a test of both generations it takes Keras 3,
+  but in the room of the wrappers, where the generations differ, it takes both.
+  """
+  for item in items:
+    spec = getattr(item, "callspec", None)
+    names = set(spec.id.split("-")) if spec else set()
+    if names & {"none", "mirrored"}:
+      rare = {"keras", "mirrored"} <= names or {"tf_keras", "none"} <= names
+    else:
+      rare = "tf_keras" in names and "wrappers" not in item.path.parts
+    if rare:
+      item.add_marker(pytest.mark.slow)

@@ -17,6 +17,7 @@ def blocks():
     yield language, code, words
 
 
+@pytest.mark.slow
 def test_the_python_blocks_run_one_after_the_other(
   tmp_path, monkeypatch, capsys
 ):

@@ -11,6 +11,8 @@ from tf_lottery import criteria
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "search.md").read_text("utf-8")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory):

@@ -10,6 +10,8 @@ import tf_lottery
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "understand.md").read_text("utf-8")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory):

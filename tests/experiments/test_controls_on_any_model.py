@@ -150,12 +150,7 @@ CASES = {
 @pytest.fixture(
   scope="module",
   params=[
-    pytest.param(
-      (name, keras),
-      id=f"{name}-{keras}",
-      # One model of tf_keras is enough where tests must be quick.
-      marks=[pytest.mark.slow] * (keras == "tf_keras" and name != "outputs"),
-    )
+    pytest.param((name, keras), id=f"{name}-{keras}")
     for name in CASES
     for keras in ("keras", "tf_keras")
   ],

@@ -90,7 +90,13 @@ class _Stop(Exception):
   pass
 
 
-@pytest.mark.parametrize("step", [7, 13, 16])
+SLOW = [pytest.mark.slow]
+
+
+@pytest.mark.parametrize(
+  "step",
+  [7, pytest.param(13, marks=SLOW), pytest.param(16, marks=SLOW)],
+)
 def test_it_resumes_bit_for_bit(keras, strategy, tmp_path, step):
   """Also where the checkpoint, of step 8 or 16, has one of its masks."""
   trainer = tf_lottery.Trainer(
@@ -122,6 +128,7 @@ def test_it_resumes_bit_for_bit(keras, strategy, tmp_path, step):
   assert again.cost.steps == 20
 
 
+@pytest.mark.slow
 def test_its_cost_is_the_sum_over_its_masks(tmp_path):
   search = small.search(tmp_path, levels=2)
   found = gradual_pruning.densities(20, 0.25)

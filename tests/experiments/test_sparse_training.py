@@ -228,7 +228,12 @@ class _Stop(Exception):
 
 
 @pytest.mark.parametrize(
-  ("name", "step"), [("rigl", 7), ("rigl", 13), ("set", 13)]
+  ("name", "step"),
+  [
+    pytest.param("rigl", 7, marks=pytest.mark.slow),
+    ("rigl", 13),
+    pytest.param("set", 13, marks=pytest.mark.slow),
+  ],
 )
 def test_it_resumes_bit_for_bit(keras, strategy, tmp_path, name, step):
   """Also where the checkpoint, of step 8, has a mask that has moved."""

@@ -18,6 +18,7 @@ from tf_lottery.export import tflite_flatbuffer
 from tf_lottery.export import verification
 
 LIBRARIES = pytest.mark.parametrize("library", [keras, tf_keras])
+SLOW = [pytest.mark.slow]
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float16"])
 LITERT = importlib.util.find_spec("ai_edge_litert") is not None
 
@@ -27,7 +28,10 @@ def encodings(report):
 
 
 @DTYPES
-@pytest.mark.parametrize("density", [0.5, 0.1, 0.02, 0.001, 0.0])
+@pytest.mark.parametrize(
+  "density",
+  [*(pytest.param(d, marks=SLOW) for d in (0.5, 0.02, 0.001)), 0.1, 0.0],
+)
 def test_odd_widths_are_right_at_every_density(tmp_path, density, dtype):
   model = sparse_models.mlp(keras, density, (785, 364, 363, 362, 361, 10))
   path = tmp_path / "model.tflite"
@@ -46,7 +50,10 @@ def test_odd_widths_are_right_at_every_density(tmp_path, density, dtype):
 
 @DTYPES
 @pytest.mark.parametrize("layout", ["auto", "sparse"])
-@pytest.mark.parametrize("density", [0.5, 0.1, 0.01, 0.001, 0.0])
+@pytest.mark.parametrize(
+  "density",
+  [*(pytest.param(d, marks=SLOW) for d in (0.5, 0.1, 0.001)), 0.01, 0.0],
+)
 def test_every_weight_of_odd_widths_reaches_the_output(
   tmp_path, density, layout, dtype
 ):

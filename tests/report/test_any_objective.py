@@ -92,10 +92,17 @@ KINDS = {
     tf_lottery.Objective("perplexity", "min"),
   ),
 }
+SLOW = {"mean absolute error", "AUC", "perplexity"}
 TRAINERS = {}
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+  scope="module",
+  params=[
+    pytest.param(kind, marks=[pytest.mark.slow] if kind in SLOW else [])
+    for kind in KINDS
+  ],
+)
 def searched(request, tmp_path_factory):
   """The folder of an experiment of three replicates, and their searches."""
   make_model, data, objective = KINDS[request.param]

@@ -27,6 +27,7 @@ def run(*arguments):
   )
 
 
+@pytest.mark.slow
 def test_it_prints_levels_the_choice_and_the_controls_and_resumes(tmp_path):
   arguments = [
     "--config=scripts/configs/digits.py",

@@ -9,6 +9,8 @@ from scripts import search_cost_runs
 from scripts import search_cost_tasks
 from tests.experiments import mine
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def task():

@@ -22,11 +22,13 @@ REFUSED = {
 
 def classes():
   """All of them: a class that Keras adds later is tried too."""
-  for keras in (keras_3, keras_2):
+  for keras, marks in ((keras_3, []), (keras_2, [pytest.mark.slow])):
     base = keras.optimizers.Optimizer
     for name, value in sorted(vars(keras.optimizers).items()):
       if inspect.isclass(value) and issubclass(value, base) and value != base:
-        yield pytest.param(keras, name, {}, id=f"{keras.__name__}-{name}")
+        yield pytest.param(
+          keras, name, {}, id=f"{keras.__name__}-{name}", marks=marks
+        )
     for name, settings in (
       ("Adafactor", {"epsilon_1": 1e-12}),
       ("Adafactor", {"epsilon_1": 1e-15}),
@@ -38,7 +40,11 @@ def classes():
     ):
       setting = "-".join(settings)
       yield pytest.param(
-        keras, name, settings, id=f"{keras.__name__}-{name}-{setting}"
+        keras,
+        name,
+        settings,
+        id=f"{keras.__name__}-{name}-{setting}",
+        marks=marks,
       )
   accumulating = {"gradient_accumulation_steps": 2}
   yield pytest.param(keras_3, "Adam", accumulating, id="keras-accumulating")
