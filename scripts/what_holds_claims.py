@@ -166,7 +166,7 @@ def claims(folder: pathlib.Path) -> list[Claim]:
       tuple(_of_rewinds(stability)),
     ),
     Claim(
-      "Tickets are stable from initialisation where the dense network is not",
+      "Tickets are more stable from initialisation than the dense network",
       "Found here, on small networks, and not claimed by the papers: Frankle"
       " et al., arXiv 1912.05671, find both unstable for deep networks. The"
       " barrier between two orders of the data from step 0 is lower for the"
