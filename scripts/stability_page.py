@@ -72,13 +72,19 @@ def _sorted(rows: Iterable[Row], column: str) -> list[str]:
 
 def _found(rows: Sequence[Row]) -> str:
   """Says which step the search has found."""
-  tickets = _select(rows, rewind="auto", what="ticket", level="1")
-  steps = [int(row["step"]) for row in tickets]
-  return (
-    '`rewind="auto"` rewinds to step'
-    f" {', '.join(map(str, steps))} in the {len(steps)} replicates, by the"
-    " validation data.\n"
+  found = _select(rows, what="found")
+  steps = [row["step"] for row in found]
+  text = (
+    f'`rewind="auto"` rewinds to step {", ".join(steps)} in the {len(steps)}'
+    " replicates, by the validation data."
   )
+  unstable = [row["replicate"] for row in found if not float(row["value"])]
+  if unstable:
+    text += (
+      f" In replicate {', '.join(unstable)} no step that was tried is stable,"
+      " and the last one is taken."
+    )
+  return f"{text}\n"
 
 
 def _orders(rows: Sequence[Row]) -> str:

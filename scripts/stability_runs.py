@@ -46,7 +46,7 @@ def train(
     search = experiments.run(experiment, replicate, runs)
     lines = [*_trained(search), *_between_levels(search)]
     if rewind == "auto":
-      lines += _between_orders(search, task)
+      lines += [_found(search), *_between_orders(search, task)]
     csv_rows.append(path, FIELDS, [{**here, **line} for line in lines])
 
 
@@ -63,6 +63,19 @@ def _trained(search: Search) -> Iterator[dict[str, Any]]:
       "step": step if level else 0,
       "value": record["metrics"][name],
     }
+
+
+def _found(search: Search) -> dict[str, Any]:
+  """The step that was found, and 1 if training is stable from there, else 0."""
+  found = search.directory.read_stable_step()
+  return {
+    "what": "found",
+    "level": 0,
+    "density": 1.0,
+    "step": found["step"],
+    "value": int(found["is_stable"]),
+    "threshold": found["threshold"],
+  }
 
 
 def _between_levels(search: Search) -> Iterator[dict[str, Any]]:

@@ -47,11 +47,12 @@ def write(claims: Sequence[Claim], folder: pathlib.Path) -> None:
       "",
       f"{claim.source} From [{claim.page}]({claim.page}).",
       "",
-      "| where | | difference | p for | p against | replicates | |",
-      "| --- | --- | --- | --- | --- | --- | --- |",
+      "| where | | difference | may lose | p for | p against | replicates | |",
+      "| --- | --- | --- | --- | --- | --- | --- | --- |",
       *(
         f"| {test.where} | {test.compares} |"
         f" {test.scale * test.difference:+.2f} {test.unit} |"
+        f" {test.scale * test.margin:.2f} |"
         f" {wording.p_value(test.p_for)} | {wording.p_value(test.p_against)} |"
         f" {test.n} | **{test.word}** |"
         for test in claim.tests

@@ -5,9 +5,9 @@ import statistics
 from collections.abc import Sequence
 
 from tf_lottery import analysis
-from tf_lottery import tickets
 from tf_lottery.masks import Mask
 from tf_lottery.report import drawing
+from tf_lottery.report import records
 from tf_lottery.report import summaries
 from tf_lottery.report import wording
 from tf_lottery.report.evidence import Evidence
@@ -39,7 +39,7 @@ def table(evidence: Evidence, shape: Sequence[int]) -> str:
     "| --- | --- | --- | --- |",
   ]
   for level in levels:
-    masks = _masks(evidence, level)
+    masks = list(_masks(evidence, level).values())
     first = next(iter(masks[0]))
     shared = [
       analysis.overlap(*pair).weights[first]
@@ -64,7 +64,7 @@ def searched(evidence: Evidence) -> str:
     A row for each Level that has controls, as Markdown; `""` if no mask comes
     from another search.
   """
-  trained = {one.method for one in evidence.trainings}
+  trained = {one.method for one in evidence.trainings if one.done}
   names = [name for name in _SEARCHED if name in trained]
   if not {*names} - {"shuffled_mask"}:
     return ""
@@ -82,10 +82,15 @@ def searched(evidence: Evidence) -> str:
     masks = _masks(evidence, level)
     cells = []
     for name in names:
+      others = _masks(evidence, level, name)
       both = [
-        analysis.overlap(*pair)
-        for pair in zip(masks, _masks(evidence, level, name), strict=True)
+        analysis.overlap(mask, others[replicate])
+        for replicate, mask in masks.items()
+        if replicate in others
       ]
+      if not both:
+        cells.append("")
+        continue
       share, chance = (
         statistics.mean(values)
         for values in (
@@ -100,14 +105,17 @@ def searched(evidence: Evidence) -> str:
   return "\n".join(lines) + "\n"
 
 
-def _masks(evidence: Evidence, level: int, control: str = "") -> list[Mask]:
-  """Returns the masks of the tickets of a Level, or of a control of it."""
-  found = []
+def _masks(
+  evidence: Evidence, level: int, control: str = ""
+) -> dict[int, Mask]:
+  """Returns replicate -> mask, of the tickets of a Level or of a control."""
+  found = {}
   for run in evidence.runs:
     directory = run.directory.level(level)
     if control:
       directory = run.directory.control(level, control)
-    found.append(tickets.TicketFile(directory.ticket).mask)
+    if ticket := records.read_ticket(directory):
+      found[run.replicate] = ticket.mask
   return found
 
 

@@ -42,16 +42,19 @@ def strategy(request):
 def pytest_collection_modifyitems(items):
   """Marks combinations slow that the README's command need not try.
 
-  Of a test of both generations and both strategies it takes two combinations,
-  which have each of them once. Of a test of both generations it takes Keras 3,
-  but in the room of the wrappers, where the generations differ, it takes both.
+  In the room of the wrappers, where the Keras generations differ, none is
+  marked here. Elsewhere the command takes Keras 3 of a test of both, and two
+  combinations of a test of both generations and both strategies, which have
+  each of them once.
   """
   for item in items:
+    if "wrappers" in item.path.parts:
+      continue
     spec = getattr(item, "callspec", None)
     names = set(spec.id.split("-")) if spec else set()
     if names & {"none", "mirrored"}:
       rare = {"keras", "mirrored"} <= names or {"tf_keras", "none"} <= names
     else:
-      rare = "tf_keras" in names and "wrappers" not in item.path.parts
+      rare = "tf_keras" in names
     if rare:
       item.add_marker(pytest.mark.slow)

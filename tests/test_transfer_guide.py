@@ -25,9 +25,6 @@ def test_the_python_runs_in_order(tmp_path, monkeypatch):
   assert names["mask"].table() == names["ticket"].mask.table()
 
 
-pytestmark = pytest.mark.slow
-
-
 def test_the_page_names_every_control_with_a_source():
   table = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
   assert set(table) == set(controls.WITH_SOURCE)

@@ -292,6 +292,24 @@ def test_prove_finds_the_sources_tickets(tmp_path):
   assert not declared.may_declare(other, proof.directory)
 
 
+def test_replicates_share_the_networks_of_source_and_target(tmp_path):
+  built = []
+
+  def make_model():
+    built.append(mine.make_model())
+    return built[-1]
+
+  counts = []
+  for replicates in (1, 3):
+    source = dataclasses.replace(SOURCE, make_model=make_model)
+    target = dataclasses.replace(TARGET, source=source, replicates=replicates)
+    built.clear()
+    tf_lottery.prove(target, tmp_path / str(replicates), progress=False)
+    counts.append(len(built))
+  # Each of two more replicates draws the initial weights of both networks.
+  assert counts[1] == counts[0] + 2 * 2
+
+
 def test_a_directory_keeps_its_source(tmp_path):
   named = change(name="here", replicates=1, controls=("transferred",))
   proof = tf_lottery.prove(named, tmp_path)

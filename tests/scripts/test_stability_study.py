@@ -55,6 +55,10 @@ def test_a_task_is_trained_once_and_has_a_page(tmp_path):
   for _ in range(2):
     stability_runs.train(task, "spirals", 0, tmp_path / "runs", path)
   rows = csv_rows.read(path)
+  (found,) = (row for row in rows if row["what"] == "found")
+  rewound = {r["step"] for r in rows if r["what"] == "ticket"}
+  assert {found["step"], "0"} == rewound | {"0"}
+  assert found["value"] in ("0", "1")
   orders = [r for r in rows if r["what"] == "orders"]
   assert [(r["level"], r["step"]) for r in orders] == [
     ("0", "0"),

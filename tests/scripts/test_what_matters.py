@@ -1,5 +1,7 @@
 """The page on what of a ticket matters, on a task of seconds."""
 
+import re
+
 import pytest
 
 import tf_lottery
@@ -10,8 +12,9 @@ from tests.experiments import mine
 from tf_lottery import report
 from tf_lottery.experiments import checking
 
-# Those that take no search of their own.
-CONTROLS = ("random_reinit", "signs", "shuffled_mask", "supermask")
+# Those that are quick, and one that takes a search of its own.
+CONTROLS = ("random_reinit", "signs", "shuffled_mask", "other_order")
+CONTROLS += ("supermask",)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +86,10 @@ def test_the_page_and_the_values(evidence, tmp_path):
   page = (tmp_path / "README.md").read_text("utf-8")
   assert "## Two classes" in page
   assert "| 12.5 % | " in page.split("What the tickets keep")[1]
+  shared = page.split("masks of other searches")[1]
+  for row in re.findall(r"^\| \d.*$", shared, re.MULTILINE):
+    ((ticket, chance), _) = re.findall(r"([\d.]+)% \(([\d.]+)%\)", row)
+    assert 0 < float(chance) < float(ticket) <= 100
   assert "](small.svg)" in page
   assert (tmp_path / "small.svg").is_file()
   rows = csv_rows.read(tmp_path / "values.csv")
