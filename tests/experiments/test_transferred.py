@@ -336,6 +336,16 @@ def test_a_source_that_rewinds_to_another_step_is_warned_of(tmp_path, caplog):
   )
 
 
+@pytest.mark.parametrize(("seed", "warns"), [(0, True), (50, False)])
+def test_a_source_with_the_same_weights_is_warned_of(
+  seed, warns, tmp_path, caplog
+):
+  source = dataclasses.replace(SOURCE, seed=seed, name="mine")
+  one = change(source=source, replicates=1, controls=("transferred_mask",))
+  tf_lottery.prove(one, tmp_path)
+  assert ("start from the same weights, of seed 0" in caplog.text) == warns
+
+
 @pytest.mark.slow
 def test_replicates_in_processes_use_their_own_source(tmp_path):
   proof = tf_lottery.prove(TARGET, tmp_path, processes=2)

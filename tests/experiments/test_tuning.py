@@ -355,7 +355,7 @@ def test_a_named_experiment_is_tuned_under_another_name():
     ({"keras": "keras"}, r"grid\['keras'\] must be a list"),
     (
       {"learning_rat": [0.1]},
-      "'learning_rat', which make_model does not take: did you mean"
+      "'learning_rat', which make_model does not take. Did you mean"
       " 'learning_rate'",
     ),
     ({"units": [object()]}, "values that JSON can hold"),

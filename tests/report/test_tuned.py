@@ -1,5 +1,7 @@
 """Tickets against the tuned dense network, on runs whose values are written."""
 
+import json
+
 import pytest
 
 from tests import runs
@@ -117,3 +119,13 @@ def test_bad_arguments_are_refused(original, tmp_path):
     report.against_tuned(original, tmp_path)
   with pytest.raises(FileNotFoundError):
     report.against_tuned(original, tmp_path / "nothing")
+
+
+def test_networks_of_other_data_are_refused(original, tmp_path):
+  tuned = write(tmp_path, "tuned", 0.903, (0.89, 0.87), (0.88, 0.86))
+  for home, data in ((original, "500 examples 1f"), (tuned, "500 examples 2e")):
+    path = home / "replicate_00" / run_directory.DECLARATION
+    declaration = json.loads(path.read_text("utf-8"))
+    files.write_json(path, {**declaration, "test_data": data})
+  with pytest.raises(ValueError, match=r"must have one test data.* same data"):
+    report.against_tuned(original, tuned)

@@ -150,9 +150,9 @@ def _check_names(
   for name in dict.fromkeys(name for one in tried for name in one):
     if name not in parameters:
       close = difflib.get_close_matches(name, parameters, 1)
-      instead = f"did you mean {close[0]!r}? " if close else ""
+      instead = f"Did you mean {close[0]!r}? " if close else ""
       raise ValueError(
-        f"grid names {name!r}, which make_model does not take: {instead}It"
+        f"grid names {name!r}, which make_model does not take. {instead}It"
         f" takes {', '.join(parameters) or 'no arguments'}."
       )
 

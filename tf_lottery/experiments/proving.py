@@ -153,6 +153,7 @@ class Proof:
     costs = importlib.import_module("tf_lottery.report.costs")
     wording = importlib.import_module("tf_lottery.report.wording")
     transfer = importlib.import_module("tf_lottery.report.transfer")
+    stable_steps = importlib.import_module("tf_lottery.report.stable_steps")
     try:
       evidence = self.evidence
     except FileNotFoundError:  # every replicate failed at once
@@ -162,6 +163,7 @@ class Proof:
         tables.verdicts_as_text(evidence),
         headlines.headline(evidence),
         wording.looks(evidence),
+        stable_steps.sentence(evidence),
         transfer.answer(evidence),
         self._which_is_taken(),
         chosen.sentences(evidence),

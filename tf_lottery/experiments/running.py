@@ -265,6 +265,8 @@ def train_controls(
     )
   if source is not None:
     transfer.warn_of_steps(search, source)
+    if "transferred_mask" in experiment.controls:
+      transfer.warn_of_weights(search, source)
   again: dict[str, controls.Control] = {
     name: _retraining(experiment, name, replicate)
     for name in experiment.retrain

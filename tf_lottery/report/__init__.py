@@ -176,7 +176,7 @@ def markdown(
     parts += [f"*{picture.caption}*", table.markdown()]
   for section in sections:
     parts += [f"## {section.title}", section.headline]
-    about = (section.looks, section.chosen, section.price)
+    about = (section.looks, section.rewound, section.chosen, section.price)
     parts += [text for text in about if text]
     if damage := section.evidence.damage:
       lines = "\n".join(f"- {text}" for text in damage)

@@ -11,6 +11,7 @@ from tf_lottery.report import costs
 from tf_lottery.report import gallery
 from tf_lottery.report import headlines
 from tf_lottery.report import outcomes
+from tf_lottery.report import stable_steps
 from tf_lottery.report import summaries
 from tf_lottery.report import tables
 from tf_lottery.report import transfer
@@ -37,6 +38,7 @@ class Section:
     chosen: Which Levels were trained, where the search chose some.
     looks: After how many replicates the verdicts were looked at, where their
       number depends on the verdicts.
+    rewound: The steps that tickets rewind to, where the searches found them.
     page: The page of the experiment, relative to the first page.
   """
 
@@ -51,6 +53,7 @@ class Section:
   price: str = ""
   chosen: str = ""
   looks: str = ""
+  rewound: str = ""
 
 
 def sections(
@@ -81,6 +84,7 @@ def sections(
       str(costs.Price.of(evidence) or ""),
       chosen.sentences(evidence),
       wording.looks(evidence),
+      stable_steps.sentence(evidence),
     )
     for anchor, title, evidence, pictures in zip(
       anchors, outcomes.titles(found), found, drawn, strict=True

@@ -304,7 +304,7 @@ def declaration(evidence: Evidence) -> Table:
     "weights": _joined(_weights(d.get("weights", ())) for d in declared),
     "schedule": _joined(_schedule(d.get("schedule", ())) for d in declared),
     **{
-      name.replace("_", " "): _joined(d.get(name) for d in declared)
+      name.replace("_", " "): _joined(_setting(name, d) for d in declared)
       for name in sorted({name for d in declared for name in d})
       if name not in _LEFT_OUT
     },
@@ -366,6 +366,14 @@ def _versions(rounds: Iterable[RoundRecord]) -> dict[str, str]:
 def _joined(values: Iterable[Any]) -> str:
   """Writes the different values, separated by commas."""
   return ", ".join(dict.fromkeys(_plain(v) for v in values if v is not None))
+
+
+def _setting(name: str, declaration: Mapping[str, Any]) -> Any:
+  """Returns a setting; a step that the search finds has no number here."""
+  value = declaration.get(name)
+  if name == "rewind" and isinstance(value, dict):
+    return "auto" if value.get("name") == "Auto" else value
+  return value
 
 
 def _plain(value: Any) -> str:

@@ -73,11 +73,13 @@ class AgainstTuned:
     original: The same experiment with the tuned dense network in place of its
       own.
     tuned: The experiment by the tuned recipe.
+    when: When the tuned recipe stops, `"end"` or `"early"`.
   """
 
   plain: Evidence
   original: Evidence
   tuned: Evidence
+  when: str = summaries.END
 
   @functools.cached_property
   def rows(self) -> list[Row]:
@@ -153,9 +155,12 @@ class AgainstTuned:
     )
     return (
       f"{wording.capital(self.plain.metric)} against the tuned dense network,"
-      f" means over replicates.\n{lines}\n\nTickets of the original recipe:"
-      f" {self.answers['original']}\n\nTickets of the tuned recipe:"
-      f" {self.answers['tuned']}{self._beside_looks}"
+      " means over replicates. Those of the original recipe, dense and ticket,"
+      " are at the end of training, and those of the tuned one"
+      f" {wording.WHEN[self.when]}."
+      f"\n{lines}\n\nTickets of the original recipe, with the tuned dense"
+      f" network as the dense one: {self.answers['original']}\n\nTickets of the"
+      f" tuned recipe: {self.answers['tuned']}{self._beside_looks}"
     )
 
 
@@ -181,7 +186,8 @@ def against_tuned(
   Raises:
     FileNotFoundError: A path has no run.
     ValueError: `when` is neither, a path has several experiments, or their
-      metrics, or the losses that are compared, or their seeds differ.
+      metrics, the losses that are compared, their seeds, or the data on which
+      networks are evaluated differ.
 
   Example:
   ```python
@@ -205,7 +211,7 @@ def against_tuned(
   if when == summaries.EARLY:
     stopped = tuple(map(_stopped_early, by_tuned.rounds))
     by_tuned = _with_rounds(by_tuned, stopped)
-  return AgainstTuned(plain, _with_dense(plain, by_tuned), by_tuned)
+  return AgainstTuned(plain, _with_dense(plain, by_tuned), by_tuned, when)
 
 
 def _one(path: str | os.PathLike) -> Evidence:
@@ -220,7 +226,12 @@ def _one(path: str | os.PathLike) -> Evidence:
 
 def _check_declarations(plain: Evidence, by_tuned: Evidence) -> None:
   """Refuses replicates of one number whose values cannot be compared."""
-  ways_out = {"seed": "Give both experiments the same seed."}
+  same_data = "Give both experiments the same data."
+  ways_out = {
+    "seed": "Give both experiments the same seed.",
+    "validation_data": same_data,
+    "test_data": same_data,
+  }
   if plain.monitor == "loss":
     ways_out["loss"] = "Give both an objective that is not the loss."
   runs = {run.replicate: run.declaration for run in plain.runs}
@@ -231,7 +242,8 @@ def _check_declarations(plain: Evidence, by_tuned: Evidence) -> None:
       # A declaration that cannot be read has neither.
       if None not in (one, other) and one != other:
         raise ValueError(
-          f"Replicates are compared by their number, and must have one {field};"
+          "Replicates are compared by their number, and must have one"
+          f" {field.replace('_', ' ')};"
           f" of replicate {run.replicate}, the original one has {one} and the"
           f" tuned one {other}. {way_out}"
         )

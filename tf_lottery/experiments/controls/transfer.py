@@ -192,6 +192,28 @@ def warn_of_steps(search: Search, source: Search) -> None:
     )
 
 
+def warn_of_weights(search: Search, source: Search) -> None:
+  """Warns if both start from the same weights: then masks travel with them.
+
+  Args:
+    search: the search of the target.
+    source: the search of the source.
+  """
+  here, there = search.dense_start(), source.dense_start()
+  shared = [
+    key
+    for key, shape in search.trainer.binding.shapes.items()
+    if key in there and there[key].shape == shape
+  ]
+  if shared and all(np.array_equal(here[k], there[k]) for k in shared):
+    _log.warning(
+      "The source and its target start from the same weights, of seed %d, so"
+      " that transferred_mask trains the same ticket as transferred. Give the"
+      " source another seed to see if a mask travels alone.",
+      search.seed,
+    )
+
+
 def _start_of_tickets(search: Search) -> str:
   """Says at which step of training tickets have their weights."""
   if search.rewind.weights is None:
