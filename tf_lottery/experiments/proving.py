@@ -153,6 +153,7 @@ class Proof:
     costs = importlib.import_module("tf_lottery.report.costs")
     wording = importlib.import_module("tf_lottery.report.wording")
     transfer = importlib.import_module("tf_lottery.report.transfer")
+    matters = importlib.import_module("tf_lottery.report.matters")
     stable_steps = importlib.import_module("tf_lottery.report.stable_steps")
     try:
       evidence = self.evidence
@@ -165,6 +166,7 @@ class Proof:
         wording.looks(evidence),
         stable_steps.sentence(evidence),
         transfer.answer(evidence),
+        matters.answer(evidence),
         self._which_is_taken(),
         chosen.sentences(evidence),
         str(costs.Price.of(evidence) or ""),

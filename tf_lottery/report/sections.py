@@ -10,6 +10,7 @@ from tf_lottery.report import chosen
 from tf_lottery.report import costs
 from tf_lottery.report import gallery
 from tf_lottery.report import headlines
+from tf_lottery.report import matters
 from tf_lottery.report import outcomes
 from tf_lottery.report import stable_steps
 from tf_lottery.report import summaries
@@ -108,6 +109,7 @@ def _tables(evidence: Evidence) -> dict[str, tables.Table]:
     "verdicts": tables.verdicts(evidence, summaries.HEADLINE),
     "verdicts_early": tables.verdicts(evidence, summaries.EARLY),
     "transfer": transfer.table(evidence),
+    "matters": matters.table(evidence),
     "claims": tables.claims(evidence),
     "summary": tables.summary(evidence, summaries.HEADLINE),
     "summary_early": tables.summary(evidence, summaries.EARLY),
