@@ -85,13 +85,15 @@ def test_the_help_of_the_export_lists_the_dtypes_of_the_library():
       "find_ticket.py --config.nosuch=1",
       "--config.nosuch is unknown. The fields are batch_size, ",
     ),
-    (
+    pytest.param(
       "find_ticket.py --config=missing.py --config.levels=3",
       "--config must name a config file, got 'missing.py'.",
+      marks=pytest.mark.slow,
     ),
-    (
+    pytest.param(
       "find_ticket.py --config=scripts/configs/lenet_mnist.py:huge",
       "must have one of full, short, smoke; got 'huge'.",
+      marks=pytest.mark.slow,
     ),
     (
       "run_sweep.py --grid=levels=x",

@@ -63,6 +63,7 @@ def test_only_prunable_weights_count(keras):
   assert widths.closest_width(make_model, 24, first)[1] == 24
 
 
+@pytest.mark.slow
 def test_it_keeps_no_model_alive(keras):
   built = []
 

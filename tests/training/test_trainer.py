@@ -480,7 +480,9 @@ def image_model(library):
 
 
 @pytest.mark.parametrize("augment", [None, augmentation.crop_and_flip])
-@pytest.mark.parametrize("jit", [True, False])
+@pytest.mark.parametrize(
+  "jit", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
 def test_scaled_integers_train_bit_for_bit_as_floats(
   library, strategy, jit, augment
 ):

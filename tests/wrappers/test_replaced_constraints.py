@@ -53,7 +53,9 @@ def lose(keras, model):
 
 
 @pytest.mark.parametrize("make", [sequential, residual, subclassed])
-@pytest.mark.parametrize("trained_before", [False, True])
+@pytest.mark.parametrize(
+  "trained_before", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_fit_applies_it_and_holds_the_mask(keras, make, trained_before):
   if make is subclassed and keras.__name__ == "tf_keras":
     model = compiled(keras, make(keras, tf_lottery.lottery_prune))
