@@ -1,5 +1,6 @@
 """What all tests share: two devices, both Keras generations, strategies."""
 
+import gc
 import importlib
 
 import pytest
@@ -12,6 +13,17 @@ tf.config.set_logical_device_configuration(
   tf.config.list_physical_devices("CPU")[0],
   [tf.config.LogicalDeviceConfiguration()] * 2,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen():
+  """Keeps the garbage collector from what earlier modules have left alive.
+
+  TensorFlow keeps much of it, and each collection would look at all of it.
+  """
+  yield
+  gc.collect()
+  gc.freeze()
 
 
 @pytest.fixture(scope="session", params=["keras", "tf_keras"])
