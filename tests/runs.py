@@ -3,6 +3,7 @@
 import numpy as np
 
 from tf_lottery import masks
+from tf_lottery import report
 from tf_lottery import tickets
 from tf_lottery.storage import files
 from tf_lottery.storage import run_directory
@@ -10,6 +11,32 @@ from tf_lottery.storage import run_directory
 SHAPES = {"0/kernel": (64, 6), "1/kernel": (6, 3)}
 LAYERS = [{"class": "Sequential"}, {"class": "Flatten"}, {"class": "Dense"}]
 VERSIONS = {"python": "3.11.7", "machine": "x86_64", "tensorflow": "2.21.0"}
+
+# By how much a replicate is above a value, before each method's own factor.
+NOISE = (0.0, 0.002, -0.001)
+
+
+def gather_values(root, methods, monitor="accuracy", replicates=3):
+  """Writes replicates whose methods reach given values at Level 1.
+
+  Args:
+    root: The folder of the run directories.
+    methods: `"dense"`, `"ticket"` or a control -> its value.
+    monitor: The metric.
+    replicates: How many, at most 3.
+
+  Returns:
+    Their `Evidence`.
+  """
+  for seed in range(replicates):
+    values = {
+      name: [value + NOISE[seed] * (1 + 0.1 * place)]
+      for place, (name, value) in enumerate(methods.items())
+    }
+    path = root / f"seed_{seed}"
+    write_run(path, values, seed=seed, monitor=monitor, schedule=(0.2,))
+  (found,) = report.gather([root], 0.005)
+  return found
 
 
 def write_run(

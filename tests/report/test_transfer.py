@@ -5,34 +5,12 @@ import pytest
 from tests import runs
 from tf_lottery import report
 from tf_lottery.report import transfer
-from tf_lottery.report.evidence import gather
-
-NOISE = (0.0, 0.002, -0.001)
-
-
-def evidence(root, methods, monitor="accuracy", replicates=3):
-  """Writes runs whose methods reach given values at Level 1."""
-  for number in range(replicates):
-    values = {
-      name: [value + NOISE[number] * (1 + 0.1 * place)]
-      for place, (name, value) in enumerate(methods.items())
-    }
-    runs.write_run(
-      root / f"seed_{number}",
-      values,
-      seed=number,
-      monitor=monitor,
-      schedule=(0.2,),
-    )
-  (found,) = gather([root], 0.005)
-  return found
-
 
 BASE = {"dense": 0.9, "ticket": 0.91}
 
 
 def test_only_replicates_that_a_look_has_seen_are_compared(tmp_path):
-  found = evidence(tmp_path, {**BASE, "transferred": 0.9})
+  found = runs.gather_values(tmp_path, {**BASE, "transferred": 0.9})
   assert "not corrected for the looks" not in transfer.answer(found)
   plan = {
     "planned": [2, 3],
@@ -73,7 +51,7 @@ def test_only_replicates_that_a_look_has_seen_are_compared(tmp_path):
   ],
 )
 def test_the_answer_depends_on_dense_and_reinit(tmp_path, methods, said):
-  found = evidence(tmp_path, {**BASE, **methods})
+  found = runs.gather_values(tmp_path, {**BASE, **methods})
   text = transfer.answer(found)
   assert text.startswith("Does the ticket travel? ")
   assert said in text
@@ -89,27 +67,29 @@ def test_the_answer_depends_on_dense_and_reinit(tmp_path, methods, said):
 )
 def test_a_mask_alone_has_an_answer(tmp_path, value, said):
   methods = {"transferred_mask": value, "transferred_permuted": 0.9}
-  text = transfer.answer(evidence(tmp_path, {**BASE, **methods}))
+  text = transfer.answer(runs.gather_values(tmp_path, {**BASE, **methods}))
   assert text.startswith("Does the ticket travel? With 20.0 % of the weights ")
   assert said in text
 
 
 def test_without_reinits_it_says_what_is_missing(tmp_path):
-  text = transfer.answer(evidence(tmp_path, {**BASE, "transferred": 0.9}))
+  text = transfer.answer(
+    runs.gather_values(tmp_path, {**BASE, "transferred": 0.9})
+  )
   assert "Only the control transferred_reinit can tell" in text
   assert "not shown to be better" not in text
 
 
 def test_one_replicate_cannot_tell(tmp_path):
   methods = {**BASE, "transferred": 0.9, "transferred_reinit": 0.7}
-  found = evidence(tmp_path, methods, replicates=1)
+  found = runs.gather_values(tmp_path, methods, replicates=1)
   assert {one.word for one in transfer.findings(found)} == {"cannot tell"}
 
 
 def test_less_may_be_better(tmp_path):
   methods = {"dense": 0.3, "ticket": 0.3, "transferred": 0.3}
   methods["transferred_reinit"] = 0.5
-  found = evidence(tmp_path, methods, monitor="mae")
+  found = runs.gather_values(tmp_path, methods, monitor="mae")
   dense, reinit, ticket = transfer.findings(found)
   assert (dense.word, reinit.word) == ("matching", "better")
   assert reinit.mean < reinit.other
@@ -120,7 +100,7 @@ def test_every_comparison_is_a_row(tmp_path):
   methods = {**BASE, "transferred": 0.9, "transferred_reinit": 0.8}
   methods |= {"transferred_shuffled": 0.85, "transferred_mask": 0.84}
   methods["transferred_permuted"] = 0.88
-  found = evidence(tmp_path, methods)
+  found = runs.gather_values(tmp_path, methods)
   rows = [(row[1], row[3], row[-1]) for row in transfer.table(found).rows]
   assert rows == [
     ("transferred ticket", "dense", "matching"),
@@ -149,6 +129,6 @@ def test_every_comparison_is_a_row(tmp_path):
 
 
 def test_without_transferred_tickets_nothing_is_said(tmp_path):
-  found = evidence(tmp_path, BASE)
+  found = runs.gather_values(tmp_path, BASE)
   assert transfer.answer(found) == ""
   assert not transfer.table(found).rows

@@ -5,7 +5,6 @@ too: the signs of the start weights, for example, are to be better than new
 weights.
 """
 
-import statistics
 from collections.abc import Iterator
 from collections.abc import Mapping
 
@@ -104,10 +103,11 @@ def table(evidence: Evidence, when: str = summaries.HEADLINE) -> Table:
     for control, (_, baseline) in CONTROLS.items():
       if (control, level) not in values or ("ticket", level) not in values:
         continue
+      # Of the replicates that have both, as the difference is.
+      pair = Comparison.of(values[control, level], values["ticket", level])
       cells = [wording.density(density), drawing.style(control).label]
-      for shown in (control, "ticket"):
-        mean = statistics.mean(values[shown, level].values())
-        cells.append(wording.value(mean, evidence.percent))
+      for shown in (pair.first, pair.second):
+        cells.append(wording.value(float(shown.mean()), evidence.percent))
       cells += _compared(values, control, "ticket", level, evidence)
       has_second = (baseline, level) in values
       cells.append(_name(baseline).removeprefix("the ") if has_second else "")
